@@ -1,0 +1,5 @@
+using System.Runtime.CompilerServices;
+
+// Every signature in LibC is blittable; this makes the compiler refuse one that is not.
+[assembly: DisableRuntimeMarshalling]
+[assembly: InternalsVisibleTo("Tutti.Host.Tests")]

@@ -1,0 +1,68 @@
+namespace Tutti.Host;
+
+/// <summary>
+/// Memory for emitted machine code, seen at two addresses: one that can be written, one that can be run. No page is
+/// ever both, so hosts that forbid such pages work too.
+/// </summary>
+public sealed unsafe class ExecutableMapping : IDisposable
+{
+    private readonly MappedRange _write;
+    private readonly MappedRange _execute;
+
+    /// <param name="length">Bytes, above 0; rounded up to whole pages. The host spends only what is touched.</param>
+    /// <exception cref="HostException">The host has no room, or forbids executable mappings.</exception>
+    public ExecutableMapping(long length)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(length);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(length, 1L << 40);
+        Length = (length + Environment.SystemPageSize - 1) & -Environment.SystemPageSize;
+        using FileDescriptor file = CreateFile();
+        if (LibC.ftruncate(file.Number, Length) != 0)
+        {
+            throw HostException.FromLastError("ftruncate");
+        }
+
+        _write = MappedRange.Map((nuint)Length, LibC.PROT_READ | LibC.PROT_WRITE, LibC.MAP_SHARED, file.Number);
+        try
+        {
+            _execute = MappedRange.Map((nuint)Length, LibC.PROT_READ | LibC.PROT_EXEC, LibC.MAP_SHARED, file.Number);
+        }
+        catch
+        {
+            _write.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Where code is written; not executable. Dangling after <see cref="Dispose"/>.</summary>
+    public nint WriteAddress => _write.Address;
+
+    /// <summary>Where the same bytes are run; not writable. Dangling after <see cref="Dispose"/>.</summary>
+    public nint ExecuteAddress => _execute.Address;
+
+    /// <summary>Bytes in each view.</summary>
+    public long Length { get; }
+
+    /// <summary>Unmaps both views; no thread may be inside the code.</summary>
+    public void Dispose()
+    {
+        _execute.Dispose();
+        _write.Dispose();
+    }
+
+    private static FileDescriptor CreateFile()
+    {
+        // SAFETY: the literal lives in the image, ends in NUL, and the kernel copies it.
+        fixed (byte* name = "tutti-code\0"u8)
+        {
+            // Kernels from 6.3 want to be told that the file will be executable; older ones do not know the flag.
+            int fd = LibC.memfd_create(name, LibC.MFD_CLOEXEC | LibC.MFD_EXEC);
+            if (fd < 0)
+            {
+                fd = LibC.memfd_create(name, LibC.MFD_CLOEXEC);
+            }
+
+            return FileDescriptor.Own(fd, "memfd_create");
+        }
+    }
+}

@@ -1,0 +1,23 @@
+using System.Runtime.InteropServices;
+
+namespace Tutti.Host;
+
+/// <summary>A call to the host's kernel has failed.</summary>
+public sealed class HostException : IOException
+{
+    internal HostException(string call, int errno)
+        : base($"{call}: {Marshal.GetPInvokeErrorMessage(errno)} (errno {errno})")
+    {
+        Call = call;
+        Errno = errno;
+    }
+
+    /// <summary>Name of the call.</summary>
+    public string Call { get; }
+
+    /// <summary>The kernel's error number.</summary>
+    public int Errno { get; }
+
+    /// <summary>Makes the exception for the last P/Invoke of this thread.</summary>
+    internal static HostException FromLastError(string call) => new(call, Marshal.GetLastPInvokeError());
+}

@@ -1,0 +1,59 @@
+namespace Tutti.Host;
+
+/// <summary>
+/// Zeroed private memory at a fixed place, of which the host spends only what is touched.
+/// Addresses on both sides of it are unreadable, so that a stray access ends the process instead of damaging it.
+/// </summary>
+public sealed class HostMapping : IDisposable
+{
+    private const long HugePageSize = 2 << 20;
+    private readonly MappedRange _range;
+
+    /// <param name="length">Bytes, above 0; rounded up to whole pages.</param>
+    /// <param name="hugePages">Whether to ask for transparent huge pages; a host without them gives small ones.</param>
+    /// <param name="dump">Whether core dumps hold the bytes.</param>
+    /// <exception cref="HostException">The host has no room for the mapping.</exception>
+    public HostMapping(long length, bool hugePages = false, bool dump = false)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(length);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(length, 1L << 46);
+        Length = (length + Environment.SystemPageSize - 1) & -Environment.SystemPageSize;
+        // One huge page goes for the alignment and the gap in front, one is the gap behind.
+        long reserved = Length + (3 * HugePageSize);
+        _range = MappedRange.Map(
+            (nuint)reserved, LibC.PROT_NONE, LibC.MAP_PRIVATE | LibC.MAP_ANONYMOUS | LibC.MAP_NORESERVE);
+        Address = (nint)((_range.Address + (2 * HugePageSize) - 1) & -HugePageSize);
+        try
+        {
+            if (LibC.mprotect(Address, (nuint)Length, LibC.PROT_READ | LibC.PROT_WRITE) != 0)
+            {
+                throw HostException.FromLastError("mprotect");
+            }
+        }
+        catch
+        {
+            _range.Dispose();
+            throw;
+        }
+
+        // Both are wishes: a kernel built without them refuses, and the memory is as good.
+        if (hugePages)
+        {
+            _ = LibC.madvise(Address, (nuint)Length, LibC.MADV_HUGEPAGE);
+        }
+
+        if (!dump)
+        {
+            _ = LibC.madvise(Address, (nuint)Length, LibC.MADV_DONTDUMP);
+        }
+    }
+
+    /// <summary>First byte; a multiple of 2 MiB. Dangling after <see cref="Dispose"/>.</summary>
+    public nint Address { get; }
+
+    /// <summary>Bytes that can be read and written.</summary>
+    public long Length { get; }
+
+    /// <summary>Gives the memory back; nobody may use <see cref="Address"/> any more.</summary>
+    public void Dispose() => _range.Dispose();
+}

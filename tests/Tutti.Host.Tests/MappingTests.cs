@@ -1,0 +1,96 @@
+namespace Tutti.Host.Tests;
+
+public sealed unsafe class MappingTests
+{
+    [Fact]
+    public void HostMappingIsZeroedWritableAndAlignedToHugePages()
+    {
+        using HostMapping mapping = new((4 << 20) + 1, hugePages: true);
+        Assert.Equal((4 << 20) + 4096, mapping.Length);
+        Assert.Equal(0, mapping.Address % (2 << 20));
+        // SAFETY: the span covers exactly the mapping.
+        Span<byte> bytes = new((void*)mapping.Address, (int)mapping.Length);
+        Assert.Equal(-1, bytes.IndexOfAnyExcept((byte)0));
+        bytes[0] = 1;
+        bytes[^1] = 2;
+        Assert.Equal(3, bytes[0] + bytes[^1]);
+    }
+
+    [Fact]
+    public void HostMappingHasGapsOnBothSides()
+    {
+        using HostMapping mapping = new(8192);
+        string? covering = Covering(mapping.Address);
+        Assert.StartsWith($"{mapping.Address:x}-{mapping.Address + 8192:x} rw-p", covering);
+        Assert.Contains("---p", Covering(mapping.Address - 1));
+        Assert.Contains("---p", Covering(mapping.Address + 8192));
+    }
+
+    [Fact]
+    public void LargeHostMappingSpendsNothingUntouched()
+    {
+        long before = Environment.WorkingSet;
+        using HostMapping mapping = new(64L << 30);
+        Assert.True(Environment.WorkingSet - before < 256 << 20);
+    }
+
+    [Fact]
+    public void MappingNoHostHasRoomForIsAHostException()
+    {
+        HostException error = Assert.Throws<HostException>(() =>
+        {
+            // Together more than the 128 TiB of user addresses.
+            List<HostMapping> all = [];
+            try
+            {
+                for (int i = 0; i < 4; i++)
+                {
+                    all.Add(new HostMapping(1L << 46));
+                }
+            }
+            finally
+            {
+                all.ForEach(m => m.Dispose());
+            }
+        });
+        Assert.Equal("mmap", error.Call);
+        Assert.Equal(12, error.Errno);
+        Assert.Contains("errno 12", error.Message);
+    }
+
+    [Fact]
+    public void DisposedMappingIsGone()
+    {
+        HostMapping mapping = new(4096);
+        nint address = mapping.Address;
+        mapping.Dispose();
+        mapping.Dispose();
+        Assert.DoesNotContain("rw-p", Covering(address) ?? string.Empty);
+    }
+
+    [Fact]
+    public void CodeWrittenAtOneAddressRunsAtTheOther()
+    {
+        using ExecutableMapping mapping = new(100);
+        Assert.Equal(4096, mapping.Length);
+        // SAFETY: lea eax, [rdi+rdi]; ret fits in the page, and is the System V call it is called as.
+        ReadOnlySpan<byte> code = [0x8D, 0x04, 0x3F, 0xC3];
+        code.CopyTo(new Span<byte>((void*)mapping.WriteAddress, 100));
+        int result = ((delegate* unmanaged<int, int>)mapping.ExecuteAddress)(21);
+        Assert.Equal(42, result);
+    }
+
+    [Fact]
+    public void NoViewIsBothWritableAndExecutable()
+    {
+        using ExecutableMapping mapping = new(1 << 20);
+        Assert.Contains(" rw-s ", Covering(mapping.WriteAddress));
+        Assert.Contains(" r-xs ", Covering(mapping.ExecuteAddress));
+    }
+
+    private static string? Covering(nint address) => File.ReadLines("/proc/self/maps").FirstOrDefault(line =>
+    {
+        string[] range = line.Split(' ')[0].Split('-');
+        return Convert.ToInt64(range[0], 16) <= address && address < Convert.ToInt64(range[1], 16);
+    });
+}
