@@ -12,6 +12,9 @@ public interface ILocalApic
     /// <summary>CR8: bits 7:4 of the task-priority register, 0 to 15.</summary>
     byte TaskPriority { get; set; }
 
+    /// <summary>Guest TSC minus guest-clock nanoseconds (the TSC runs at 1 GHz); for the TSC-deadline timer.</summary>
+    long TscOffset { get; set; }
+
     /// <summary>Writes IA32_APIC_BASE; false means #GP(0).</summary>
     bool TryWriteApicBase(ulong value);
 
