@@ -37,6 +37,9 @@ internal static unsafe partial class LibC
 
     internal const int PR_SET_TIMERSLACK = 29;
 
+    internal const int TCSANOW = 0;
+    internal const nuint TIOCGWINSZ = 0x5413;
+
     /// <summary>The name the runtime's probing turns into glibc's or musl's file.</summary>
     private const string Library = "libc";
 
@@ -74,22 +77,18 @@ internal static unsafe partial class LibC
     internal static partial nint write(int fd, void* buf, nuint count);
 
     [LibraryImport(Library, SetLastError = true)]
+    internal static partial int isatty(int fd);
+
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial int tcgetattr(int fd, Termios* termios_p);
+
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial int tcsetattr(int fd, int optional_actions, Termios* termios_p);
+
+    /// <summary>Variadic in C; one pointer argument is passed alike on x86-64.</summary>
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial int ioctl(int fd, nuint request, void* arg);
+
+    [LibraryImport(Library, SetLastError = true)]
     internal static partial int prctl(int option, nuint arg2, nuint arg3, nuint arg4, nuint arg5);
-}
-
-/// <summary><c>struct pollfd</c>.</summary>
-[StructLayout(LayoutKind.Sequential)]
-internal struct PollFd
-{
-    internal int Fd;
-    internal short Events;
-    internal short Revents;
-}
-
-/// <summary><c>struct timespec</c>.</summary>
-[StructLayout(LayoutKind.Sequential)]
-internal struct TimeSpec
-{
-    internal long Seconds;
-    internal long Nanoseconds;
 }

@@ -1,0 +1,141 @@
+using System.Runtime.InteropServices;
+
+namespace Tutti.Host;
+
+/// <summary>
+/// A terminal in raw mode: each key arrives at once, unseen and unchanged, Ctrl-C included. Output processing stays on,
+/// so that a plain newline still begins a line. The mode from before is back after <see cref="Dispose"/>, at the end of the
+/// process (an unhandled exception included), and while the process is stopped. Signals that end the process must lead
+/// to one of those; <see cref="TerminationSignals"/> does.
+/// </summary>
+public sealed unsafe class HostTerminal : IDisposable
+{
+    private readonly Lock _lock = new();
+    private readonly int _fd;
+    private readonly List<PosixSignalRegistration> _signals = [];
+    private readonly Termios _before;
+    private bool _isDisposed;
+
+    private HostTerminal(int fd, in Termios before)
+    {
+        _fd = fd;
+        _before = before;
+    }
+
+    /// <summary>The window has a new size. Called from a thread of the pool.</summary>
+    public event Action? SizeChanged;
+
+    /// <summary>Whether a file descriptor is a terminal; false too when it is closed.</summary>
+    public static bool IsTerminal(int fd) => LibC.isatty(fd) == 1;
+
+    /// <summary>Gives the size of the window; false where there is none or it does not know its size.</summary>
+    public static bool TryGetSize(int fd, out int columns, out int rows)
+    {
+        WinSize size = default;
+        // SAFETY: TIOCGWINSZ fills a struct winsize.
+        bool known = LibC.ioctl(fd, LibC.TIOCGWINSZ, &size) == 0 && size is { Columns: > 0, Rows: > 0 };
+        columns = known ? size.Columns : 0;
+        rows = known ? size.Rows : 0;
+        return known;
+    }
+
+    /// <summary>Puts a terminal into raw mode; null when the file descriptor is none.</summary>
+    /// <exception cref="HostException">The terminal refuses.</exception>
+    public static HostTerminal? TryEnterRawMode(int fd)
+    {
+        Termios before;
+        // SAFETY: tcgetattr fills a struct termios, whose size a test compares with the C library's.
+        if (!IsTerminal(fd) || LibC.tcgetattr(fd, &before) != 0)
+        {
+            return null;
+        }
+
+        HostTerminal terminal = new(fd, before);
+        AppDomain.CurrentDomain.ProcessExit += terminal.OnProcessEnd;
+        AppDomain.CurrentDomain.UnhandledException += terminal.OnProcessEnd;
+        try
+        {
+            terminal.Set(terminal.RawMode());
+            terminal._signals.Add(PosixSignalRegistration.Create(PosixSignal.SIGWINCH, _ => terminal.SizeChanged?.Invoke()));
+            terminal._signals.Add(PosixSignalRegistration.Create(PosixSignal.SIGTSTP, _ => terminal.SetUnlessDisposed(raw: false)));
+            terminal._signals.Add(PosixSignalRegistration.Create(PosixSignal.SIGCONT, _ => terminal.SetUnlessDisposed(raw: true)));
+        }
+        catch
+        {
+            terminal.Dispose();
+            throw;
+        }
+
+        return terminal;
+    }
+
+    /// <summary>Brings the mode from before back. Safe from any thread, and more than once.</summary>
+    public void Dispose()
+    {
+        lock (_lock)
+        {
+            if (_isDisposed)
+            {
+                return;
+            }
+
+            _isDisposed = true;
+            Termios before = _before;
+            // SAFETY: the local is what tcgetattr once filled. A terminal that is gone has no mode to restore.
+            _ = LibC.tcsetattr(_fd, LibC.TCSANOW, &before);
+        }
+
+        AppDomain.CurrentDomain.ProcessExit -= OnProcessEnd;
+        AppDomain.CurrentDomain.UnhandledException -= OnProcessEnd;
+        _signals.ForEach(s => s.Dispose());
+    }
+
+    private void OnProcessEnd(object? sender, EventArgs e)
+    {
+        // Not Dispose: taking signal registrations back waits for callbacks, and the process may be dying in one.
+        Set(_before, mayFail: true);
+    }
+
+    private Termios RawMode()
+    {
+        Termios raw = _before;
+        raw.InputFlags &= ~(Termios.IGNBRK | Termios.BRKINT | Termios.PARMRK | Termios.ISTRIP
+            | Termios.INLCR | Termios.IGNCR | Termios.ICRNL | Termios.IXON);
+        raw.ControlFlags = (raw.ControlFlags & ~(Termios.CSIZE | Termios.PARENB)) | Termios.CS8;
+        raw.LocalFlags &= ~(Termios.ISIG | Termios.ICANON | Termios.ECHO | Termios.ECHONL | Termios.IEXTEN);
+        raw.Characters[Termios.VMIN] = 1;
+        raw.Characters[Termios.VTIME] = 0;
+        return raw;
+    }
+
+    private void SetUnlessDisposed(bool raw)
+    {
+        lock (_lock)
+        {
+            if (!_isDisposed)
+            {
+                Set(raw ? RawMode() : _before, mayFail: true);
+            }
+        }
+    }
+
+    private void Set(Termios mode, bool mayFail = false)
+    {
+        // SAFETY: the copy is a whole struct termios.
+        while (LibC.tcsetattr(_fd, LibC.TCSANOW, &mode) != 0)
+        {
+            HostException error = HostException.FromLastError("tcsetattr");
+            if (error.Errno == LibC.EINTR)
+            {
+                continue;
+            }
+
+            if (!mayFail)
+            {
+                throw error;
+            }
+
+            return;
+        }
+    }
+}

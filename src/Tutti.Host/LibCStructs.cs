@@ -1,0 +1,74 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+
+namespace Tutti.Host;
+
+/// <summary><c>struct pollfd</c>.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct PollFd
+{
+    internal int Fd;
+    internal short Events;
+    internal short Revents;
+}
+
+/// <summary><c>struct timespec</c>.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct TimeSpec
+{
+    internal long Seconds;
+    internal long Nanoseconds;
+}
+
+/// <summary><c>struct winsize</c>.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct WinSize
+{
+    internal ushort Rows;
+    internal ushort Columns;
+    internal ushort XPixels;
+    internal ushort YPixels;
+}
+
+/// <summary><c>struct termios</c> as the C library has it, which is larger than the kernel's.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct Termios
+{
+    internal const uint IGNBRK = 0x1;
+    internal const uint BRKINT = 0x2;
+    internal const uint PARMRK = 0x8;
+    internal const uint ISTRIP = 0x20;
+    internal const uint INLCR = 0x40;
+    internal const uint IGNCR = 0x80;
+    internal const uint ICRNL = 0x100;
+    internal const uint IXON = 0x400;
+
+    internal const uint CSIZE = 0x30;
+    internal const uint CS8 = 0x30;
+    internal const uint PARENB = 0x100;
+
+    internal const uint ISIG = 0x1;
+    internal const uint ICANON = 0x2;
+    internal const uint ECHO = 0x8;
+    internal const uint ECHONL = 0x40;
+    internal const uint IEXTEN = 0x8000;
+
+    internal const int VTIME = 5;
+    internal const int VMIN = 6;
+
+    internal uint InputFlags;
+    internal uint OutputFlags;
+    internal uint ControlFlags;
+    internal uint LocalFlags;
+    internal byte Line;
+    internal ControlCharacters Characters;
+    internal uint InputSpeed;
+    internal uint OutputSpeed;
+
+    /// <summary><c>c_cc</c>, <c>NCCS</c> long.</summary>
+    [InlineArray(32)]
+    internal struct ControlCharacters
+    {
+        private byte _first;
+    }
+}
