@@ -1,0 +1,87 @@
+using System.Runtime.InteropServices;
+using Iced.Intel;
+
+namespace Tutti.Cpu.Interpreter;
+
+/// <summary>Decodes guest bytes into the ops of a block.</summary>
+internal sealed unsafe class BlockBuilder : IDisposable
+{
+    /// <summary>Instructions in a block at most; blocks end at unconditional branches and page ends anyhow.</summary>
+    public const int MaxInstructions = 64;
+
+    private readonly PageReader _reader = new();
+    private readonly Decoder[] _decoders;
+    private readonly Op* _ops;
+
+    public BlockBuilder()
+    {
+        _decoders = [Decoder.Create(16, _reader), Decoder.Create(32, _reader), Decoder.Create(64, _reader)];
+
+        // SAFETY: one op more than instructions, for the end-of-block op; freed in Dispose.
+        _ops = (Op*)NativeMemory.AlignedAlloc((nuint)((MaxInstructions + 1) * sizeof(Op)), 64);
+    }
+
+    /// <summary>The ops of the block built last.</summary>
+    public Op* Ops => _ops;
+
+    public int OpCount { get; private set; }
+
+    /// <summary>Bytes of the instructions of the block built last; 0 when the first instruction runs past the bytes given.</summary>
+    public int ByteLength { get; private set; }
+
+    public void Dispose() => NativeMemory.AlignedFree(_ops);
+
+    /// <summary>Decodes from <paramref name="code"/> until a branch, the end of the bytes or the limit.</summary>
+    public void Build(byte* code, int length, uint mode, ulong rip, int maxInstructions)
+    {
+        Decoder decoder = _decoders[mode & CodeMode.BitnessMask];
+        _reader.Start(code, length);
+        decoder.IP = rip;
+        var context = new TranslationContext { Mode = mode, BlockRip = rip };
+        OpCount = 0;
+        ByteLength = 0;
+        int count = 0;
+        while (count < maxInstructions && !context.EndsBlock)
+        {
+            decoder.Decode(out Instruction instruction);
+            if (instruction.IsInvalid && decoder.LastError == DecoderError.NoMoreBytes)
+            {
+                break;
+            }
+
+            Op* op = _ops + OpCount;
+            *op = default;
+            op->Length = (byte)instruction.Length;
+            op->IpOffset = (ushort)ByteLength;
+            op->Count = (ushort)++count;
+            InstructionTranslator.Translate(instruction, op, ref context);
+            ByteLength += instruction.Length;
+            OpCount++;
+        }
+
+        if (ByteLength > 0 && !context.EndsBlock)
+        {
+            Op* end = _ops + OpCount++;
+            *end = default;
+            end->IpOffset = (ushort)ByteLength;
+            end->Count = (ushort)count;
+            end->Handler = &Branches.EndOfBlock;
+        }
+    }
+
+    /// <summary>Feeds the decoder from native memory.</summary>
+    private sealed class PageReader : CodeReader
+    {
+        private byte* _next;
+        private byte* _end;
+
+        public void Start(byte* code, int length)
+        {
+            _next = code;
+            _end = code + length;
+        }
+
+        // SAFETY: never reads at or behind _end.
+        public override int ReadByte() => _next < _end ? *_next++ : -1;
+    }
+}

@@ -1,0 +1,359 @@
+using System.Runtime.InteropServices;
+using Tutti.Memory;
+using Tutti.X86;
+
+namespace Tutti.Cpu.Interpreter;
+
+/// <summary>
+/// The decoded blocks of one processor, found by guest physical address and mode, dropped exactly when a byte of
+/// theirs is written.
+/// </summary>
+internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
+{
+    private const nuint ArenaSize = 64 << 20;
+    private const int BucketCount = 1 << 16;
+    private const int MaxInstructionLength = 15;
+
+    /// <summary>Writes into a page that hit none of its blocks before the page stops being treated as code.</summary>
+    private const int HarmlessWritesPerPage = 64;
+
+    private readonly SoftwareProcessor _processor;
+    private readonly GuestMemory _memory;
+    private readonly BlockBuilder _builder = new();
+    private readonly Dictionary<long, CodePage> _pages = [];
+    private readonly Lock _pendingLock = new();
+    private readonly List<(ulong Address, int Length)> _pending = [];
+    private readonly byte* _arena;
+    private readonly Block** _buckets;
+
+    /// <summary>One instruction at a time: single-stepping and instructions that cross a page.</summary>
+    private readonly Op* _single;
+
+    private nuint _arenaUsed;
+    private int _ownerThread;
+
+    public BlockCache(SoftwareProcessor processor)
+    {
+        _processor = processor;
+        _memory = processor.Memory;
+
+        // SAFETY: all freed in Dispose; the arena is bounds-checked by Allocate. Untouched pages cost no host memory.
+        _arena = (byte*)NativeMemory.AlignedAlloc(ArenaSize, 64);
+        _buckets = (Block**)NativeMemory.AllocZeroed(BucketCount, (nuint)sizeof(Block*));
+        _single = (Op*)NativeMemory.AlignedAlloc((nuint)(2 * sizeof(Op)), 64);
+        _memory.AddCodeWriteObserver(this);
+    }
+
+    private sealed class CodePage
+    {
+        public Block* Blocks;
+        public int HarmlessWrites;
+    }
+
+    public void Dispose()
+    {
+        _builder.Dispose();
+        NativeMemory.AlignedFree(_arena);
+        NativeMemory.Free(_buckets);
+        NativeMemory.AlignedFree(_single);
+    }
+
+    /// <summary>The ops at RIP; null when the fetch faulted.</summary>
+    public Op* Find()
+    {
+        CpuState* state = _processor.State;
+        _ownerThread = Environment.CurrentManagedThreadId;
+        if (!TryFetchAddress(out ulong physical))
+        {
+            return null;
+        }
+
+        Block* block = Lookup(physical, state->Mode);
+        if (block == null)
+        {
+            block = Build(physical);
+            if (block == null)
+            {
+                return FindSingle();
+            }
+        }
+
+        if (!FitsCodeSegment(state, block->ByteLength))
+        {
+            return FindSingle();
+        }
+
+        Op* ops = Block.Ops(block);
+        if ((state->Mode & CodeMode.BitnessMask) == CodeMode.Bits64 || IsFlatCodeSegment(state))
+        {
+            JumpCacheEntry* entry = state->JumpCache + JumpCacheEntry.IndexOf(state->Rip);
+            entry->Rip = state->Rip;
+            entry->Mode = state->Mode;
+            entry->Ops = ops;
+        }
+
+        return ops;
+    }
+
+    /// <summary>The one instruction at RIP, decoded anew, followed by a return to the run loop; null when the fetch faulted.</summary>
+    public Op* FindSingle()
+    {
+        CpuState* state = _processor.State;
+        _ownerThread = Environment.CurrentManagedThreadId;
+        byte* bytes = stackalloc byte[MaxInstructionLength];
+        if (!TryFetchAddress(out ulong physical))
+        {
+            return null;
+        }
+
+        int inPage = Math.Min(MaxInstructionLength, 4096 - (int)(physical & 0xFFF));
+        _processor.MovePhysical(physical, bytes, inPage, Access.Read);
+        _builder.Build(bytes, inPage, state->Mode, state->Rip, 1);
+        if (_builder.ByteLength == 0 && inPage < MaxInstructionLength)
+        {
+            ulong next = Linear(state) + (ulong)inPage;
+            next = (state->Mode & CodeMode.BitnessMask) == CodeMode.Bits64 ? next : (uint)next;
+            if (!_processor.TryTranslate(next, Access.Fetch, out physical))
+            {
+                return null;
+            }
+
+            _processor.MovePhysical(physical, bytes + inPage, MaxInstructionLength - inPage, Access.Read);
+            _builder.Build(bytes, MaxInstructionLength, state->Mode, state->Rip, 1);
+        }
+
+        if (_builder.ByteLength == 0 || !FitsCodeSegment(state, _builder.ByteLength))
+        {
+            // Longer than 15 bytes, or past the limit of CS.
+            SoftwareProcessor.RaiseFault(state, ExceptionVector.GeneralProtection, 0);
+            return null;
+        }
+
+        for (int i = 0; i < _builder.OpCount; i++)
+        {
+            _single[i] = _builder.Ops[i];
+        }
+
+        return _single;
+    }
+
+    /// <summary>Empties the cache.</summary>
+    public void Flush()
+    {
+        new Span<nint>(_buckets, BucketCount).Clear();
+        foreach (long page in _pages.Keys)
+        {
+            _memory.Pages.ClearCode(page);
+        }
+
+        _pages.Clear();
+        _arenaUsed = 0;
+        _processor.FlushJumpCache();
+    }
+
+    /// <summary>Drops the blocks that others' writes have hit; called between blocks.</summary>
+    public void TakePendingInvalidations(bool flush)
+    {
+        if (flush)
+        {
+            Flush();
+        }
+
+        lock (_pendingLock)
+        {
+            foreach ((ulong address, int length) in _pending)
+            {
+                Invalidate(address, length);
+            }
+
+            _pending.Clear();
+        }
+    }
+
+    /// <inheritdoc/>
+    public void OnCodeWritten(ulong address, int length)
+    {
+        if (Environment.CurrentManagedThreadId == _ownerThread)
+        {
+            Invalidate(address, length);
+            return;
+        }
+
+        lock (_pendingLock)
+        {
+            _pending.Add((address, length));
+        }
+
+        _processor.Signal(Attention.CodeWritten);
+    }
+
+    /// <summary>Runs in place of an op whose bytes were changed: control goes back to the run loop, which decodes anew.</summary>
+    private static Op* Stale(CpuState* state, Op* op)
+    {
+        JumpCacheEntry* entry = state->JumpCache + JumpCacheEntry.IndexOf(state->Rip);
+        entry->Rip = ulong.MaxValue;
+        entry->Mode = uint.MaxValue;
+        return Flow.Again(state, op);
+    }
+
+    private void Invalidate(ulong address, int length)
+    {
+        long page = _memory.GetPageIndex(address);
+        if (!_pages.TryGetValue(page, out CodePage? codePage))
+        {
+            _memory.Pages.ClearCode(page);
+            return;
+        }
+
+        bool hit = false;
+        Block* kept = null;
+        Block* next;
+        for (Block* block = codePage.Blocks; block != null; block = next)
+        {
+            next = block->NextInPage;
+            if (block->Physical < address + (ulong)length && address < block->Physical + block->ByteLength)
+            {
+                hit = true;
+                Remove(block);
+            }
+            else
+            {
+                block->NextInPage = kept;
+                kept = block;
+            }
+        }
+
+        codePage.Blocks = kept;
+        if (kept == null || (!hit && ++codePage.HarmlessWrites > HarmlessWritesPerPage))
+        {
+            DropPage(page, codePage);
+        }
+    }
+
+    /// <summary>Forgets a page, so that writes to it take the fast path again.</summary>
+    private void DropPage(long page, CodePage codePage)
+    {
+        for (Block* block = codePage.Blocks; block != null; block = block->NextInPage)
+        {
+            Remove(block);
+        }
+
+        _pages.Remove(page);
+        _memory.Pages.ClearCode(page);
+    }
+
+    /// <summary>Takes a block out of its bucket and turns all its ops into exits, for whoever still holds one.</summary>
+    private void Remove(Block* block)
+    {
+        Block** link = Bucket(block->Physical, block->Mode);
+        while (*link != block)
+        {
+            link = &(*link)->NextInBucket;
+        }
+
+        *link = block->NextInBucket;
+        Op* ops = Block.Ops(block);
+        for (int i = 0; i < block->OpCount; i++)
+        {
+            ops[i].Handler = &Stale;
+        }
+    }
+
+    private Block** Bucket(ulong physical, uint mode) =>
+        _buckets + (int)(((uint)physical ^ (uint)(physical >> 16) ^ (mode << 9)) & (BucketCount - 1));
+
+    private Block* Lookup(ulong physical, uint mode)
+    {
+        for (Block* block = *Bucket(physical, mode); block != null; block = block->NextInBucket)
+        {
+            if (block->Physical == physical && block->Mode == mode)
+            {
+                return block;
+            }
+        }
+
+        return null;
+    }
+
+    /// <summary>Decodes a block; null when not one instruction lies wholly in the page, in RAM, or no room is left.</summary>
+    private Block* Build(ulong physical)
+    {
+        CpuState* state = _processor.State;
+        byte* code = _memory.GetPointer(physical);
+        if (code == null)
+        {
+            return null;
+        }
+
+        // The mark comes before the bytes are read: a write in between is then noticed.
+        long page = _memory.GetPageIndex(physical);
+        if (_memory.Pages.SetCode(page))
+        {
+            _processor.DropWriteTags(physical & ~0xFFFUL);
+        }
+
+        _builder.Build(code, 4096 - (int)(physical & 0xFFF), state->Mode, state->Rip, BlockBuilder.MaxInstructions);
+        if (_builder.ByteLength == 0)
+        {
+            return null;
+        }
+
+        nuint size = (nuint)(sizeof(Block) + (_builder.OpCount * sizeof(Op)));
+        if (size > ArenaSize - _arenaUsed)
+        {
+            // Ops of the running block lie in the arena, so it is emptied between blocks.
+            _processor.Signal(Attention.FlushCode);
+            return null;
+        }
+
+        Block* block = (Block*)(_arena + _arenaUsed);
+        _arenaUsed += (size + 63) & ~(nuint)63;
+        ref CodePage? codePage = ref CollectionsMarshal.GetValueRefOrAddDefault(_pages, page, out _);
+        codePage ??= new CodePage();
+        Block** bucket = Bucket(physical, state->Mode);
+        *block = new Block
+        {
+            Physical = physical,
+            Mode = state->Mode,
+            ByteLength = (ushort)_builder.ByteLength,
+            OpCount = (ushort)_builder.OpCount,
+            NextInPage = codePage.Blocks,
+            NextInBucket = *bucket,
+        };
+        codePage.Blocks = block;
+        *bucket = block;
+        new ReadOnlySpan<Op>(_builder.Ops, _builder.OpCount).CopyTo(new Span<Op>(Block.Ops(block), _builder.OpCount));
+        return block;
+    }
+
+    private bool TryFetchAddress(out ulong physical)
+    {
+        CpuState* state = _processor.State;
+        ulong linear = Linear(state);
+        if ((state->Mode & CodeMode.BitnessMask) == CodeMode.Bits64)
+        {
+            if ((ulong)((long)linear << 16 >> 16) != linear)
+            {
+                physical = 0;
+                SoftwareProcessor.RaiseFault(state, ExceptionVector.GeneralProtection, 0);
+                return false;
+            }
+        }
+        else if (state->Rip > state->Cs.Limit)
+        {
+            physical = 0;
+            SoftwareProcessor.RaiseFault(state, ExceptionVector.GeneralProtection, 0);
+            return false;
+        }
+
+        return _processor.TryTranslate(linear, Access.Fetch, out physical);
+    }
+
+    private static ulong Linear(CpuState* state) =>
+        (state->Mode & CodeMode.BitnessMask) == CodeMode.Bits64 ? state->Rip : (uint)(state->Cs.Base + state->Rip);
+
+    private static bool IsFlatCodeSegment(CpuState* state) => state->Cs.Base == 0 && state->Cs.Limit == uint.MaxValue;
+
+    private static bool FitsCodeSegment(CpuState* state, int length) =>
+        (state->Mode & CodeMode.BitnessMask) == CodeMode.Bits64 || state->Rip + (ulong)length - 1 <= state->Cs.Limit;
+}

@@ -1,0 +1,130 @@
+using System.Runtime.CompilerServices;
+
+namespace Tutti.Cpu.Interpreter;
+
+/// <summary>
+/// How handlers reach guest memory by linear address, with the rights of the current privilege level. Each accessor
+/// tries the TLB inline; what it does not hold goes to <see cref="SoftwareProcessor.AccessSlow"/>. A false (or null)
+/// answer means that a fault has been raised and nothing was changed.
+/// </summary>
+/// <remarks>
+/// SAFETY: a tag is set only while the whole page at Addend is guest RAM of this machine, and the compare of the last
+/// byte's page with the tag of the first byte's entry fails for whatever crosses the page's end.
+/// </remarks>
+internal static unsafe class GuestAccess
+{
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static bool Read<TWidth>(CpuState* state, ulong linear, out ulong value)
+        where TWidth : struct, IWidth
+    {
+        TlbEntry* entry = state->Tlb + ((linear >> 12) & (TlbEntry.Count - 1));
+        if (((linear + (ulong)(TWidth.Bytes - 1)) & ~0xFFFUL) == entry->ReadTag)
+        {
+            value = TWidth.Load((byte*)((long)linear + entry->Addend));
+            return true;
+        }
+
+        return ReadSlow(state, linear, TWidth.Bytes, out value);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static bool Write<TWidth>(CpuState* state, ulong linear, ulong value)
+        where TWidth : struct, IWidth
+    {
+        TlbEntry* entry = state->Tlb + ((linear >> 12) & (TlbEntry.Count - 1));
+        if (((linear + (ulong)(TWidth.Bytes - 1)) & ~0xFFFUL) == entry->WriteTag)
+        {
+            TWidth.Store((byte*)((long)linear + entry->Addend), value);
+            return true;
+        }
+
+        return WriteSlow(state, linear, TWidth.Bytes, value);
+    }
+
+    /// <summary>
+    /// Starts a read-modify-write: gives where the operand can be read and written, or null after a fault. All rights
+    /// for the write have been checked. The operand may be a copy, which <see cref="EndModify"/> writes back.
+    /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static byte* BeginModify(CpuState* state, ulong linear, int size)
+    {
+        TlbEntry* entry = state->Tlb + ((linear >> 12) & (TlbEntry.Count - 1));
+        if (((linear + (ulong)(size - 1)) & ~0xFFFUL) == entry->WriteTag)
+        {
+            return (byte*)((long)linear + entry->Addend);
+        }
+
+        return BeginModifySlow(state, linear, size);
+    }
+
+    /// <summary>Ends what <see cref="BeginModify"/> started.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void EndModify(CpuState* state, byte* operand)
+    {
+        if (operand == state->Bounce)
+        {
+            EndModifySlow(state);
+        }
+    }
+
+    /// <summary>Copies up to 4096 guest bytes out.</summary>
+    public static bool ReadBytes(CpuState* state, ulong linear, byte* buffer, int size)
+    {
+        TlbEntry* entry = state->Tlb + ((linear >> 12) & (TlbEntry.Count - 1));
+        if (((linear + (ulong)(size - 1)) & ~0xFFFUL) == entry->ReadTag)
+        {
+            Unsafe.CopyBlockUnaligned(buffer, (byte*)((long)linear + entry->Addend), (uint)size);
+            return true;
+        }
+
+        return SoftwareProcessor.From(state).AccessSlow(linear, size, buffer, Access.Read);
+    }
+
+    /// <summary>Copies up to 4096 bytes into guest memory: all of them, or none after a fault.</summary>
+    public static bool WriteBytes(CpuState* state, ulong linear, byte* buffer, int size)
+    {
+        TlbEntry* entry = state->Tlb + ((linear >> 12) & (TlbEntry.Count - 1));
+        if (((linear + (ulong)(size - 1)) & ~0xFFFUL) == entry->WriteTag)
+        {
+            Unsafe.CopyBlockUnaligned((byte*)((long)linear + entry->Addend), buffer, (uint)size);
+            return true;
+        }
+
+        return SoftwareProcessor.From(state).AccessSlow(linear, size, buffer, Access.Write);
+    }
+
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private static bool ReadSlow(CpuState* state, ulong linear, int size, out ulong value)
+    {
+        ulong buffer = 0;
+        bool done = SoftwareProcessor.From(state).AccessSlow(linear, size, (byte*)&buffer, Access.Read);
+        value = buffer;
+        return done;
+    }
+
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private static bool WriteSlow(CpuState* state, ulong linear, int size, ulong value) =>
+        SoftwareProcessor.From(state).AccessSlow(linear, size, (byte*)&value, Access.Write);
+
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private static byte* BeginModifySlow(CpuState* state, ulong linear, int size) =>
+        SoftwareProcessor.From(state).BeginModifySlow(linear, size);
+
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private static void EndModifySlow(CpuState* state) => SoftwareProcessor.From(state).EndModifySlow();
+}
+
+/// <summary>What an access wants; the rights are those of the current privilege level unless it is a system access.</summary>
+[Flags]
+internal enum Access
+{
+    Read = 0,
+    Write = 1,
+    Fetch = 2,
+
+    /// <summary>The processor's own access to a descriptor table or TSS: supervisor rights at any CPL.</summary>
+    System = 4,
+
+    /// <summary>Only checks rights (and sets accessed and dirty bits as the access would); moves no data.</summary>
+    Probe = 8,
+}

@@ -1,0 +1,127 @@
+using System.Runtime.CompilerServices;
+using Tutti.X86;
+
+namespace Tutti.Cpu.Interpreter;
+
+/// <summary>A way to compute the linear address of a memory operand, as a type, so that handlers are compiled once for each.</summary>
+internal unsafe interface IAddress
+{
+    /// <summary>False after a fault was raised (segment limit or type).</summary>
+    static abstract bool TryGet(CpuState* state, Op* op, int size, bool write, out ulong linear);
+}
+
+/// <summary>64-bit mode, 64-bit address size, segment base 0.</summary>
+internal unsafe struct FlatAddress : IAddress
+{
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static bool TryGet(CpuState* state, Op* op, int size, bool write, out ulong linear)
+    {
+        linear = Addressing.Offset(state, op);
+        return true;
+    }
+}
+
+/// <summary>64-bit mode with an FS or GS base, or with a 32-bit address size.</summary>
+internal unsafe struct LongAddress : IAddress
+{
+    public static bool TryGet(CpuState* state, Op* op, int size, bool write, out ulong linear)
+    {
+        linear = Addressing.Linear64(state, op);
+        return true;
+    }
+}
+
+/// <summary>Every other mode: 16- or 32-bit offsets into a segment with a limit and access rights.</summary>
+internal unsafe struct SegmentedAddress : IAddress
+{
+    public static bool TryGet(CpuState* state, Op* op, int size, bool write, out ulong linear) =>
+        Addressing.TrySegmented(state, op->Segment, Addressing.Truncate(Addressing.Offset(state, op), op->AddressSize), size, write, out linear);
+}
+
+/// <summary>Any mode, decided at run time: for instructions that are not worth a copy for each kind.</summary>
+internal unsafe struct AnyAddress : IAddress
+{
+    public static bool TryGet(CpuState* state, Op* op, int size, bool write, out ulong linear) =>
+        Addressing.TrySegmented(state, op->Segment, Addressing.Truncate(Addressing.Offset(state, op), op->AddressSize), size, write, out linear);
+}
+
+/// <summary>Address arithmetic and segment checks.</summary>
+internal static unsafe class Addressing
+{
+    /// <summary>Base + index * scale + displacement, not yet cut to the address size.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static ulong Offset(CpuState* state, Op* op) =>
+        *(ulong*)CpuState.Register(state, op->Base)
+        + (*(ulong*)CpuState.Register(state, op->Index) << op->Scale)
+        + (ulong)(long)op->Disp;
+
+    public static ulong Truncate(ulong offset, int addressSize) => addressSize switch
+    {
+        8 => offset,
+        4 => (uint)offset,
+        _ => (ushort)offset,
+    };
+
+    /// <summary>Linear address in 64-bit mode: only FS and GS have a base.</summary>
+    public static ulong Linear64(CpuState* state, Op* op) =>
+        SegmentBase64(state, op->Segment) + Truncate(Offset(state, op), op->AddressSize);
+
+    public static ulong SegmentBase64(CpuState* state, int segment) =>
+        segment >= 4 ? CpuState.SegmentOf(state, segment)->Base : 0;
+
+    /// <summary>
+    /// Linear address of an offset into a segment, in any mode; false after #GP(0), or #SS(0) for SS, for what
+    /// lies outside the limit or what the type forbids.
+    /// </summary>
+    public static bool TrySegmented(CpuState* state, int segment, ulong offset, int size, bool write, out ulong linear)
+    {
+        if ((state->Mode & CodeMode.BitnessMask) == CodeMode.Bits64)
+        {
+            linear = SegmentBase64(state, segment) + offset;
+            return true;
+        }
+
+        Segment* register = CpuState.SegmentOf(state, segment);
+        linear = (uint)(register->Base + offset);
+        if (IsInside(register, (uint)offset, (uint)size) && IsPermitted(state, register, write))
+        {
+            return true;
+        }
+
+        SoftwareProcessor.RaiseFault(state, segment == 2 ? ExceptionVector.StackFault : ExceptionVector.GeneralProtection, 0);
+        return false;
+    }
+
+    /// <summary>Whether [offset, offset+size) lies inside the limit, for expand-up and expand-down segments.</summary>
+    public static bool IsInside(Segment* segment, uint offset, uint size)
+    {
+        ulong last = (ulong)offset + size - 1;
+        bool expandDown = (segment->Attributes & (SegmentAttributes.Code | SegmentAttributes.ExpandDownOrConforming)) == SegmentAttributes.ExpandDownOrConforming
+            && (segment->Attributes & SegmentAttributes.NonSystem) != 0;
+        if (!expandDown)
+        {
+            return last <= segment->Limit;
+        }
+
+        ulong top = (segment->Attributes & SegmentAttributes.Big) != 0 ? 0xFFFF_FFFF : 0xFFFF;
+        return offset > segment->Limit && last <= top;
+    }
+
+    private static bool IsPermitted(CpuState* state, Segment* segment, bool write)
+    {
+        if ((state->Mode & CodeMode.Protected) == 0 || (state->Mode & CodeMode.Virtual8086) != 0)
+        {
+            return true;
+        }
+
+        if ((segment->Attributes & SegmentAttributes.Present) == 0)
+        {
+            // A null selector was loaded: the register holds nothing usable.
+            return false;
+        }
+
+        bool code = (segment->Attributes & SegmentAttributes.Code) != 0;
+        bool writableOrReadable = (segment->Attributes & SegmentAttributes.WritableOrReadable) != 0;
+        return write ? !code && writableOrReadable : !code || writableOrReadable;
+    }
+}

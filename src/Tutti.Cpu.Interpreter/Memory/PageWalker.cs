@@ -1,0 +1,194 @@
+using Tutti.Memory;
+using Tutti.X86;
+
+namespace Tutti.Cpu.Interpreter;
+
+/// <summary>Where a linear page lies and what may be done with it.</summary>
+/// <param name="Physical">Guest physical address of the byte asked for.</param>
+/// <param name="Writable">A write with the same rights would need no further walk: permitted, and the dirty bit is set.</param>
+/// <param name="User">Every level allows user access.</param>
+/// <param name="Large">Mapped by a page larger than 4 KiB.</param>
+internal readonly record struct Translation(ulong Physical, bool Writable, bool User, bool Large);
+
+/// <summary>
+/// Translates linear to physical addresses by the guest's page tables: no paging, 32-bit (with 4 MiB pages), PAE and
+/// 4-level. Source: Intel SDM volume 3, chapter "Paging".
+/// </summary>
+internal sealed unsafe class PageWalker(GuestMemory memory)
+{
+    /// <summary>Physical address width that CPUID leaf 0x80000008 shows.</summary>
+    public const int PhysicalBits = 40;
+
+    private const ulong PhysicalReserved = PageTableEntry.AddressMask & ~((1UL << PhysicalBits) - 1);
+
+    private static readonly Translation Nothing = default;
+
+    /// <summary>
+    /// Walks the tables, sets accessed and dirty bits. On false, <paramref name="error"/> is the page-fault error code.
+    /// </summary>
+    public bool TryTranslate(CpuState* state, ulong linear, Access access, out Translation translation, out uint error)
+    {
+        if ((state->Cr0 & Cr0.Paging) == 0)
+        {
+            translation = new Translation((uint)linear, true, true, false);
+            error = 0;
+            return true;
+        }
+
+        bool user = state->Cpl == 3 && (access & Access.System) == 0;
+        error = (access & Access.Write) != 0 ? PageFaultError.Write : 0;
+        error |= user ? PageFaultError.User : 0;
+        bool noExecute = (state->Efer & Efer.NoExecuteEnable) != 0 && (state->Cr4 & Cr4.PhysicalAddressExtension) != 0;
+        if ((access & Access.Fetch) != 0 && (noExecute || (state->Cr4 & Cr4.SupervisorModeExecutionPrevention) != 0))
+        {
+            error |= PageFaultError.InstructionFetch;
+        }
+
+        return (state->Cr4 & Cr4.PhysicalAddressExtension) != 0
+            ? TryWalkLong(state, linear, access, user, out translation, ref error)
+            : TryWalk32(state, linear, access, user, out translation, ref error);
+    }
+
+    private bool TryWalkLong(CpuState* state, ulong linear, Access access, bool user, out Translation translation, ref uint error)
+    {
+        translation = Nothing;
+        bool longMode = (state->Efer & Efer.LongModeActive) != 0;
+        bool noExecuteEnabled = (state->Efer & Efer.NoExecuteEnable) != 0;
+        ulong reserved = PhysicalReserved | (noExecuteEnabled ? 0 : PageTableEntry.NoExecute);
+        ulong rights = PageTableEntry.Writable | PageTableEntry.User;
+        ulong noExecute = 0;
+        int level = longMode ? 4 : 3;
+        ulong table = longMode ? state->Cr3 & PageTableEntry.AddressMask : state->Cr3 & 0xFFFF_FFE0;
+        while (true)
+        {
+            int shift = 12 + (9 * (level - 1));
+            ulong index = (linear >> shift) & (level == 3 && !longMode ? 3UL : 511UL);
+            ulong* slot = (ulong*)memory.GetPointer(table + (index * 8));
+
+            // Tables outside RAM read as all-ones on a PC's bus, which has reserved bits set.
+            ulong entry = slot == null ? ulong.MaxValue : Volatile.Read(ref *slot);
+            if ((entry & PageTableEntry.Present) == 0)
+            {
+                return false;
+            }
+
+            bool pointers = level == 3 && !longMode;
+            bool leaf = level == 1 || ((entry & PageTableEntry.PageSize) != 0 && level is 2 or 3 && !pointers && (level == 2 || longMode));
+            ulong mustBeZero = pointers ? PhysicalReserved | PageTableEntry.NoExecute | 0x1E6 : reserved;
+            mustBeZero |= level == 4 ? PageTableEntry.PageSize : 0;
+            mustBeZero |= leaf && level > 1 ? ((1UL << shift) - 1) & PageTableEntry.AddressMask & ~0x1000UL : 0;
+            if ((entry & mustBeZero) != 0 || (!longMode && (entry & 0x7FF0_0000_0000_0000) != 0))
+            {
+                error |= PageFaultError.Present | PageFaultError.ReservedBit;
+                return false;
+            }
+
+            if (!pointers)
+            {
+                rights &= entry;
+                noExecute |= entry & PageTableEntry.NoExecute;
+            }
+
+            if (leaf)
+            {
+                ulong offsetMask = (1UL << shift) - 1;
+                ulong physical = (entry & PageTableEntry.AddressMask & ~offsetMask) | (linear & offsetMask);
+                return TryFinish(state, slot, entry, 8, access, user, rights, noExecute, physical, level > 1, out translation, ref error);
+            }
+
+            if (!pointers && (entry & PageTableEntry.Accessed) == 0 && !TrySetBits64(slot, entry, PageTableEntry.Accessed))
+            {
+                continue;
+            }
+
+            table = entry & PageTableEntry.AddressMask;
+            level--;
+        }
+    }
+
+    private bool TryWalk32(CpuState* state, ulong linear, Access access, bool user, out Translation translation, ref uint error)
+    {
+        translation = Nothing;
+        while (true)
+        {
+            uint* slot = (uint*)memory.GetPointer((state->Cr3 & 0xFFFF_F000) + (((uint)linear >> 22) * 4));
+            uint directory = slot == null ? uint.MaxValue : Volatile.Read(ref *slot);
+            if ((directory & PageTableEntry.Present) == 0)
+            {
+                return false;
+            }
+
+            if ((directory & PageTableEntry.PageSize) != 0 && (state->Cr4 & Cr4.PageSizeExtensions) != 0)
+            {
+                // PSE-36: bits 20:13 are address bits 39:32; bit 21 is reserved.
+                if ((directory & (1u << 21)) != 0)
+                {
+                    error |= PageFaultError.Present | PageFaultError.ReservedBit;
+                    return false;
+                }
+
+                ulong physical = (directory & 0xFFC0_0000) | ((ulong)((directory >> 13) & 0xFF) << 32) | (linear & 0x3F_FFFF);
+                return TryFinish(state, slot, directory, 4, access, user, directory, 0, physical, true, out translation, ref error);
+            }
+
+            if ((directory & PageTableEntry.Accessed) == 0 && !TrySetBits32(slot, directory, (uint)PageTableEntry.Accessed))
+            {
+                continue;
+            }
+
+            uint* pageSlot = (uint*)memory.GetPointer((directory & 0xFFFF_F000) + (((linear >> 12) & 0x3FF) * 4));
+            uint page = pageSlot == null ? uint.MaxValue : Volatile.Read(ref *pageSlot);
+            if ((page & PageTableEntry.Present) == 0)
+            {
+                return false;
+            }
+
+            return TryFinish(state, pageSlot, page, 4, access, user, directory & page, 0, (page & 0xFFFF_F000) | (linear & 0xFFF), false, out translation, ref error);
+        }
+    }
+
+    private bool TryFinish(CpuState* state, void* slot, ulong entry, int entrySize, Access access, bool user, ulong rights, ulong noExecute, ulong physical, bool large, out Translation translation, ref uint error)
+    {
+        translation = Nothing;
+        bool userPage = (rights & PageTableEntry.User) != 0;
+        bool writeAllowed = (rights & PageTableEntry.Writable) != 0 || (!user && (state->Cr0 & Cr0.WriteProtect) == 0);
+        bool allowed = !user || userPage;
+        allowed &= (access & Access.Write) == 0 || writeAllowed;
+        if ((access & Access.Fetch) != 0)
+        {
+            allowed &= noExecute == 0;
+            allowed &= user || !userPage || (state->Cr4 & Cr4.SupervisorModeExecutionPrevention) == 0;
+        }
+        else if (!user && userPage && (state->Cr4 & Cr4.SupervisorModeAccessPrevention) != 0)
+        {
+            // An implicit system access obeys SMAP whatever RFLAGS.AC says; so does an explicit one with AC clear.
+            allowed &= (state->Flags & Rflags.AlignmentCheck) != 0 && (access & Access.System) == 0;
+        }
+
+        if (!allowed)
+        {
+            error |= PageFaultError.Present;
+            return false;
+        }
+
+        ulong wanted = PageTableEntry.Accessed | ((access & Access.Write) != 0 ? PageTableEntry.Dirty : 0);
+        if ((entry & wanted) != wanted && slot != null)
+        {
+            // SAFETY: slot points at an entry in guest RAM, aligned to its size.
+            ulong before = entrySize == 8
+                ? Interlocked.Or(ref *(ulong*)slot, wanted)
+                : Interlocked.Or(ref *(uint*)slot, (uint)wanted);
+            entry = before | wanted;
+        }
+
+        translation = new Translation(physical, writeAllowed && (entry & PageTableEntry.Dirty) != 0, userPage, large);
+        return true;
+    }
+
+    // Another processor may have changed the entry since it was read: the walk then looks again.
+    private static bool TrySetBits64(ulong* slot, ulong seen, ulong bits) =>
+        Interlocked.CompareExchange(ref *slot, seen | bits, seen) == seen;
+
+    private static bool TrySetBits32(uint* slot, uint seen, uint bits) =>
+        Interlocked.CompareExchange(ref *slot, seen | bits, seen) == seen;
+}

@@ -1,0 +1,24 @@
+using System.Runtime.InteropServices;
+
+namespace Tutti.Cpu.Interpreter;
+
+/// <summary>
+/// One page of the software TLB. A tag is the page's linear address when the fast path may be taken, else
+/// <see cref="NoTag"/>: pages of devices, with decoded code (writes), or with watched addresses never get one.
+/// </summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct TlbEntry
+{
+    public ulong ReadTag;
+    public ulong WriteTag;
+
+    /// <summary>Host address minus linear address.</summary>
+    public long Addend;
+
+    public ulong Padding;
+
+    public const int Count = 1024;
+
+    /// <summary>Matches no page address.</summary>
+    public const ulong NoTag = 1;
+}

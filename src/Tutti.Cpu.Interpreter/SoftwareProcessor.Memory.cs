@@ -1,0 +1,294 @@
+using System.Runtime.CompilerServices;
+using Tutti.Memory;
+using Tutti.X86;
+
+namespace Tutti.Cpu.Interpreter;
+
+/// <summary>The slow path of guest memory: walks, page crossings, devices, pages with decoded code; and TLB upkeep.</summary>
+internal sealed unsafe partial class SoftwareProcessor
+{
+    /// <summary>Supervisor with RFLAGS.AC clear, supervisor with it set, user, and one that stays empty (alignment checks on).</summary>
+    private const int TlbSets = 4;
+
+    private const int EmptySet = 3;
+
+    private bool _sawLargePage;
+
+    /// <summary>
+    /// Moves bytes between guest memory and a buffer, or only probes: checks canonical form, alignment (when armed)
+    /// and the rights of every page before it moves the first byte. False after a fault was raised.
+    /// </summary>
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    public bool AccessSlow(ulong linear, int size, byte* buffer, Access access)
+    {
+        if ((State->Mode & CodeMode.BitnessMask) == CodeMode.Bits64)
+        {
+            if (!IsCanonical(linear) || !IsCanonical(linear + (ulong)size - 1))
+            {
+                RaiseFault(State, NonCanonicalFault, 0);
+                return false;
+            }
+        }
+        else if ((access & Access.System) == 0)
+        {
+            linear = (uint)linear;
+        }
+
+        if (State->Tlb == _tlb + (EmptySet * TlbEntry.Count) && (access & (Access.System | Access.Fetch)) == 0
+            && size is 2 or 4 or 8 && (linear & (ulong)(size - 1)) != 0)
+        {
+            RaiseFault(State, ExceptionVector.AlignmentCheck, 0);
+            return false;
+        }
+
+        int first = Math.Min(size, 4096 - (int)(linear & 0xFFF));
+        if (!TryTranslate(linear, access, out ulong physical))
+        {
+            return false;
+        }
+
+        ulong secondPhysical = 0;
+        ulong second = linear + (ulong)first;
+        if ((State->Efer & Efer.LongModeActive) == 0)
+        {
+            second = (uint)second;
+        }
+
+        if (first < size && !TryTranslate(second, access, out secondPhysical))
+        {
+            return false;
+        }
+
+        if ((access & Access.Probe) != 0)
+        {
+            return true;
+        }
+
+        CheckWatchpoints(linear, size, (access & Access.Write) != 0);
+        MovePhysical(physical, buffer, first, access);
+        if (first < size)
+        {
+            MovePhysical(secondPhysical, buffer + first, size - first, access);
+        }
+
+        return true;
+    }
+
+    /// <summary>Reads a value with the processor's own (supervisor) rights: descriptor tables, TSS, interrupt vectors.</summary>
+    public bool TryReadSystem<T>(ulong linear, out T value)
+        where T : unmanaged
+    {
+        T buffer;
+        bool done = AccessSlow(linear, sizeof(T), (byte*)&buffer, Access.System);
+        value = done ? buffer : default;
+        return done;
+    }
+
+    /// <summary>Writes a value with the processor's own (supervisor) rights.</summary>
+    public bool TryWriteSystem<T>(ulong linear, T value)
+        where T : unmanaged => AccessSlow(linear, sizeof(T), (byte*)&value, Access.System | Access.Write);
+
+    /// <summary>Translates, raises the page fault when it fails, and fills the TLB when the page may have an entry.</summary>
+    public bool TryTranslate(ulong linear, Access access, out ulong physical)
+    {
+        if (!Walker.TryTranslate(State, linear, access, out Translation translation, out uint error))
+        {
+            physical = 0;
+            State->Cr2 = linear;
+            RaiseFault(State, ExceptionVector.PageFault, error);
+            return false;
+        }
+
+        physical = translation.Physical;
+        _sawLargePage |= translation.Large;
+        if ((access & (Access.System | Access.Fetch)) == 0)
+        {
+            FillTlb(linear, translation);
+        }
+        else if ((access & Access.Write) != 0)
+        {
+            long page = Memory.GetPageIndex(physical);
+            if (page >= 0)
+            {
+                Memory.Pages.SetDirty(page);
+            }
+        }
+
+        return true;
+    }
+
+    /// <summary>Drops every translation.</summary>
+    public void FlushTlb()
+    {
+        new Span<TlbEntry>(_tlb, TlbSets * TlbEntry.Count).Fill(new TlbEntry { ReadTag = TlbEntry.NoTag, WriteTag = TlbEntry.NoTag });
+        FlushJumpCache();
+        _sawLargePage = false;
+    }
+
+    /// <summary>Drops the translation of one linear page (INVLPG).</summary>
+    public void InvalidatePage(ulong linear)
+    {
+        if (_sawLargePage)
+        {
+            // Entries are 4 KiB pieces; which of them came from the same large page is not kept.
+            FlushTlb();
+            return;
+        }
+
+        for (int set = 0; set < TlbSets; set++)
+        {
+            TlbEntry* entry = _tlb + (set * TlbEntry.Count) + (int)((linear >> 12) & (TlbEntry.Count - 1));
+            entry->ReadTag = TlbEntry.NoTag;
+            entry->WriteTag = TlbEntry.NoTag;
+        }
+
+        FlushJumpCache();
+    }
+
+    public void FlushJumpCache() =>
+        new Span<JumpCacheEntry>(State->JumpCache, JumpCacheEntry.Count).Fill(new JumpCacheEntry { Rip = ulong.MaxValue, Mode = uint.MaxValue });
+
+    /// <summary>Takes write tags away from every alias of a physical page, so that writes to it are seen.</summary>
+    public void DropWriteTags(ulong physicalPage)
+    {
+        long host = (long)Memory.GetPointer(physicalPage);
+        for (int i = 0; i < TlbSets * TlbEntry.Count; i++)
+        {
+            TlbEntry* entry = _tlb + i;
+            if (entry->WriteTag != TlbEntry.NoTag && (long)entry->WriteTag + entry->Addend == host)
+            {
+                entry->WriteTag = TlbEntry.NoTag;
+            }
+        }
+    }
+
+    /// <summary>Copies between a buffer and guest physical addresses within one page: RAM, the local APIC or a device.</summary>
+    public void MovePhysical(ulong physical, byte* buffer, int size, Access access)
+    {
+        byte* pointer = Memory.GetPointer(physical);
+        bool write = (access & Access.Write) != 0;
+        if (pointer == null)
+        {
+            MoveDevice(physical, new Span<byte>(buffer, size), write);
+        }
+        else if (!write)
+        {
+            CopyWhole(buffer, pointer, size);
+        }
+        else
+        {
+            CopyWhole(pointer, buffer, size);
+            long page = Memory.GetPageIndex(physical);
+            if (Memory.Pages.HasCode(page))
+            {
+                Memory.NotifyCodeWritten(physical, size);
+            }
+        }
+    }
+
+    /// <summary>See <see cref="GuestAccess.BeginModify"/>.</summary>
+    public byte* BeginModifySlow(ulong linear, int size)
+    {
+        // The write check comes first: a read-modify-write to a read-only page is a write fault.
+        if (!AccessSlow(linear, size, null, Access.Write | Access.Probe))
+        {
+            return null;
+        }
+
+        if (!AccessSlow(linear, size, State->Bounce, Access.Read))
+        {
+            return null;
+        }
+
+        State->BounceAddress = linear;
+        State->BounceSize = size;
+        return State->Bounce;
+    }
+
+    /// <summary>See <see cref="GuestAccess.EndModify"/>.</summary>
+    public void EndModifySlow()
+    {
+        // Rights were checked by BeginModify and no other instruction ran since; a page table changed by another
+        // processor in between makes the write vanish, as a stale TLB entry could.
+        AccessSlow(State->BounceAddress, (int)State->BounceSize, State->Bounce, Access.Write);
+        State->FaultVector = -1;
+    }
+
+    private static bool IsCanonical(ulong linear) => (ulong)((long)linear << 16 >> 16) == linear;
+
+    // Values of up to 8 bytes must not be seen half-written by another processor.
+    private static void CopyWhole(byte* to, byte* from, int size)
+    {
+        switch (size)
+        {
+            case 1:
+                *to = *from;
+                break;
+            case 2:
+                *(ushort*)to = *(ushort*)from;
+                break;
+            case 4:
+                *(uint*)to = *(uint*)from;
+                break;
+            case 8:
+                *(ulong*)to = *(ulong*)from;
+                break;
+            default:
+                Unsafe.CopyBlockUnaligned(to, from, (uint)size);
+                break;
+        }
+    }
+
+    private void MoveDevice(ulong physical, Span<byte> data, bool write)
+    {
+        // Devices take naturally sized pieces.
+        while (data.Length > 0)
+        {
+            int piece = data.Length >= 8 ? 8 : data.Length >= 4 ? 4 : data.Length >= 2 ? 2 : 1;
+            Span<byte> part = data[..piece];
+            ulong apicOffset = physical - (Lapic.ApicBase & 0xFFFF_FFFF_F000);
+            bool apic = apicOffset < 4096 && (Lapic.ApicBase & 0xC00) == 0x800;
+            if (apic && write)
+            {
+                Lapic.WriteMmio((uint)apicOffset, part);
+            }
+            else if (apic)
+            {
+                Lapic.ReadMmio((uint)apicOffset, part);
+            }
+            else if (write)
+            {
+                Io.WriteMmio(physical, part);
+            }
+            else
+            {
+                Io.ReadMmio(physical, part);
+            }
+
+            physical += (ulong)piece;
+            data = data[piece..];
+        }
+    }
+
+    private void FillTlb(ulong linear, in Translation translation)
+    {
+        byte* host = Memory.GetPointer(translation.Physical & ~0xFFFUL);
+        TlbEntry* set = State->Tlb;
+        if (host == null || set == _tlb + (EmptySet * TlbEntry.Count) || IsWatched(linear))
+        {
+            return;
+        }
+
+        ulong page = linear & ~0xFFFUL;
+        TlbEntry* entry = set + ((linear >> 12) & (TlbEntry.Count - 1));
+        entry->ReadTag = page;
+        entry->WriteTag = TlbEntry.NoTag;
+        entry->Addend = (long)host - (long)page;
+        long index = Memory.GetPageIndex(translation.Physical);
+        if (translation.Writable && !Memory.Pages.HasCode(index))
+        {
+            entry->WriteTag = page;
+            Memory.Pages.SetDirty(index);
+        }
+    }
+}

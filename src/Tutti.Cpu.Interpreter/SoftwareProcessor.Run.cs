@@ -1,0 +1,205 @@
+using Tutti.X86;
+
+namespace Tutti.Cpu.Interpreter;
+
+/// <summary>The run loop: blocks, faults, pending events, halting, single-stepping.</summary>
+internal sealed unsafe partial class SoftwareProcessor
+{
+    private const int NothingPending = -1;
+
+    private bool _interruptWaits;
+    private bool _nmiWaits;
+    private bool _nmiBlocked;
+    private bool _tripleFault;
+    private ProcessorActivity _activity;
+
+    public ProcessorExit Run()
+    {
+        while (true)
+        {
+            if (Volatile.Read(ref State->Attention) != 0 && !TryHandleAttention(out ProcessorExit exit))
+            {
+                return exit;
+            }
+
+            RunBlocks();
+            if (State->FaultVector != NothingPending)
+            {
+                DeliverFault();
+            }
+
+            if (_tripleFault)
+            {
+                _tripleFault = false;
+                return new ProcessorExit(ProcessorExitKind.TripleFault);
+            }
+        }
+    }
+
+    private void RunBlocks()
+    {
+        CpuState* state = State;
+        bool step = (state->Attention & Interpreter.Attention.Step) != 0;
+        Op* op = step ? Code.FindSingle() : Code.Find();
+        while (op != null)
+        {
+            op = op->Handler(state, op);
+        }
+
+        if (step)
+        {
+            AfterStep();
+        }
+    }
+
+    /// <summary>Looks at why the loop was stopped; false when <see cref="Run"/> is to return.</summary>
+    private bool TryHandleAttention(out ProcessorExit exit)
+    {
+        exit = default;
+        while (true)
+        {
+            int attention = Volatile.Read(ref State->Attention);
+            if ((attention & Interpreter.Attention.ExitRequest) != 0)
+            {
+                Clear(Interpreter.Attention.ExitRequest);
+                exit = new ProcessorExit(ProcessorExitKind.Requested);
+                return false;
+            }
+
+            if ((attention & (Interpreter.Attention.CodeWritten | Interpreter.Attention.FlushCode)) != 0)
+            {
+                Clear(Interpreter.Attention.CodeWritten | Interpreter.Attention.FlushCode);
+                Code.TakePendingInvalidations((attention & Interpreter.Attention.FlushCode) != 0);
+            }
+
+            TakeSignals(attention);
+            if (_activity != ProcessorActivity.WaitForStartup && TryDeliverPending())
+            {
+                _activity = ProcessorActivity.Running;
+            }
+
+            if (_activity == ProcessorActivity.Running)
+            {
+                Clear(Interpreter.Attention.Halted);
+                return true;
+            }
+
+            Wait();
+        }
+    }
+
+    private void TakeSignals(int attention)
+    {
+        if ((attention & Interpreter.Attention.Init) != 0)
+        {
+            Clear(Interpreter.Attention.Init);
+            ResetToInit();
+        }
+
+        if ((attention & Interpreter.Attention.Startup) != 0)
+        {
+            Clear(Interpreter.Attention.Startup);
+            if (_activity == ProcessorActivity.WaitForStartup)
+            {
+                Start((byte)Volatile.Read(ref _startupVector));
+            }
+        }
+
+        if ((attention & Interpreter.Attention.Nmi) != 0)
+        {
+            Clear(Interpreter.Attention.Nmi);
+            _nmiWaits = true;
+        }
+
+        if ((attention & Interpreter.Attention.Interrupt) != 0)
+        {
+            Clear(Interpreter.Attention.Interrupt);
+            _interruptWaits = true;
+        }
+    }
+
+    /// <summary>Delivers a pending NMI or interrupt where the state allows; true when one was delivered.</summary>
+    private bool TryDeliverPending()
+    {
+        if (State->InterruptShadow != 0)
+        {
+            // One instruction more: the single-step path clears the shadow and comes back here.
+            return false;
+        }
+
+        if (_nmiWaits && !_nmiBlocked)
+        {
+            _nmiWaits = false;
+            _nmiBlocked = true;
+            DeliverInterrupt(ExceptionVector.Nmi);
+            return true;
+        }
+
+        if (!_interruptWaits || (State->Flags & Rflags.Interrupt) == 0)
+        {
+            return false;
+        }
+
+        _interruptWaits = false;
+        int vector = Lapic.AcknowledgeInterrupt();
+        if (vector < 0)
+        {
+            return false;
+        }
+
+        DeliverInterrupt(vector);
+        return true;
+    }
+
+    /// <summary>
+    /// RFLAGS.IF has been set, or an interrupt shadow or NMI block has ended: makes the loop look for events that
+    /// waited for it. Cheap where none waits.
+    /// </summary>
+    public void InterruptsEnabled()
+    {
+        int bits = (_interruptWaits ? Interpreter.Attention.Interrupt : 0) | (_nmiWaits ? Interpreter.Attention.Nmi : 0);
+        if (bits != 0)
+        {
+            Interlocked.Or(ref State->Attention, bits);
+        }
+    }
+
+    /// <summary>STI, or a load of SS: one more instruction runs before the next event. Costs nothing while none waits.</summary>
+    public void BeginInterruptShadow()
+    {
+        State->InterruptShadow = 1;
+        Interlocked.Or(ref State->Attention, Interpreter.Attention.Step);
+    }
+
+    /// <summary>Whether an interrupt or NMI has arrived that could not be delivered yet.</summary>
+    public bool HasWaitingEvent => _interruptWaits || _nmiWaits
+        || (Volatile.Read(ref State->Attention) & (Interpreter.Attention.Interrupt | Interpreter.Attention.Nmi)) != 0;
+
+    /// <summary>HLT: stops until an event. The caller leaves its block.</summary>
+    public void Halt()
+    {
+        _activity = ProcessorActivity.Halted;
+        Interlocked.Or(ref State->Attention, Interpreter.Attention.Halted);
+        InterruptsEnabled();
+    }
+
+    private void Wait()
+    {
+        Interlocked.Or(ref State->Attention, Interpreter.Attention.Halted);
+        while ((Volatile.Read(ref State->Attention) & ~(Interpreter.Attention.Halted | Interpreter.Attention.Step)) == 0)
+        {
+            _wake.Wait(-1);
+        }
+
+        Clear(Interpreter.Attention.Halted);
+    }
+
+    private void Clear(int bits) => Interlocked.And(ref State->Attention, ~bits);
+
+    private void DeliverFault()
+    {
+        int vector = State->FaultVector;
+        State->FaultVector = NothingPending;
+        DeliverException(vector, State->FaultError);
+    }
+}

@@ -1,0 +1,203 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+
+namespace Tutti.Cpu.Interpreter;
+
+/// <summary>A segment register as the handlers use it.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct Segment
+{
+    public ulong Base;
+    public uint Limit;
+    public ushort Selector;
+
+    /// <summary>As in <see cref="X86.SegmentAttributes"/>.</summary>
+    public ushort Attributes;
+}
+
+/// <summary>
+/// All of one vCPU's state that handlers and emitted thunks touch, in native memory so that its address never moves.
+/// Registers are addressed by byte offset from the start of this structure: an offset fits in a byte for what an
+/// <see cref="Op"/> names as base, index, source or destination.
+/// </summary>
+[StructLayout(LayoutKind.Sequential)]
+internal unsafe struct CpuState
+{
+    /// <summary>RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8 to R15 at byte offsets 0, 8, ... 120. AH is offset 1, BH offset 25.</summary>
+    public fixed ulong Gpr[16];
+
+    /// <summary>Always zero: what an absent base or index register points to. Byte offset 128.</summary>
+    public ulong Zero;
+
+    /// <summary>
+    /// While a block runs: address of the block's first instruction (an offset into CS outside 64-bit mode). Between
+    /// blocks: the next instruction. Byte offset 136, so that a RIP-relative operand has this as its base.
+    /// </summary>
+    public ulong Rip;
+
+    /// <summary><see cref="Interpreter.Attention"/> bits; not 0 makes the running block end at its next taken branch.</summary>
+    public int Attention;
+
+    /// <summary>The <see cref="CodeMode"/> that blocks must have been built for.</summary>
+    public uint Mode;
+
+    /// <summary>RFLAGS; the six arithmetic bits count only when <see cref="FlagKind"/> is <see cref="Interpreter.FlagKind.Eager"/>.</summary>
+    public ulong Flags;
+
+    public ulong FlagResult;
+    public ulong FlagLeft;
+    public ulong FlagRight;
+    public uint FlagKind;
+
+    /// <summary>Vector of the fault that the running handler met, or -1.</summary>
+    public int FaultVector;
+
+    public uint FaultError;
+
+    /// <summary>Not 0: why SSE or x87 instructions fault now; <see cref="FpuTrap"/> bits.</summary>
+    public uint FpuTraps;
+
+    /// <summary>The TLB of the current privilege and RFLAGS.AC; one of the processor's sets.</summary>
+    public TlbEntry* Tlb;
+
+    public JumpCacheEntry* JumpCache;
+
+    public ulong InstructionCount;
+
+    /// <summary>Native handle to the <see cref="SoftwareProcessor"/>.</summary>
+    public nint Self;
+
+    /// <summary>0 to 3.</summary>
+    public int Cpl;
+
+    /// <summary>The instruction behind the current one runs before interrupts are taken.</summary>
+    public int InterruptShadow;
+
+    public Segment Es;
+    public Segment Cs;
+    public Segment Ss;
+    public Segment Ds;
+    public Segment Fs;
+    public Segment Gs;
+    public Segment Tr;
+    public Segment Ldtr;
+    public Segment Gdtr;
+    public Segment Idtr;
+
+    public ulong Cr0;
+    public ulong Cr2;
+    public ulong Cr3;
+    public ulong Cr4;
+    public ulong Efer;
+    public ulong Xcr0;
+    public fixed ulong Dr[8];
+
+    public ulong Star;
+    public ulong Lstar;
+    public ulong Cstar;
+    public ulong Sfmask;
+    public ulong KernelGsBase;
+    public ulong SysenterCs;
+    public ulong SysenterEsp;
+    public ulong SysenterEip;
+    public ulong Pat;
+    public ulong TscAux;
+
+    /// <summary>Guest TSC minus clock nanoseconds; the TSC runs at 1 GHz.</summary>
+    public long TscOffset;
+
+    /// <summary>Where a read-modify-write works when the operand cannot be reached by one host pointer.</summary>
+    public fixed byte Bounce[64];
+
+    /// <summary>Linear address and size that <see cref="Bounce"/> stands for.</summary>
+    public ulong BounceAddress;
+
+    public long BounceSize;
+
+    // Keeps FxArea on a 16-byte boundary; a test checks it.
+    public ulong Padding;
+
+    /// <summary>x87, MMX, MXCSR and XMM state in FXSAVE64 format; XMM n at offset 160 + 16 n.</summary>
+    public fixed byte FxArea[512];
+
+    public const byte ZeroOffset = 128;
+    public const byte RipOffset = 136;
+
+    /// <summary>Offset of MXCSR in the FXSAVE format.</summary>
+    public const int FxMxcsr = 24;
+
+    /// <summary>Offset of XMM0 in the FXSAVE format.</summary>
+    public const int FxXmm = 160;
+
+    /// <summary>A segment register by its encoding: ES, CS, SS, DS, FS, GS.</summary>
+    // SAFETY: the caller passes 0 to 5; the fields lie one behind the other in that order (a layout test checks it).
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Segment* SegmentOf(CpuState* state, int index) => &state->Es + index;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static byte* Register(CpuState* state, byte offset) => (byte*)state + offset;
+
+    /// <summary>Address of an XMM register, 16-byte aligned.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static byte* Xmm(CpuState* state, int index) => state->FxArea + FxXmm + (16 * index);
+}
+
+/// <summary>Bits of <see cref="CpuState.Attention"/>: why the run loop must look up before it goes on.</summary>
+internal static class Attention
+{
+    public const int ExitRequest = 1 << 0;
+    public const int Interrupt = 1 << 1;
+    public const int Nmi = 1 << 2;
+    public const int Init = 1 << 3;
+    public const int Startup = 1 << 4;
+
+    /// <summary>Somebody else wrote into a page that this processor has decoded.</summary>
+    public const int CodeWritten = 1 << 5;
+
+    /// <summary>RFLAGS.TF, a breakpoint register or an interrupt shadow asks for one instruction at a time.</summary>
+    public const int Step = 1 << 6;
+
+    /// <summary>The code cache is full or must be emptied.</summary>
+    public const int FlushCode = 1 << 7;
+
+    /// <summary>HLT: wait for an event.</summary>
+    public const int Halted = 1 << 8;
+}
+
+/// <summary>Bits of <see cref="CpuState.FpuTraps"/>, kept up to date by writes to CR0 and CR4.</summary>
+internal static class FpuTrap
+{
+    /// <summary>CR0.TS: #NM on x87, MMX and SSE.</summary>
+    public const uint TaskSwitched = 1;
+
+    /// <summary>CR0.EM: #NM on x87, #UD on MMX and SSE.</summary>
+    public const uint Emulation = 2;
+
+    /// <summary>CR4.OSFXSR is clear: #UD on SSE.</summary>
+    public const uint NoOsFxsr = 4;
+}
+
+/// <summary>Bits of <see cref="CpuState.Mode"/>: everything that the meaning of instruction bytes depends on.</summary>
+internal static class CodeMode
+{
+    /// <summary>0: 16 bit, 1: 32 bit, 2: 64 bit.</summary>
+    public const uint BitnessMask = 3;
+
+    public const uint Bits16 = 0;
+    public const uint Bits32 = 1;
+    public const uint Bits64 = 2;
+
+    /// <summary>CPL is 3.</summary>
+    public const uint User = 1 << 2;
+
+    /// <summary>SS.B outside 64-bit mode: the stack pointer is ESP.</summary>
+    public const uint Stack32 = 1 << 3;
+
+    public const uint Virtual8086 = 1 << 4;
+
+    /// <summary>CR0.PE.</summary>
+    public const uint Protected = 1 << 5;
+
+    /// <summary>EFER.LMA: long mode, 64-bit or compatibility.</summary>
+    public const uint LongMode = 1 << 6;
+}
