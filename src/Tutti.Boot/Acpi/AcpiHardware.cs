@@ -18,7 +18,7 @@ public sealed record AcpiHardware
     /// <summary>GPE0_BLK: general-purpose event status, then enable.</summary>
     public ushort Gpe0Port { get; init; } = 0x620;
 
-    /// <summary>GPE0_BLK_LEN in bytes, both halves together; even.</summary>
+    /// <summary>GPE0_BLK_LEN in bytes, both halves together; even, at most 30.</summary>
     public byte Gpe0Length { get; init; } = 16;
 
     /// <summary>Global system interrupt of the SCI; level-triggered, active high.</summary>
@@ -45,7 +45,7 @@ public sealed record AcpiHardware
     /// <summary>APIC ID of the I/O APIC.</summary>
     public byte IoApicId { get; init; }
 
-    /// <summary>The 16550A serial ports in the order COM1, COM2, …</summary>
+    /// <summary>The 16550A serial ports in the order COM1, COM2, …; at most nine.</summary>
     public IReadOnlyList<AcpiSerialPort> SerialPorts { get; init; } =
     [
         new(0x3F8, 4),
