@@ -5,6 +5,10 @@ using Tutti.X86;
 namespace Tutti.Cpu.Interpreter;
 
 /// <summary>The slow path of guest memory: walks, page crossings, devices, pages with decoded code; and TLB upkeep.</summary>
+/// <remarks>
+/// SAFETY: guest pointers come from <see cref="GuestMemory.GetPointer"/> and are used to the end of their page at most;
+/// buffers are those of the caller, who gives their size.
+/// </remarks>
 internal sealed unsafe partial class SoftwareProcessor
 {
     /// <summary>Supervisor with RFLAGS.AC clear, supervisor with it set, user, and one that stays empty (alignment checks on).</summary>
