@@ -1,0 +1,84 @@
+using System.Numerics;
+
+namespace Tutti.Devices;
+
+/// <summary>
+/// The I/O port space. Ports that nobody owns read as all-ones and ignore writes. An access that is wider than its device
+/// takes, or that leaves the device's range, is made in pieces, lowest port first.
+/// </summary>
+public sealed class PortBus
+{
+    private const int PortCount = 0x1_0000;
+
+    private readonly byte[] _owner = new byte[PortCount];
+    private Mapping[] _mappings = [default];
+
+    private readonly record struct Mapping(int First, int End, int MaxWidth, IPortDevice Device);
+
+    /// <summary>Gives a device a range of ports.</summary>
+    /// <param name="first">The first port.</param>
+    /// <param name="count">Number of ports, 1 or more.</param>
+    /// <param name="maxWidth">The widest access that the device takes at once: 1, 2 or 4 bytes.</param>
+    /// <exception cref="ArgumentException">The range leaves the port space or meets another device's, the width is none, or 255 ranges are taken.</exception>
+    public void Map(ushort first, int count, IPortDevice device, int maxWidth = 1)
+    {
+        ArgumentNullException.ThrowIfNull(device);
+        if (count < 1 || first + count > PortCount || maxWidth is not (1 or 2 or 4))
+        {
+            throw new ArgumentException($"No such port range: 0x{first:X4}, {count} ports, {maxWidth} bytes wide.");
+        }
+
+        Span<byte> owners = _owner.AsSpan(first, count);
+        if (owners.ContainsAnyExcept((byte)0) || _mappings.Length > byte.MaxValue)
+        {
+            throw new ArgumentException($"Ports 0x{first:X4} to 0x{first + count - 1:X4} are taken, or the bus is full.");
+        }
+
+        owners.Fill((byte)_mappings.Length);
+        _mappings = [.. _mappings, new Mapping(first, first + count, maxWidth, device)];
+    }
+
+    public void Read(ushort port, Span<byte> data)
+    {
+        int position = 0;
+        while (position < data.Length)
+        {
+            int at = port + position;
+            ref readonly Mapping mapping = ref Find(at);
+            Span<byte> piece = data.Slice(position, PieceLength(mapping, at, data.Length - position));
+            if (mapping.Device is null || mapping.Device.ReadPort((ushort)(at - mapping.First), piece) == IoResult.Unclaimed)
+            {
+                piece.Fill(0xFF);
+            }
+
+            position += piece.Length;
+        }
+    }
+
+    public void Write(ushort port, ReadOnlySpan<byte> data)
+    {
+        int position = 0;
+        while (position < data.Length)
+        {
+            int at = port + position;
+            ref readonly Mapping mapping = ref Find(at);
+            int length = PieceLength(mapping, at, data.Length - position);
+            mapping.Device?.WritePort((ushort)(at - mapping.First), data.Slice(position, length));
+            position += length;
+        }
+    }
+
+    // The port space does not wrap: what lies above port 0xFFFF belongs to nobody.
+    private ref readonly Mapping Find(int port) => ref _mappings[port < PortCount ? _owner[port] : 0];
+
+    private static int PieceLength(in Mapping mapping, int at, int remaining)
+    {
+        if (mapping.Device is null)
+        {
+            return 1;
+        }
+
+        int most = Math.Min(Math.Min(remaining, mapping.MaxWidth), mapping.End - at);
+        return 1 << BitOperations.Log2((uint)most);
+    }
+}
