@@ -12,7 +12,7 @@ public sealed record ApicTimerState
     /// <summary>When the count reaches zero; -1 while the timer stands.</summary>
     public long Expiry { get; init; }
     public ulong TscDeadline { get; init; }
-    public ulong TscOffset { get; init; }
+    public long TscOffset { get; init; }
 }
 
 /// <summary>
@@ -36,7 +36,7 @@ internal sealed class ApicTimer : IStatefulDevice<ApicTimerState>
     private uint _divideConfiguration;
     private long _expiry = -1;
     private ulong _tscDeadline;
-    private ulong _tscOffset;
+    private long _tscOffset;
 
     public ApicTimer(IGuestClock clock, Action onExpired)
     {
@@ -45,7 +45,7 @@ internal sealed class ApicTimer : IStatefulDevice<ApicTimerState>
         _timer = clock.CreateTimer(OnTimer);
     }
 
-    public ulong TscOffset
+    public long TscOffset
     {
         get => _tscOffset;
         set
@@ -142,7 +142,7 @@ internal sealed class ApicTimer : IStatefulDevice<ApicTimerState>
 
     private long Period => (long)_initialCount << Shift;
 
-    private ulong Tsc => (ulong)_clock.Nanoseconds + _tscOffset;
+    private ulong Tsc => (ulong)(_clock.Nanoseconds + _tscOffset);
 
     public void Reset()
     {

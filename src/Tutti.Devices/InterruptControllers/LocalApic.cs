@@ -55,8 +55,8 @@ public sealed partial class LocalApic : ILocalApic, IStatefulDevice<LocalApicSta
 
     public ulong ApicBase => _apicBase;
 
-    /// <summary>What the vCPU's time-stamp counter is ahead of guest nanoseconds, modulo 2^64; moves a TSC deadline that is armed.</summary>
-    public ulong TscOffset
+    /// <summary>What the time-stamp counter of the vCPU is ahead of guest nanoseconds; moves a TSC deadline that is armed.</summary>
+    public long TscOffset
     {
         get => _timer.TscOffset;
         set => _timer.TscOffset = value;
