@@ -1,1 +1,1 @@
-return 0;
+return await Tutti.Cli.CommandLine.RunAsync(args);

@@ -54,6 +54,16 @@ public sealed class HostMapping : IDisposable
     /// <summary>Bytes that can be read and written.</summary>
     public long Length { get; }
 
+    /// <summary>Makes all bytes zero again and gives the host its pages back.</summary>
+    /// <exception cref="HostException">The kernel refuses.</exception>
+    public void Zero()
+    {
+        if (LibC.madvise(Address, (nuint)Length, LibC.MADV_DONTNEED) != 0)
+        {
+            throw HostException.FromLastError("madvise");
+        }
+    }
+
     /// <summary>Gives the memory back; nobody may use <see cref="Address"/> any more.</summary>
     public void Dispose() => _range.Dispose();
 }

@@ -14,6 +14,8 @@ public sealed unsafe class MappingTests
         bytes[0] = 1;
         bytes[^1] = 2;
         Assert.Equal(3, bytes[0] + bytes[^1]);
+        mapping.Zero();
+        Assert.Equal(-1, bytes.IndexOfAnyExcept((byte)0));
     }
 
     [Fact]

@@ -1,0 +1,192 @@
+using System.CommandLine;
+using System.CommandLine.Help;
+using System.CommandLine.Invocation;
+using Tutti.Guests;
+using Tutti.Host;
+
+namespace Tutti.Cli;
+
+/// <summary>The command line: names, help, and what runs for which words.</summary>
+internal static class CommandLine
+{
+    private const string RunHelp =
+        """
+        SIZE is a number with K, M, G or T (powers of 1024); a bare number is MiB.
+        T is a number with ms, s, m or h; a bare number is seconds.
+        """;
+
+    /// <summary>Parses, runs, and turns every kind of failure into its message and status.</summary>
+    internal static async Task<int> RunAsync(string[] args)
+    {
+        try
+        {
+            ParseResult result = Create(new ImageCatalog()).Parse(args, new ParserConfiguration { ResponseFileTokenReplacer = null });
+            if (result.Errors.Count > 0 && result.Action is ParseErrorAction)
+            {
+                throw new UserException($"{result.Errors[0].Message} See 'tutti {HelpOf(result)}--help'.");
+            }
+
+            return await result.InvokeAsync(new InvocationConfiguration
+            {
+                EnableDefaultExceptionHandler = false,
+                // Each command that can wait handles the signals itself.
+                ProcessTerminationTimeout = null,
+            });
+        }
+        catch (UserException e)
+        {
+            Notices.Write(e.Message);
+            return ExitStatus.UserError;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            Notices.Write(e.Message);
+            return ExitStatus.UserError;
+        }
+#pragma warning disable CA1031 // The last frame of the program: what is not foreseen becomes a message and a status.
+        catch (Exception e)
+#pragma warning restore CA1031
+        {
+            Notices.Write($"internal error: {e.GetType().Name}: {e.Message}");
+            Notices.WriteText(e.StackTrace + "\n");
+            return ExitStatus.InternalError;
+        }
+    }
+
+    internal static RootCommand Create(ImageCatalog catalog)
+    {
+        RootCommand root = new("Tutti runs virtual machines, in software: no /dev/kvm, no root.");
+        root.Add(CreateRun(catalog));
+        root.Add(CreateImage(catalog));
+        root.Add(CreateVersion());
+        root.Add(CreateCompletion());
+        foreach (Option option in root.Options)
+        {
+            if (option is HelpOption help)
+            {
+                help.Action = new HelpWithMore((HelpAction)help.Action!);
+            }
+        }
+
+        root.SetAction(static int (_) => throw new UserException("name a command: run, image, version or completion. See 'tutti --help'."));
+        return root;
+    }
+
+    private static Command CreateRun(ImageCatalog catalog)
+    {
+        Argument<string?> image = new("IMAGE")
+        {
+            HelpName = "IMAGE",
+            Description = $"The image to run; {ImageCatalog.DefaultImage} when nothing is named.",
+            Arity = ArgumentArity.ZeroOrOne,
+        };
+        image.CompletionSources.Add(_ => catalog.List().Select(i => i.Name));
+        Option<string?> kernel = Text("--kernel", "FILE", "Boot this bzImage or vmlinux instead of an image's kernel.");
+        Option<string?> initrd = Text("--initrd", "FILE", "Initial RAM disk; takes the place of the image's.");
+        Option<string?> append = Text("--append", "STR", $"Words behind the kernel command line (\"{RunCommand.DefaultCommandLine}\" without an image).");
+        Option<string?> memory = Text("--memory", "SIZE", $"Guest memory, {RunOptions.MinMemory >> 20}M or more; {RunOptions.DefaultMemory} when not given.");
+        Option<string?> cpus = Text("--cpus", "N", "Virtual processors; 1 when not given.");
+        Option<string?> engine = Text("--engine", "NAME", $"What runs the guest's code: {string.Join(" or ", Engines.Names)}.");
+        engine.CompletionSources.Add(_ => Engines.Names);
+        Option<string?> timeout = Text("--timeout", "T", "End the run after this time, with status 124.");
+        Option<bool> noReboot = new("--no-reboot") { Description = "End when the guest resets itself, with status 5." };
+        Command run = new("run", "Run a guest with its serial console on this terminal. Ctrl-A h shows the keys.")
+        {
+            image, kernel, initrd, append, memory, cpus, engine, timeout, noReboot,
+        };
+        run.SetAction(async (result, _) =>
+        {
+            RunArguments words = new()
+            {
+                Image = result.GetValue(image),
+                Kernel = result.GetValue(kernel),
+                Initrd = result.GetValue(initrd),
+                Append = result.GetValue(append),
+                Memory = result.GetValue(memory),
+                Cpus = result.GetValue(cpus),
+                Engine = result.GetValue(engine),
+                Timeout = result.GetValue(timeout),
+                NoReboot = result.GetValue(noReboot),
+            };
+            if (!HostCpu.IsX64)
+            {
+                throw new UserException("this host is no x86-64 machine; the software engine needs one");
+            }
+
+            using RunCommand command = new(RunOptions.Check(words, HostMemory.Read(), catalog), catalog);
+            return await command.RunAsync();
+        });
+        return run;
+    }
+
+    private static Command CreateImage(ImageCatalog catalog)
+    {
+        Command image = new("image", "Guest images and their cache.");
+        Option<bool> json = new("--json") { Description = "Print JSON." };
+        Command list = new("list", "Show all images.") { json };
+        list.SetAction(result => ImageCommands.List(catalog, Console.Out, result.GetValue(json)));
+        image.Add(list);
+
+        Argument<string> pullName = ImageName(catalog);
+        Command pull = new("pull", "Fetch the newest version of an image.") { pullName };
+        pull.SetAction((result, _) => ImageCommands.PullAsync(catalog, result.GetValue(pullName)!, Console.Out));
+        image.Add(pull);
+
+        Argument<string> removeName = ImageName(catalog);
+        Command remove = new("rm", "Remove an image from the cache.") { removeName };
+        remove.SetAction(result => ImageCommands.Remove(catalog, result.GetValue(removeName)!));
+        image.Add(remove);
+        return image;
+    }
+
+    private static Command CreateVersion()
+    {
+        Option<bool> json = new("--json") { Description = "Print JSON." };
+        Command version = new("version", "Show the version.") { json };
+        version.SetAction(result => VersionCommand.Run(Console.Out, result.GetValue(json)));
+        return version;
+    }
+
+    private static Command CreateCompletion()
+    {
+        Argument<string> shell = new("SHELL") { HelpName = "SHELL", Description = string.Join(", ", CompletionScript.Shells) };
+        shell.CompletionSources.Add(_ => CompletionScript.Shells);
+        Command completion = new("completion", "Print a completion script for a shell.") { shell };
+        completion.SetAction(result => Console.Out.WriteLine(CompletionScript.For(result.GetValue(shell)!)));
+        return completion;
+    }
+
+    private static Argument<string> ImageName(ImageCatalog catalog)
+    {
+        Argument<string> name = new("IMAGE") { HelpName = "IMAGE", Description = "The image's name." };
+        name.CompletionSources.Add(_ => catalog.List().Select(i => i.Name));
+        return name;
+    }
+
+    private static Option<string?> Text(string name, string value, string description) =>
+        new(name) { HelpName = value, Description = description };
+
+    private static string HelpOf(ParseResult result) =>
+        result.CommandResult.Command is RootCommand ? string.Empty : result.CommandResult.Command.Name + " ";
+
+    private sealed class HelpWithMore(HelpAction inner) : SynchronousCommandLineAction
+    {
+        public override int Invoke(ParseResult parseResult)
+        {
+            int status = inner.Invoke(parseResult);
+            TextWriter output = parseResult.InvocationConfiguration.Output;
+            bool isRun = parseResult.CommandResult.Command.Name == "run";
+            if (isRun)
+            {
+                output.WriteLine(RunHelp + "\n");
+            }
+
+            if (isRun || parseResult.CommandResult.Command is RootCommand)
+            {
+                output.WriteLine(ExitStatus.Help);
+            }
+
+            return status;
+        }
+    }
+}

@@ -1,0 +1,186 @@
+using System.Globalization;
+using Tutti.Boot;
+using Tutti.Guests;
+using Tutti.Host;
+using Tutti.Machine;
+
+namespace Tutti.Cli;
+
+/// <summary><c>tutti run</c>: a machine on the user's terminal, from checked options to an exit status.</summary>
+internal sealed class RunCommand : IDisposable
+{
+    /// <summary>What a kernel gets that comes without an image; <c>--append</c> follows it, and the last word of a kind counts.</summary>
+    internal const string DefaultCommandLine = "console=ttyS0 panic=-1";
+
+    private readonly RunOptions _options;
+    private readonly ImageCatalog _catalog;
+    private readonly CancellationTokenSource _cancel = new();
+    private readonly TerminationSignals _signals;
+    private readonly Lock _lock = new();
+    private VirtualMachine? _machine;
+    private HostTerminal? _terminal;
+    private int? _forcedStatus;
+
+    internal RunCommand(RunOptions options, ImageCatalog catalog)
+    {
+        _options = options;
+        _catalog = catalog;
+        _signals = new TerminationSignals(signal => Leave(TerminationSignals.ExitStatus(signal)));
+    }
+
+    /// <exception cref="UserException">The guest cannot be had or loaded.</exception>
+    internal async Task<int> RunAsync()
+    {
+        try
+        {
+            BootOptions boot = await PrepareAsync();
+            return RunMachine(boot);
+        }
+        catch (OperationCanceledException) when (_forcedStatus is int status)
+        {
+            return status;
+        }
+        catch (Exception e) when (e is BootException or ImageException)
+        {
+            throw new UserException(e.Message);
+        }
+    }
+
+    public void Dispose()
+    {
+        _signals.Dispose();
+        _cancel.Dispose();
+    }
+
+    private async Task<BootOptions> PrepareAsync()
+    {
+        byte[]? kernel = _options.Kernel;
+        byte[]? initrd = _options.Initrd;
+        string commandLine = DefaultCommandLine;
+        if (_options.Image != null)
+        {
+            GuestImage image = await PullProgress.RunAsync(
+                progress => _catalog.GetAsync(_options.Image, progress, _cancel.Token));
+            kernel = InputFile.Read("the image's kernel", image.KernelPath, _options.MemorySize);
+            initrd ??= InputFile.Read("the image's initial RAM disk", image.InitrdPath, _options.MemorySize);
+            commandLine = image.CommandLine + DescribeWindow();
+        }
+
+        return new BootOptions
+        {
+            Kernel = kernel!,
+            Initrd = initrd ?? [],
+            CommandLine = $"{commandLine} {_options.Append}".Trim(),
+            ProcessorCount = _options.ProcessorCount,
+        };
+    }
+
+    /// <summary>Words that tell our images' init the size of the window; a serial line has no other way.</summary>
+    private static string DescribeWindow() =>
+        HostTerminal.IsTerminal(HostStream.StandardInput)
+        && HostTerminal.TryGetSize(HostStream.StandardInput, out int columns, out int rows)
+            ? string.Create(CultureInfo.InvariantCulture, $" tutti.rows={rows} tutti.cols={columns}")
+            : string.Empty;
+
+    private int RunMachine(BootOptions boot)
+    {
+        bool isTerminal = HostTerminal.IsTerminal(HostStream.StandardInput);
+        using TerminalConsole console = new(isTerminal ? OnKeyCommand : null);
+        MachineExit exit;
+        using (VirtualMachine machine = CreateMachine(boot, console))
+        {
+            lock (_lock)
+            {
+                _cancel.Token.ThrowIfCancellationRequested();
+                _machine = machine;
+            }
+
+            using (_terminal = HostTerminal.TryEnterRawMode(HostStream.StandardInput))
+            {
+                console.Start();
+                exit = machine.Run(_options.Timeout);
+            }
+
+            lock (_lock)
+            {
+                _machine = null;
+            }
+        }
+
+        Explain(exit);
+        return _forcedStatus ?? ExitStatus.Of(exit.Kind);
+    }
+
+    private VirtualMachine CreateMachine(BootOptions boot, TerminalConsole console)
+    {
+        try
+        {
+            return new VirtualMachine(new MachineOptions
+            {
+                MemorySize = _options.MemorySize,
+                ProcessorCount = _options.ProcessorCount,
+                Engine = _options.Engine,
+                Boot = MachineOptions.BootLinux(boot),
+                Console = console,
+                NoReboot = _options.NoReboot,
+            });
+        }
+        catch (HostException e)
+        {
+            throw new UserException($"the host gives no {Quantity.FormatSize(_options.MemorySize)} of memory ({e.Message}); give less with --memory");
+        }
+    }
+
+    private void OnKeyCommand(ConsoleKeyCommand command)
+    {
+        switch (command)
+        {
+            case ConsoleKeyCommand.Quit:
+                Leave(ExitStatus.Success);
+                break;
+            case ConsoleKeyCommand.Help:
+                Notices.WriteText(KeyFilter.Help);
+                break;
+            case ConsoleKeyCommand.Interrupt when _machine is { HasReadConsole: false }:
+                Leave(ExitStatus.Interrupted);
+                break;
+        }
+    }
+
+    /// <summary>Ends whatever is under way, with this status. The first call counts.</summary>
+    private void Leave(int status)
+    {
+        lock (_lock)
+        {
+            _forcedStatus ??= status;
+            _machine?.Stop();
+            if (_machine == null)
+            {
+                _cancel.Cancel();
+            }
+        }
+    }
+
+    private void Explain(MachineExit exit)
+    {
+        switch (exit.Kind)
+        {
+            case MachineExitKind.GuestPanic:
+                Notices.Write(exit.Message ?? "the guest's kernel panicked");
+                break;
+            case MachineExitKind.TripleFault:
+            case MachineExitKind.InternalError:
+                Notices.Write(exit.Kind == MachineExitKind.TripleFault
+                    ? $"the guest's processor shut down (triple fault). {exit.Message}"
+                    : $"internal error: {exit.Message}");
+                Notices.WriteText(exit.Registers is { } text ? text + "\n" : string.Empty);
+                break;
+            case MachineExitKind.TimedOut:
+                Notices.Write($"the time of --timeout is over{(exit.PanicSeen ? "; the guest's kernel had panicked" : "")}");
+                break;
+            case MachineExitKind.Reset:
+                Notices.Write("the guest reset itself");
+                break;
+        }
+    }
+}

@@ -1,0 +1,152 @@
+using System.Globalization;
+using Tutti.Cpu;
+using Tutti.Guests;
+using Tutti.Host;
+
+namespace Tutti.Cli;
+
+/// <summary>The words of <c>tutti run</c> as the user wrote them.</summary>
+internal sealed record RunArguments
+{
+    internal string? Image { get; init; }
+
+    internal string? Kernel { get; init; }
+
+    internal string? Initrd { get; init; }
+
+    internal string? Append { get; init; }
+
+    internal string? Memory { get; init; }
+
+    internal string? Cpus { get; init; }
+
+    internal string? Engine { get; init; }
+
+    internal string? Timeout { get; init; }
+
+    internal bool NoReboot { get; init; }
+}
+
+/// <summary>The same, checked, with its files read; nothing is made yet.</summary>
+internal sealed record RunOptions
+{
+    internal const string DefaultMemory = "512M";
+    internal const long MinMemory = 64L << 20;
+    private const long PageSize = 4096;
+
+    /// <summary>Longest command line that x86 Linux takes, without its NUL (COMMAND_LINE_SIZE).</summary>
+    private const int MaxCommandLine = 2047;
+
+    /// <summary>The image, or null where a kernel file takes its place.</summary>
+    internal string? Image { get; private init; }
+
+    /// <summary>The kernel file; null for the image's.</summary>
+    internal byte[]? Kernel { get; private init; }
+
+    /// <summary>The initial RAM disk file; null for the image's, or for none.</summary>
+    internal byte[]? Initrd { get; private init; }
+
+    internal string Append { get; private init; } = string.Empty;
+
+    internal long MemorySize { get; private init; }
+
+    internal int ProcessorCount { get; private init; }
+
+    internal required IEngine Engine { get; init; }
+
+    internal TimeSpan? Timeout { get; private init; }
+
+    internal bool NoReboot { get; private init; }
+
+    /// <exception cref="UserException">A word is wrong.</exception>
+    internal static RunOptions Check(RunArguments words, HostMemory host, ImageCatalog catalog)
+    {
+        IEngine engine = Engines.Find(words.Engine ?? Engines.Auto);
+        if (words.Image != null && words.Kernel != null)
+        {
+            throw new UserException("give either an image or --kernel, not both");
+        }
+
+        string? image = words.Kernel == null ? words.Image ?? ImageCatalog.DefaultImage : null;
+        if (image != null)
+        {
+            CheckImage(image, catalog);
+        }
+
+        long memory = CheckMemory(words.Memory ?? DefaultMemory, host);
+        return new RunOptions
+        {
+            Engine = engine,
+            Image = image,
+            Append = CheckAppend(words.Append ?? string.Empty),
+            MemorySize = memory,
+            ProcessorCount = CheckProcessors(words.Cpus ?? "1", engine),
+            Timeout = words.Timeout == null ? null : CheckTimeout(words.Timeout),
+            NoReboot = words.NoReboot,
+            Kernel = words.Kernel == null ? null : InputFile.Read("--kernel", words.Kernel, memory),
+            Initrd = words.Initrd == null ? null : InputFile.Read("--initrd", words.Initrd, memory),
+        };
+    }
+
+    private static void CheckImage(string image, ImageCatalog catalog)
+    {
+        if (image.StartsWith('-'))
+        {
+            throw new UserException($"unknown option '{image}'. See 'tutti run --help'.");
+        }
+
+        string[] names = [.. catalog.List().Select(i => i.Name)];
+        if (!names.Contains(image, StringComparer.Ordinal))
+        {
+            throw new UserException($"there is no image '{image}'; images: {string.Join(", ", names)} (a kernel file goes with --kernel)");
+        }
+    }
+
+    private static string CheckAppend(string append)
+    {
+        if (append.Any(c => c is < ' ' or > '~'))
+        {
+            throw new UserException("--append takes printable ASCII only");
+        }
+
+        return append.Length <= MaxCommandLine
+            ? append
+            : throw new UserException(Invariant($"--append is {append.Length} characters long; the kernel takes at most {MaxCommandLine}"));
+    }
+
+    private static long CheckMemory(string text, HostMemory host)
+    {
+        if (!Quantity.TryParseSize(text, out long size))
+        {
+            throw new UserException($"--memory '{text}' is no size; write for example 512M or 4G (a bare number is MiB)");
+        }
+
+        if (size < MinMemory)
+        {
+            throw new UserException($"--memory {text} is too small; the least is {MinMemory >> 20}M");
+        }
+
+        return size <= host.Total
+            ? size / PageSize * PageSize
+            : throw new UserException($"--memory {text} is more than this host has ({Quantity.FormatSize(host.Total)}); give less");
+    }
+
+    private static int CheckProcessors(string text, IEngine engine)
+    {
+        bool isNumber = int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out int count);
+        if (isNumber && count >= 1 && count <= engine.MaxProcessors)
+        {
+            return count;
+        }
+
+        string range = engine.MaxProcessors == 1 ? "1" : Invariant($"1 to {engine.MaxProcessors}");
+        throw new UserException($"--cpus '{text}' does not work; the {engine.Name} engine takes {range}");
+    }
+
+    private static TimeSpan CheckTimeout(string text) =>
+        Quantity.TryParseTime(text, out TimeSpan time) && time > TimeSpan.Zero
+            ? time
+            : throw new UserException($"--timeout '{text}' is no time above 0; write for example 30s, 5m or 500ms");
+
+    private static string Invariant(FormattableString text) => text.ToString(CultureInfo.InvariantCulture);
+}

@@ -1,0 +1,114 @@
+using Tutti.Host;
+using Tutti.Machine;
+
+namespace Tutti.Cli;
+
+/// <summary>The guest's console on standard input and output. Keys on a terminal are read even when the guest takes none, for Ctrl-A x.</summary>
+internal sealed class TerminalConsole : IConsoleBackend, IDisposable
+{
+    /// <summary>Keys kept for a guest that does not read; more are dropped, as a terminal driver drops them.</summary>
+    private const int MaxTypedAhead = 1 << 20;
+
+    private readonly HostStream _input = new(HostStream.StandardInput);
+    private readonly HostStream _output = new(HostStream.StandardOutput);
+    private readonly Action<ConsoleKeyCommand>? _onCommand;
+    private readonly KeyFilter _filter = new();
+    private readonly Queue<byte> _typed = new();
+    private bool _isAtEnd;
+
+    /// <param name="onCommand">Takes the keys meant for Tutti; null when input is no terminal and goes to the guest unseen.</param>
+    internal TerminalConsole(Action<ConsoleKeyCommand>? onCommand)
+    {
+        _onCommand = onCommand;
+    }
+
+    /// <summary>Begins to read keys; once the terminal is in raw mode.</summary>
+    internal void Start()
+    {
+        if (_onCommand != null)
+        {
+            new Thread(ReadKeys) { Name = "keyboard", IsBackground = true }.Start();
+        }
+    }
+
+    public int Read(Span<byte> buffer)
+    {
+        if (_onCommand == null)
+        {
+            return _input.Read(buffer);
+        }
+
+        lock (_typed)
+        {
+            while (_typed.Count == 0 && !_isAtEnd)
+            {
+                Monitor.Wait(_typed);
+            }
+
+            int count = 0;
+            while (count < buffer.Length && _typed.TryDequeue(out byte key))
+            {
+                buffer[count++] = key;
+            }
+
+            return count;
+        }
+    }
+
+    public bool Write(ReadOnlySpan<byte> bytes) => _output.Write(bytes);
+
+    public void CancelRead()
+    {
+        _input.Cancel();
+        EndKeys();
+    }
+
+    public void CancelWrite() => _output.Cancel();
+
+    /// <summary>Ends all waits. The streams stay, as a thread may still be on its way out of one.</summary>
+    public void Dispose()
+    {
+        CancelRead();
+        CancelWrite();
+    }
+
+    private void ReadKeys()
+    {
+        byte[] buffer = new byte[4096];
+        int count;
+        while ((count = _input.Read(buffer)) > 0)
+        {
+            foreach (byte key in buffer.AsSpan(0, count))
+            {
+                ConsoleKeyCommand command = _filter.Take(key, Environment.TickCount64, out bool forGuest);
+                if (forGuest)
+                {
+                    lock (_typed)
+                    {
+                        if (_typed.Count < MaxTypedAhead)
+                        {
+                            _typed.Enqueue(key);
+                            Monitor.PulseAll(_typed);
+                        }
+                    }
+                }
+
+                if (command != ConsoleKeyCommand.None)
+                {
+                    _onCommand!(command);
+                }
+            }
+        }
+
+        EndKeys();
+    }
+
+    private void EndKeys()
+    {
+        lock (_typed)
+        {
+            _isAtEnd = true;
+            Monitor.PulseAll(_typed);
+        }
+    }
+}

@@ -1,0 +1,204 @@
+using Tutti.Cpu;
+using Tutti.Host;
+
+namespace Tutti.Machine;
+
+/// <summary>
+/// Guest time that follows the host's monotonic clock while it is not paused. One thread sleeps until the earliest
+/// deadline; arming a timer wakes that thread only when the new deadline is earlier than what it sleeps for.
+/// </summary>
+public sealed class HostClock : IGuestClock, IDisposable
+{
+    /// <summary>Callbacks run without a break for vCPUs that wait for the chipset lock.</summary>
+    private const int MaxBatch = 16;
+
+    private const long NotPaused = -1;
+    private readonly Lock _chipsetLock;
+    private readonly Lock _heapLock = new();
+    private readonly HostEvent _wake = new();
+    private readonly TimerHeap _heap = new();
+    private readonly Thread _thread;
+    private long _hostTimeAtZero;
+    private long _pausedAt;
+    private long _sleepsUntil = long.MinValue;
+    private bool _isDisposed;
+
+    /// <summary>Makes a clock that stands at 0 until <see cref="Resume"/>.</summary>
+    /// <param name="chipsetLock">Held while a timer's callback runs.</param>
+    /// <param name="powerOnTime">Wall-clock time at guest time 0.</param>
+    public HostClock(Lock chipsetLock, DateTimeOffset powerOnTime)
+    {
+        _chipsetLock = chipsetLock;
+        PowerOnTime = powerOnTime;
+        _thread = new Thread(Run) { Name = "guest timers", IsBackground = true };
+        _thread.Start();
+    }
+
+    public DateTimeOffset PowerOnTime { get; }
+
+    public long Nanoseconds
+    {
+        get
+        {
+            // In this order: Resume moves the zero point first and ends the pause after it.
+            long pausedAt = Volatile.Read(ref _pausedAt);
+            return pausedAt != NotPaused ? pausedAt : HostTime.Nanoseconds - Volatile.Read(ref _hostTimeAtZero);
+        }
+    }
+
+    public IClockTimer CreateTimer(Action onExpired) => new Timer(this, onExpired);
+
+    /// <summary>Stops time; no callback runs after this returns. Not for use under the chipset lock by a callback.</summary>
+    public void Pause()
+    {
+        lock (_chipsetLock)
+        {
+            lock (_heapLock)
+            {
+                if (_pausedAt == NotPaused)
+                {
+                    Volatile.Write(ref _pausedAt, Nanoseconds);
+                }
+            }
+        }
+    }
+
+    /// <summary>Lets time go on from where it stopped.</summary>
+    public void Resume()
+    {
+        lock (_heapLock)
+        {
+            if (_pausedAt != NotPaused)
+            {
+                Volatile.Write(ref _hostTimeAtZero, HostTime.Nanoseconds - _pausedAt);
+                Volatile.Write(ref _pausedAt, NotPaused);
+            }
+        }
+
+        _wake.Signal();
+    }
+
+    /// <summary>Takes all deadlines back, for a machine whose devices are replaced. Call it while paused.</summary>
+    public void CancelAll()
+    {
+        lock (_heapLock)
+        {
+            _heap.Clear();
+        }
+    }
+
+    /// <summary>Ends the timer thread; no callback runs after this returns.</summary>
+    public void Dispose()
+    {
+        lock (_heapLock)
+        {
+            _isDisposed = true;
+        }
+
+        _wake.Signal();
+        if (Thread.CurrentThread != _thread)
+        {
+            _thread.Join();
+        }
+
+        _wake.Dispose();
+    }
+
+    private void Run()
+    {
+        HostTime.UseExactWaits();
+        while (true)
+        {
+            long wait;
+            lock (_heapLock)
+            {
+                if (_isDisposed)
+                {
+                    return;
+                }
+
+                wait = NextWait();
+                _sleepsUntil = wait switch
+                {
+                    0 => long.MinValue,
+                    < 0 => long.MaxValue,
+                    _ => _heap.Earliest!.Deadline,
+                };
+            }
+
+            if (wait != 0)
+            {
+                _ = _wake.Wait(wait);
+            }
+            else
+            {
+                RunDue();
+            }
+        }
+    }
+
+    /// <summary>Nanoseconds to the earliest deadline, 0 when that is past, -1 when nothing can expire.</summary>
+    private long NextWait()
+    {
+        TimerEntry? first = _heap.Earliest;
+        return first == null || _pausedAt != NotPaused ? -1 : Math.Max(0, first.Deadline - Nanoseconds);
+    }
+
+    private void RunDue()
+    {
+        lock (_chipsetLock)
+        {
+            for (int i = 0; i < MaxBatch; i++)
+            {
+                TimerEntry due;
+                lock (_heapLock)
+                {
+                    if (_isDisposed || NextWait() != 0)
+                    {
+                        return;
+                    }
+
+                    due = _heap.Earliest!;
+                    _heap.Remove(due);
+                }
+
+                due.OnExpired();
+            }
+        }
+    }
+
+    private void Arm(Timer timer, long deadline)
+    {
+        bool isEarliest;
+        lock (_heapLock)
+        {
+            _heap.Set(timer, Math.Max(0, deadline));
+            // A thread that is awake, or has been woken for an earlier deadline, looks again by itself.
+            isEarliest = timer.Deadline < _sleepsUntil && _pausedAt == NotPaused;
+            if (isEarliest)
+            {
+                _sleepsUntil = timer.Deadline;
+            }
+        }
+
+        if (isEarliest)
+        {
+            _wake.Signal();
+        }
+    }
+
+    private void Cancel(Timer timer)
+    {
+        lock (_heapLock)
+        {
+            _heap.Remove(timer);
+        }
+    }
+
+    private sealed class Timer(HostClock clock, Action onExpired) : TimerEntry(onExpired), IClockTimer
+    {
+        public void Arm(long deadlineNanoseconds) => clock.Arm(this, deadlineNanoseconds);
+
+        public void Cancel() => clock.Cancel(this);
+    }
+}

@@ -1,0 +1,39 @@
+using Tutti.Boot;
+using Tutti.Cpu;
+using Tutti.Memory;
+
+namespace Tutti.Machine;
+
+/// <summary>The description of a machine.</summary>
+public sealed record MachineOptions
+{
+    /// <summary>Bytes of RAM, a multiple of 4096.</summary>
+    public required long MemorySize { get; init; }
+
+    /// <summary>vCPUs, 1 to the engine's <see cref="IEngine.MaxProcessors"/>.</summary>
+    public int ProcessorCount { get; init; } = 1;
+
+    public required IEngine Engine { get; init; }
+
+    /// <summary>
+    /// What firmware does: fills zeroed memory and gives the state in which the bootstrap processor starts. Called at
+    /// power-on and again at each reset; see <see cref="BootLinux"/>.
+    /// </summary>
+    public required Func<GuestMemory, ProcessorRegisters> Boot { get; init; }
+
+    /// <summary>What the first serial port is connected to; null for nothing.</summary>
+    public IConsoleBackend? Console { get; init; }
+
+    /// <summary>Whether a reset that the guest asks for ends the run.</summary>
+    public bool NoReboot { get; init; }
+
+    /// <summary>Wall-clock time at power-on; null for the host's.</summary>
+    public DateTimeOffset? PowerOnTime { get; init; }
+
+    /// <summary>A boot step for a Linux kernel; the ACPI tables get the addresses of this machine's devices.</summary>
+    public static Func<GuestMemory, ProcessorRegisters> BootLinux(BootOptions options)
+    {
+        BootOptions placed = options with { Acpi = PcAddresses.Acpi };
+        return memory => LinuxLoader.Load(memory, placed);
+    }
+}

@@ -1,0 +1,289 @@
+using Tutti.Cpu;
+using Tutti.Devices;
+using Tutti.Host;
+using Tutti.Memory;
+
+namespace Tutti.Machine;
+
+/// <summary>
+/// A machine: RAM, a board of devices, and one host thread for each vCPU. Power-on to the end is one call of
+/// <see cref="Run"/>; the other methods are safe from any thread meanwhile.
+/// </summary>
+public sealed class VirtualMachine : IDisposable
+{
+    /// <summary>How long a vCPU may take to leave guest code before the engine counts as broken.</summary>
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(10);
+
+    /// <summary>How long a slow console holds up the end of a machine that somebody stopped.</summary>
+    private static readonly TimeSpan LastOutput = TimeSpan.FromSeconds(1);
+
+    private readonly MachineOptions _options;
+    private readonly HostMapping _mapping;
+    private readonly Lock _chipset = new();
+    private readonly Lock _stateLock = new();
+    private readonly HostEvent _control = new();
+    private readonly HostClock _clock;
+    private readonly SerialConsole? _console;
+    private readonly Power _power;
+    private Board? _board;
+    private MachineExit? _end;
+    private bool _isResetWanted;
+    private bool _isPaused;
+    private bool _isStuck;
+    private int _runs;
+
+    /// <summary>Reserves the memory; devices and processors come with <see cref="Run"/>.</summary>
+    /// <exception cref="ArgumentException">The options make no machine.</exception>
+    /// <exception cref="HostException">The host has no room.</exception>
+    public VirtualMachine(MachineOptions options)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        if (options.ProcessorCount < 1 || options.ProcessorCount > options.Engine.MaxProcessors)
+        {
+            throw new ArgumentException($"The engine {options.Engine.Name} takes 1 to {options.Engine.MaxProcessors} processors.", nameof(options));
+        }
+
+        if (options.MemorySize <= 0 || options.MemorySize % GuestMemoryLayout.PageSize != 0)
+        {
+            throw new ArgumentException("Memory is a whole number of 4096-byte pages, at least one.", nameof(options));
+        }
+
+        if (options.Engine.BringsInterruptControllers)
+        {
+            throw new ArgumentException("Engines with interrupt controllers of their own are not supported yet.", nameof(options));
+        }
+
+        _options = options;
+        _power = new Power(this);
+        _mapping = new HostMapping(options.MemorySize, hugePages: true);
+        _clock = new HostClock(_chipset, options.PowerOnTime ?? DateTimeOffset.UtcNow);
+        _console = options.Console == null ? null : new SerialConsole(options.Console, _chipset);
+    }
+
+    /// <summary>Guest instructions that all vCPUs have run since the last reset, as far as the engine counts them.</summary>
+    public ulong InstructionCount => _board?.InstructionCount ?? 0;
+
+    /// <summary>Whether the guest has read console input since power-on.</summary>
+    public bool HasReadConsole => _console?.HasBeenRead ?? false;
+
+    /// <summary>Powers on and runs until the machine ends; for one call.</summary>
+    /// <param name="timeout">How long at most in host time; null for ever.</param>
+    /// <exception cref="Tutti.Boot.BootException">The boot step cannot load its guest.</exception>
+    public MachineExit Run(TimeSpan? timeout = null)
+    {
+        if (Interlocked.Increment(ref _runs) != 1)
+        {
+            throw new InvalidOperationException("A machine runs once.");
+        }
+
+        long end = timeout == null ? long.MaxValue : HostTime.Nanoseconds + (long)(timeout.Value.TotalMilliseconds * 1e6);
+        try
+        {
+            while (true)
+            {
+                PowerOn();
+                MachineExit? exit = WaitForEnd(end);
+                if (exit is { Kind: not (MachineExitKind.PoweredOff or MachineExitKind.GuestPanic or MachineExitKind.Reset) })
+                {
+                    _console?.Release();
+                }
+
+                if (!_board!.Gate.Close(Patience))
+                {
+                    _isStuck = true;
+                    return new MachineExit(MachineExitKind.InternalError, "A processor did not stop when it was asked to.");
+                }
+
+                _clock.Pause();
+                if (exit != null)
+                {
+                    _end = Complete(exit);
+                    return _end;
+                }
+
+                TakeBoardDown();
+                _mapping.Zero();
+            }
+        }
+        finally
+        {
+            _clock.Pause();
+            EndConsole();
+        }
+    }
+
+    /// <summary>Ends the run as soon as the processors have stopped.</summary>
+    public void Stop(string? message = null) => RequestEnd(new MachineExit(MachineExitKind.Stopped, message));
+
+    /// <summary>Presses the ACPI power button.</summary>
+    public void PressPowerButton()
+    {
+        lock (_chipset)
+        {
+            _board?.PressPowerButton();
+        }
+    }
+
+    /// <summary>Stops the processors and guest time.</summary>
+    public void Pause()
+    {
+        lock (_stateLock)
+        {
+            _isPaused = true;
+            if (_board != null && _board.Gate.Close(Patience))
+            {
+                _clock.Pause();
+            }
+        }
+    }
+
+    /// <summary>Goes on after <see cref="Pause"/>.</summary>
+    public void Resume()
+    {
+        lock (_stateLock)
+        {
+            _isPaused = false;
+            if (_board != null && _end == null && !_isResetWanted)
+            {
+                _clock.Resume();
+                _board.Gate.Open();
+            }
+        }
+    }
+
+    /// <summary>Takes everything down; not while <see cref="Run"/> is under way.</summary>
+    public void Dispose()
+    {
+        EndConsole();
+        _clock.Dispose();
+        if (_isStuck)
+        {
+            // A thread may still use the memory: better a leak than a crash.
+            return;
+        }
+
+        TakeBoardDown();
+        _mapping.Dispose();
+        _control.Dispose();
+    }
+
+    private void PowerOn()
+    {
+        GuestMemory memory = new(GuestMemoryLayout.Pc((ulong)_options.MemorySize), _mapping.Address);
+        ProcessorRegisters start = _options.Boot(memory);
+        Board board = new(_options, memory, _clock, _chipset, _power, _power.Panic, _console, OnProcessorExit);
+        board.Partition.Processors[0].SetRegisters(start);
+        lock (_stateLock)
+        {
+            _board = board;
+            if (!_isPaused && _end == null)
+            {
+                _clock.Resume();
+                board.Gate.Open();
+            }
+        }
+
+        board.StartThreads();
+    }
+
+    /// <summary>Waits until the run is over; null when the machine shall reset instead.</summary>
+    private MachineExit? WaitForEnd(long end)
+    {
+        while (true)
+        {
+            lock (_stateLock)
+            {
+                if (_end != null)
+                {
+                    return _end;
+                }
+
+                if (_isResetWanted)
+                {
+                    _isResetWanted = false;
+                    return ResetExit();
+                }
+            }
+
+            long left = end == long.MaxValue ? -1 : Math.Max(0, end - HostTime.Nanoseconds);
+            if (left == 0)
+            {
+                return new MachineExit(MachineExitKind.TimedOut);
+            }
+
+            _ = _control.Wait(left);
+        }
+    }
+
+    private MachineExit? ResetExit()
+    {
+        if (_console is { PanicSeen: true })
+        {
+            return new MachineExit(MachineExitKind.GuestPanic, "The guest's kernel panicked and reset the machine.");
+        }
+
+        return _options.NoReboot ? new MachineExit(MachineExitKind.Reset) : null;
+    }
+
+    private MachineExit Complete(MachineExit exit)
+    {
+        if (exit.Kind is MachineExitKind.TripleFault or MachineExitKind.InternalError)
+        {
+            exit = exit with { Registers = _board!.DescribeProcessors() };
+        }
+
+        return exit with { PanicSeen = _console is { PanicSeen: true } };
+    }
+
+    private void RequestEnd(MachineExit exit)
+    {
+        // Not under _stateLock: devices call this under the chipset lock, and Pause takes the two the other way round.
+        _ = Interlocked.CompareExchange(ref _end, exit, null);
+        Volatile.Read(ref _board)?.Gate.BeginClose();
+        _control.Signal();
+    }
+
+    private void RequestReset()
+    {
+        Volatile.Write(ref _isResetWanted, true);
+        Volatile.Read(ref _board)?.Gate.BeginClose();
+        _control.Signal();
+    }
+
+    private void OnProcessorExit(int processor, ProcessorExit exit)
+    {
+        string message = exit.Message ?? (exit.Kind == ProcessorExitKind.TripleFault
+            ? "A fault occurred while the processor delivered a double fault."
+            : "The engine gave no reason.");
+        RequestEnd(new MachineExit(
+            exit.Kind == ProcessorExitKind.TripleFault ? MachineExitKind.TripleFault : MachineExitKind.InternalError,
+            $"vCPU {processor}: {message}"));
+    }
+
+    private void TakeBoardDown()
+    {
+        Board? board;
+        lock (_stateLock)
+        {
+            board = _board;
+            _board = null;
+        }
+
+        _clock.CancelAll();
+        board?.Dispose();
+    }
+
+    private void EndConsole() =>
+        _console?.End(_end?.Kind is MachineExitKind.PoweredOff or MachineExitKind.GuestPanic or MachineExitKind.Reset ? null : LastOutput);
+
+    private sealed class Power(VirtualMachine machine) : IPowerControl
+    {
+        public void PowerOff() => machine.RequestEnd(new MachineExit(MachineExitKind.PoweredOff));
+
+        public void Reset() => machine.RequestReset();
+
+        /// <summary>What the pvpanic device reports.</summary>
+        internal void Panic() => machine.RequestEnd(
+            new MachineExit(MachineExitKind.GuestPanic, "The guest's kernel panicked."));
+    }
+}
