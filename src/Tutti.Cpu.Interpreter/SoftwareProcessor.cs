@@ -146,6 +146,8 @@ internal sealed unsafe partial class SoftwareProcessor : IVirtualProcessor, IPro
         mode |= virtual8086 ? CodeMode.Virtual8086 : 0;
         mode |= (State->Cr0 & Cr0.ProtectionEnable) != 0 ? CodeMode.Protected : 0;
         mode |= isLong ? CodeMode.LongMode : 0;
+        bool flat = (mode & CodeMode.BitnessMask) == CodeMode.Bits64 || (State->Cs.Base == 0 && State->Cs.Limit == uint.MaxValue);
+        mode |= flat ? CodeMode.FlatCode : 0;
         State->Mode = mode;
 
         UpdateTlbSet();

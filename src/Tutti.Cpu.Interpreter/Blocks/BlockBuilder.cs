@@ -54,9 +54,12 @@ internal sealed unsafe class BlockBuilder : IDisposable
             op->Length = (byte)instruction.Length;
             op->IpOffset = (ushort)ByteLength;
             op->Count = (ushort)++count;
+            context.Previous = context.Fusable;
+            context.Fusable = null;
+            context.Fused = false;
             InstructionTranslator.Translate(instruction, op, ref context);
             ByteLength += instruction.Length;
-            OpCount++;
+            OpCount += context.Fused ? 0 : 1;
         }
 
         if (ByteLength > 0 && !context.EndsBlock)

@@ -84,7 +84,7 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
         }
 
         Op* ops = Block.Ops(block);
-        if ((state->Mode & CodeMode.BitnessMask) == CodeMode.Bits64 || IsFlatCodeSegment(state))
+        if ((state->Mode & CodeMode.FlatCode) != 0)
         {
             JumpCacheEntry* entry = state->JumpCache + JumpCacheEntry.IndexOf(state->Rip);
             entry->Rip = state->Rip;
@@ -136,6 +136,9 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
 
         return _single;
     }
+
+    /// <summary>Whether ops are those of <see cref="FindSingle"/>, which the next call overwrites.</summary>
+    public bool IsTemporary(Op* ops) => ops == _single;
 
     /// <summary>Empties the cache.</summary>
     public void Flush()
@@ -351,8 +354,6 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
 
     private static ulong Linear(CpuState* state) =>
         (state->Mode & CodeMode.BitnessMask) == CodeMode.Bits64 ? state->Rip : (uint)(state->Cs.Base + state->Rip);
-
-    private static bool IsFlatCodeSegment(CpuState* state) => state->Cs.Base == 0 && state->Cs.Limit == uint.MaxValue;
 
     private static bool FitsCodeSegment(CpuState* state, int length) =>
         (state->Mode & CodeMode.BitnessMask) == CodeMode.Bits64 || state->Rip + (ulong)length - 1 <= state->Cs.Limit;

@@ -11,7 +11,7 @@ internal enum AddressKind
 }
 
 /// <summary>What translators of single instructions know of the block being built, and tell its builder.</summary>
-internal struct TranslationContext
+internal unsafe struct TranslationContext
 {
     /// <summary><see cref="CodeMode"/> bits of the block.</summary>
     public uint Mode;
@@ -24,6 +24,21 @@ internal struct TranslationContext
 
     /// <summary>Set by a translator: control does not simply go on behind this instruction.</summary>
     public bool EndsBlock;
+
+    /// <summary>Set by the translator of a CMP or TEST that a conditional branch right behind it may be fused with.</summary>
+    public Op* Fusable;
+
+    public OperandForm FusableForm;
+
+    public int FusableWidthLog2;
+
+    public bool FusableIsTest;
+
+    /// <summary>The <see cref="Fusable"/> of the instruction before this one, or null.</summary>
+    public Op* Previous;
+
+    /// <summary>Set by a translator: the instruction went into <see cref="Previous"/> and needs no op of its own.</summary>
+    public bool Fused;
 
     public readonly bool Is64 => (Mode & CodeMode.BitnessMask) == CodeMode.Bits64;
 }

@@ -200,4 +200,7 @@ internal static class CodeMode
 
     /// <summary>EFER.LMA: long mode, 64-bit or compatibility.</summary>
     public const uint LongMode = 1 << 6;
+
+    /// <summary>RIP is a linear address and no CS limit needs checking: 64-bit mode, or a CS of base 0 and limit 4 GiB.</summary>
+    public const uint FlatCode = 1 << 7;
 }
