@@ -140,7 +140,7 @@ public class AcpiTablesTests
             }
 
             // What it has disassembled it must be able to compile again, to the same bytes.
-            string compiled = Run(folder, "-p", "again", "DSDT.dsl");
+            string compiled = Run(folder, "-oa", "-p", "again", "DSDT.dsl");
             Assert.Contains(" 0 Errors, 0 Warnings", compiled, StringComparison.Ordinal);
             Assert.Equal(tables["DSDT"][36..], File.ReadAllBytes(Path.Combine(folder, "again.aml"))[36..]);
             Assert.Contains("FADT", File.ReadAllText(Path.Combine(folder, "FACP.dsl")), StringComparison.OrdinalIgnoreCase);
