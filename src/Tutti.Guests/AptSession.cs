@@ -17,13 +17,14 @@ internal sealed class AptSession
     private string _updateErrors = string.Empty;
 
     /// <param name="folder">An existing, empty folder; it may be deleted when the session is no longer used.</param>
+    /// <param name="searchPath">Where apt's programs are looked for, in the form of PATH.</param>
     /// <exception cref="ImageException">The host has no apt.</exception>
-    public AptSession(string folder)
+    public AptSession(string folder, string searchPath)
     {
         _folder = folder;
-        _aptGet = Require("apt-get");
-        _aptCache = Require("apt-cache");
-        _dpkgDeb = Require("dpkg-deb");
+        _aptGet = Require("apt-get", searchPath);
+        _aptCache = Require("apt-cache", searchPath);
+        _dpkgDeb = Require("dpkg-deb", searchPath);
         foreach (string name in (string[])["lists/partial", "cache/archives/partial", "download", "log"])
         {
             Directory.CreateDirectory(Path.Combine(folder, name));
@@ -118,7 +119,7 @@ internal sealed class AptSession
         }
     }
 
-    private static string Require(string name) => ExternalTool.Find(name) ?? throw new ImageException(
+    private static string Require(string name, string searchPath) => ExternalTool.Find(name, searchPath) ?? throw new ImageException(
         $"Fetching this image needs {name}, which this host does not have (Debian and Ubuntu do): give a kernel with --kernel and an initial RAM disk with --initrd{HostKernel.Hint()}.");
 
     /// <summary>Hooks of the host's are cleared, as they refresh the host's own caches.</summary>

@@ -27,9 +27,8 @@ internal static class DebianImage
     public static string Userland { get; } = HashUserland();
 
     /// <summary>Fetches kernel and BusyBox, and makes the entry in an existing, empty folder.</summary>
-    public static async Task FetchAsync(string entry, string scratch, Action<string, double> report, CancellationToken cancellationToken)
+    public static async Task FetchAsync(string entry, AptSession apt, Action<string, double> report, CancellationToken cancellationToken)
     {
-        AptSession apt = new(scratch);
         report("Fetching package lists", 0);
         await apt.UpdateAsync(f => report("Fetching package lists", f * 0.35), cancellationToken).ConfigureAwait(false);
 

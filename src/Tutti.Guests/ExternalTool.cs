@@ -15,14 +15,16 @@ internal static class ExternalTool
 {
     private const int MaxText = 1 << 16;
 
-    /// <summary>Absolute path of a program in PATH, or null.</summary>
-    public static string? Find(string name) => (Environment.GetEnvironmentVariable("PATH") ?? string.Empty)
+    /// <summary>Absolute path of a program, or null.</summary>
+    /// <param name="name">Its name.</param>
+    /// <param name="searchPath">Where to look, in the form of PATH.</param>
+    public static string? Find(string name, string searchPath) => searchPath
         .Split(':', StringSplitOptions.RemoveEmptyEntries)
         .Select(folder => Path.Combine(folder, name))
         .FirstOrDefault(File.Exists);
 
     /// <summary>Runs a program to its end.</summary>
-    /// <param name="path">Absolute path, or a name to be found in PATH.</param>
+    /// <param name="path">Absolute path.</param>
     /// <param name="arguments">Passed on as they are.</param>
     /// <param name="folder">Working folder.</param>
     /// <param name="onLine">Takes each line of standard output; null collects it, at most 64 KiB, in the result.</param>

@@ -9,10 +9,18 @@ public sealed class ImageCatalog
     /// <summary>Unfinished entries and apt's state, below the cache folder; a crash leaves them for the next pull to remove.</summary>
     private const string WorkPrefix = "work-";
 
+    private readonly string _searchPath;
+
     /// <param name="cacheFolder">Where images are kept; null for <see cref="DefaultCacheFolder"/>.</param>
     public ImageCatalog(string? cacheFolder = null)
+        : this(cacheFolder ?? DefaultCacheFolder, Environment.GetEnvironmentVariable("PATH") ?? string.Empty)
     {
-        CacheFolder = Path.GetFullPath(cacheFolder ?? DefaultCacheFolder);
+    }
+
+    internal ImageCatalog(string cacheFolder, string searchPath)
+    {
+        CacheFolder = Path.GetFullPath(cacheFolder);
+        _searchPath = searchPath;
     }
 
     /// <summary>$XDG_CACHE_HOME/tutti, or ~/.cache/tutti where that is unset or not absolute (XDG Base Directory Specification).</summary>
@@ -136,7 +144,7 @@ public sealed class ImageCatalog
             if (pull || !TryRebuild(entry))
             {
                 string scratch = Directory.CreateDirectory(Path.Combine(work, "apt")).FullName;
-                await DebianImage.FetchAsync(entry, scratch, progress.Report, cancellationToken).ConfigureAwait(false);
+                await DebianImage.FetchAsync(entry, new AptSession(scratch, _searchPath), progress.Report, cancellationToken).ConfigureAwait(false);
             }
 
             Publish(entry, Path.Combine(work, "old"));
