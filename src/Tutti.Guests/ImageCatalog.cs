@@ -4,12 +4,23 @@ namespace Tutti.Guests;
 public sealed class ImageCatalog
 {
     /// <summary>The image of a <c>tutti run</c> without an argument.</summary>
-    public const string DefaultImage = "debian";
+    public const string DefaultImage = DebianImage.Name;
+
+    /// <summary>Unfinished entries and apt's state, below the cache folder; a crash leaves them for the next pull to remove.</summary>
+    private const string WorkPrefix = "work-";
+
+    private readonly string _searchPath;
 
     /// <param name="cacheFolder">Where images are kept; null for <see cref="DefaultCacheFolder"/>.</param>
     public ImageCatalog(string? cacheFolder = null)
+        : this(cacheFolder ?? DefaultCacheFolder, Environment.GetEnvironmentVariable("PATH") ?? string.Empty)
     {
-        CacheFolder = Path.GetFullPath(cacheFolder ?? DefaultCacheFolder);
+    }
+
+    internal ImageCatalog(string cacheFolder, string searchPath)
+    {
+        CacheFolder = Path.GetFullPath(cacheFolder);
+        _searchPath = searchPath;
     }
 
     /// <summary>$XDG_CACHE_HOME/tutti, or ~/.cache/tutti where that is unset or not absolute (XDG Base Directory Specification).</summary>
@@ -31,19 +42,199 @@ public sealed class ImageCatalog
     public string CacheFolder { get; }
 
     /// <summary>All images, pulled or not, by name. Never throws for a broken cache.</summary>
-    public IReadOnlyList<ImageListing> List() => [new ImageListing(DefaultImage, "Debian's cloud kernel with a BusyBox userland", null)];
+    public IReadOnlyList<ImageListing> List() => [new ImageListing(DebianImage.Name, DebianImage.Description, Open(hash: false))];
+
+    /// <summary>Whether an image is in the cache with the very bytes that were put there; reads all of them.</summary>
+    /// <exception cref="ImageException">Unknown name.</exception>
+    public bool Verify(string name)
+    {
+        CheckName(name);
+        return Open(hash: true) is not null;
+    }
 
     /// <summary>The image from the cache; pulled first when it is missing or its cache entry is broken.</summary>
     /// <exception cref="ImageException">Unknown name, or it cannot be fetched.</exception>
-    public Task<GuestImage> GetAsync(string name, IProgress<ImageProgress>? progress = null, CancellationToken cancellationToken = default) =>
-        PullAsync(name, progress, cancellationToken);
+    public async Task<GuestImage> GetAsync(string name, IProgress<ImageProgress>? progress = null, CancellationToken cancellationToken = default)
+    {
+        CheckName(name);
+        return Open(hash: false) ?? await ChangeAsync(pull: false, new RisingProgress(progress), cancellationToken).ConfigureAwait(false);
+    }
 
     /// <summary>Fetches the newest version of an image, and puts it in the place of the one in the cache.</summary>
     /// <exception cref="ImageException">Unknown name, or it cannot be fetched.</exception>
-    public Task<GuestImage> PullAsync(string name, IProgress<ImageProgress>? progress = null, CancellationToken cancellationToken = default) =>
-        throw new ImageException("Fetching images is not built yet: give a kernel with --kernel and an initial RAM disk with --initrd.");
+    public async Task<GuestImage> PullAsync(string name, IProgress<ImageProgress>? progress = null, CancellationToken cancellationToken = default)
+    {
+        CheckName(name);
+        return await ChangeAsync(pull: true, new RisingProgress(progress), cancellationToken).ConfigureAwait(false);
+    }
 
     /// <summary>Removes an image from the cache; false when it was not there.</summary>
     /// <exception cref="ImageException">Unknown name, or files cannot be removed.</exception>
-    public bool Remove(string name) => false;
+    public bool Remove(string name)
+    {
+        CheckName(name);
+        if (!Directory.Exists(EntryFolder(name)))
+        {
+            return false;
+        }
+
+        return Guard(() =>
+        {
+            using CacheLock held = CacheLock.TryTake(CacheFolder)
+                ?? throw new ImageException("Another tutti is changing the image cache: try again when it has finished.");
+            Directory.Delete(EntryFolder(name), recursive: true);
+            return true;
+        });
+    }
+
+    private static void CheckName(string name)
+    {
+        if (name != DebianImage.Name)
+        {
+            throw new ImageException($"There is no image '{name}': 'tutti image list' names those that there are.");
+        }
+    }
+
+    private string EntryFolder(string name) => Path.Combine(CacheFolder, "images", name);
+
+    /// <summary>The entry if it is whole and its userland is this Tutti's.</summary>
+    private GuestImage? Open(bool hash)
+    {
+        string folder = EntryFolder(DebianImage.Name);
+        try
+        {
+            return ImageManifest.TryRead(folder) is ImageManifest manifest && manifest.Userland == DebianImage.Userland
+                && manifest.Kernel.IsIntact(folder, hash) && manifest.Initrd.IsIntact(folder, hash)
+                ? Describe(folder, manifest)
+                : null;
+        }
+        catch (Exception error) when (error is IOException or UnauthorizedAccessException)
+        {
+            return null;
+        }
+    }
+
+    private static GuestImage Describe(string folder, ImageManifest manifest) => new()
+    {
+        Name = DebianImage.Name,
+        Description = DebianImage.Description,
+        Version = manifest.Version,
+        KernelPath = Path.Combine(folder, manifest.Kernel.Name),
+        InitrdPath = Path.Combine(folder, manifest.Initrd.Name),
+        CommandLine = DebianImage.CommandLine,
+        Size = manifest.Kernel.Size + manifest.Initrd.Size + manifest.BusyBox.Size,
+    };
+
+    private Task<GuestImage> ChangeAsync(bool pull, RisingProgress progress, CancellationToken cancellationToken) => Guard(async () =>
+    {
+        Directory.CreateDirectory(CacheFolder);
+        using CacheLock held = await CacheLock.TakeAsync(CacheFolder, () => progress.Report("Waiting for another tutti to finish with the cache", 0), cancellationToken).ConfigureAwait(false);
+
+        // Whoever held the lock before may have done our work.
+        if (!pull && Open(hash: false) is GuestImage image)
+        {
+            return image;
+        }
+
+        RemoveLeftovers();
+        string work = Path.Combine(CacheFolder, $"{WorkPrefix}{Guid.NewGuid():N}");
+        try
+        {
+            string entry = Directory.CreateDirectory(Path.Combine(work, "entry")).FullName;
+            if (pull || !TryRebuild(entry))
+            {
+                string scratch = Directory.CreateDirectory(Path.Combine(work, "apt")).FullName;
+                await DebianImage.FetchAsync(entry, new AptSession(scratch, _searchPath), progress.Report, cancellationToken).ConfigureAwait(false);
+            }
+
+            Publish(entry, Path.Combine(work, "old"));
+        }
+        finally
+        {
+            TryDelete(work);
+        }
+
+        progress.Report("Ready", 1);
+        return Open(hash: false) ?? throw new ImageException($"The image in {EntryFolder(DebianImage.Name)} changed while it was being made: try again.");
+    });
+
+    private bool TryRebuild(string entry)
+    {
+        string old = EntryFolder(DebianImage.Name);
+        if (ImageManifest.TryRead(old) is not ImageManifest manifest || !manifest.Kernel.IsIntact(old, hash: true) || !manifest.BusyBox.IsIntact(old, hash: true))
+        {
+            return false;
+        }
+
+        DebianImage.Rebuild(old, manifest, entry);
+        return true;
+    }
+
+    /// <summary>Two renames: a crash between them loses the old entry, which the next start notices, but never leaves half of one.</summary>
+    private void Publish(string entry, string old)
+    {
+        string place = EntryFolder(DebianImage.Name);
+        Directory.CreateDirectory(Path.GetDirectoryName(place)!);
+        if (File.Exists(place))
+        {
+            File.Delete(place);
+        }
+        else if (Directory.Exists(place))
+        {
+            Directory.Move(place, old);
+        }
+
+        Directory.Move(entry, place);
+    }
+
+    private void RemoveLeftovers()
+    {
+        foreach (string folder in Directory.EnumerateDirectories(CacheFolder, WorkPrefix + "*"))
+        {
+            TryDelete(folder);
+        }
+    }
+
+    private static void TryDelete(string folder)
+    {
+        try
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+        catch (Exception error) when (error is IOException or UnauthorizedAccessException)
+        {
+            // The next pull tries again; the error that led here matters more.
+        }
+    }
+
+    private T Guard<T>(Func<T> action) => Guard(() => Task.FromResult(action())).GetAwaiter().GetResult();
+
+    /// <summary>Turns what a file system can do to us into one line.</summary>
+    private async Task<T> Guard<T>(Func<Task<T>> action)
+    {
+        try
+        {
+            return await action().ConfigureAwait(false);
+        }
+        catch (IOException error) when (DiskSpace.IsFull(error))
+        {
+            throw new ImageException(DiskSpace.Message, error);
+        }
+        catch (Exception error) when (error is IOException or UnauthorizedAccessException)
+        {
+            throw new ImageException($"The image cache in {CacheFolder} cannot be used: {error.Message.TrimEnd('.')}. Set XDG_CACHE_HOME to a folder that you may write to.", error);
+        }
+    }
+
+    /// <summary>Passes progress on, never backwards: apt counts anew when it learns of more files.</summary>
+    private sealed class RisingProgress(IProgress<ImageProgress>? target)
+    {
+        private double _highest;
+
+        public void Report(string stage, double fraction)
+        {
+            _highest = Math.Max(_highest, fraction);
+            target?.Report(new ImageProgress(stage, _highest));
+        }
+    }
 }

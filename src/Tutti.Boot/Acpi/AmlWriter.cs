@@ -74,6 +74,9 @@ public sealed class AmlWriter
         _bytes.AddRange(value);
     }
 
+    /// <summary>One byte as it is.</summary>
+    internal void Raw(byte value) => _bytes.Add(value);
+
     /// <summary>Three letters of five bits, then four hexadecimal digits. Source: ACPI specification, "EISAID".</summary>
     internal static uint CompressEisaId(string eisaId)
     {

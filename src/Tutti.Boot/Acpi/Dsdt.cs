@@ -8,7 +8,7 @@ internal static class Dsdt
         AmlWriter aml = new();
 
         // 7.4.2: SLP_TYPa, SLP_TYPb, two reserved.
-        aml.NamePackage("\\_S5_", hardware.SoftOffSleepType, hardware.SoftOffSleepType, 0, 0);
+        aml.NamePackage("_S5_", hardware.SoftOffSleepType, hardware.SoftOffSleepType, 0, 0);
         aml.Scope("\\_SB_", scope =>
         {
             for (int i = 0; i < hardware.SerialPorts.Count; i++)

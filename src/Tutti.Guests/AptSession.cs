@@ -1,0 +1,180 @@
+using System.Formats.Tar;
+using System.Globalization;
+
+namespace Tutti.Guests;
+
+/// <summary>
+/// Fetches packages for amd64 with the host's apt, sources and trusted keys, and with state folders of its own, so that
+/// neither root nor an earlier "apt-get update" is needed and nothing of the host's changes. apt checks signatures and
+/// hashes. Options: apt.conf(5), apt-get(8).
+/// </summary>
+internal sealed class AptSession
+{
+    private readonly string _folder;
+    private readonly string _aptGet;
+    private readonly string _aptCache;
+    private readonly string _dpkgDeb;
+    private string _updateErrors = string.Empty;
+
+    /// <param name="folder">An existing, empty folder; it may be deleted when the session is no longer used.</param>
+    /// <param name="searchPath">Where apt's programs are looked for, in the form of PATH.</param>
+    /// <exception cref="ImageException">The host has no apt.</exception>
+    public AptSession(string folder, string searchPath)
+    {
+        _folder = folder;
+        _aptGet = Require("apt-get", searchPath);
+        _aptCache = Require("apt-cache", searchPath);
+        _dpkgDeb = Require("dpkg-deb", searchPath);
+        foreach (string name in (string[])["lists/partial", "cache/archives/partial", "download", "log"])
+        {
+            Directory.CreateDirectory(Path.Combine(folder, name));
+        }
+
+        File.WriteAllBytes(Path.Combine(folder, "status"), []);
+        File.WriteAllText(ConfigurationFile, Configuration(folder));
+    }
+
+    private string ConfigurationFile => Path.Combine(_folder, "apt.conf");
+
+    /// <summary>Fetches the package lists. A source that cannot be reached is no error yet: another may have what is asked for.</summary>
+    /// <param name="onFraction">Told how far it is, 0 to 1.</param>
+    public async Task UpdateAsync(Action<double> onFraction, CancellationToken cancellationToken)
+    {
+        ToolResult result = await RunAsync(_aptGet, ["update"], onFraction, cancellationToken).ConfigureAwait(false);
+        _updateErrors = result.Errors;
+    }
+
+    /// <summary>The fields of the newest version of a package: Version, Depends, …</summary>
+    /// <exception cref="ImageException">No source has it.</exception>
+    public async Task<IReadOnlyDictionary<string, string>> ShowAsync(string package, CancellationToken cancellationToken)
+    {
+        ToolResult result = await RunAsync(_aptCache, ["show", "--no-all-versions", package], null, cancellationToken).ConfigureAwait(false);
+        Dictionary<string, string> fields = [];
+        foreach (string line in result.Output.Split('\n').TakeWhile(line => line.Length > 0))
+        {
+            int colon = line.IndexOf(':', StringComparison.Ordinal);
+            if (colon > 0 && line[0] != ' ')
+            {
+                fields[line[..colon]] = line[(colon + 1)..].Trim();
+            }
+        }
+
+        if (result.ExitCode != 0 || !fields.ContainsKey("Version"))
+        {
+            throw _updateErrors.Length > 0
+                ? Failure("apt-get could not fetch the package lists", _updateErrors)
+                : new ImageException($"The package {package} is in none of this host's apt sources (are they Debian's?): give a kernel with --kernel and an initial RAM disk with --initrd.");
+        }
+
+        return fields;
+    }
+
+    /// <summary>Fetches packages; returns the path of each one's file, in the order asked.</summary>
+    public async Task<IReadOnlyList<string>> DownloadAsync(IReadOnlyList<string> packages, Action<double> onFraction, CancellationToken cancellationToken)
+    {
+        ToolResult result = await RunAsync(_aptGet, ["download", .. packages], onFraction, cancellationToken).ConfigureAwait(false);
+        if (result.ExitCode != 0)
+        {
+            throw Failure("apt-get could not fetch the packages", result.Errors);
+        }
+
+        string[] files = Directory.GetFiles(Path.Combine(_folder, "download"), "*.deb");
+        return [.. packages.Select(package => Array.Find(files, file => Path.GetFileName(file).StartsWith(package + "_", StringComparison.Ordinal))
+            ?? throw new ImageException($"apt-get reported success and left no file of the package {package}."))];
+    }
+
+    /// <summary>Copies the first regular file whose path in a package fits out of it.</summary>
+    /// <param name="package">Path of the .deb file.</param>
+    /// <param name="matches">Asked with paths that start with neither a slash nor a dot.</param>
+    /// <param name="target">The file to make.</param>
+    public async Task ExtractAsync(string package, Predicate<string> matches, string target, CancellationToken cancellationToken)
+    {
+        bool found = false;
+        string? damage = null;
+        ToolResult result = await ExternalTool.ReadOutputAsync(_dpkgDeb, ["--fsys-tarfile", package], _folder, ReadAsync, cancellationToken).ConfigureAwait(false);
+        if (!found)
+        {
+            throw Failure($"The package {Path.GetFileName(package)} could not be unpacked", result.Errors.Length > 0 ? result.Errors : damage ?? "it holds no such file");
+        }
+
+        async Task ReadAsync(Stream stream)
+        {
+            try
+            {
+                await using TarReader tar = new(stream);
+                while (!found && await tar.GetNextEntryAsync(copyData: false, cancellationToken).ConfigureAwait(false) is TarEntry entry)
+                {
+                    if (entry.EntryType is TarEntryType.RegularFile or TarEntryType.V7RegularFile && matches(entry.Name.TrimStart('.', '/')))
+                    {
+                        await using FileStream file = new(target, FileMode.CreateNew, FileAccess.Write);
+                        await (entry.DataStream ?? Stream.Null).CopyToAsync(file, cancellationToken).ConfigureAwait(false);
+                        found = true;
+                    }
+                }
+            }
+            catch (Exception error) when (error is InvalidDataException or EndOfStreamException or FormatException)
+            {
+                damage = error.Message;
+            }
+        }
+    }
+
+    private static string Require(string name, string searchPath) => ExternalTool.Find(name, searchPath) ?? throw new ImageException(
+        $"Fetching this image needs {name}, which this host does not have (Debian and Ubuntu do): give a kernel with --kernel and an initial RAM disk with --initrd{HostKernel.Hint()}.");
+
+    /// <summary>Hooks of the host's are cleared, as they refresh the host's own caches.</summary>
+    private static string Configuration(string folder) => $$"""
+        #clear APT::Update::Pre-Invoke;
+        #clear APT::Update::Post-Invoke;
+        #clear APT::Update::Post-Invoke-Success;
+        #clear DPkg::Post-Invoke;
+        #clear APT::Architectures;
+        APT::Architecture "amd64";
+        APT::Architectures { "amd64"; };
+        APT::Sandbox::User "";
+        Acquire::Languages "none";
+        Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
+        Dir::State {{Quote(folder)}};
+        Dir::State::lists {{Quote(Path.Combine(folder, "lists"))}};
+        Dir::State::status {{Quote(Path.Combine(folder, "status"))}};
+        Dir::Cache {{Quote(Path.Combine(folder, "cache"))}};
+        Dir::Log {{Quote(Path.Combine(folder, "log"))}};
+
+        """;
+
+    private static string Quote(string path) => path.Contains('"', StringComparison.Ordinal)
+        ? throw new ImageException($"The cache folder's path {path} contains a quotation mark, which apt cannot take: set XDG_CACHE_HOME to another.")
+        : $"\"{path}\"";
+
+    /// <summary>One line from what apt wrote: the first error, else the first line that says something.</summary>
+    private static ImageException Failure(string what, string errors)
+    {
+        string[] lines = errors.Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
+        if (DiskSpace.IsReportedIn(errors))
+        {
+            return new ImageException(DiskSpace.Message);
+        }
+
+        string reason = lines.FirstOrDefault(line => line.StartsWith("E:", StringComparison.Ordinal)) ?? lines.FirstOrDefault() ?? "it gave no reason";
+        reason = reason.StartsWith("E:", StringComparison.Ordinal) || reason.StartsWith("W:", StringComparison.Ordinal) ? reason[2..].Trim() : reason;
+        return new ImageException($"{what}: {reason.TrimEnd('.')}.");
+    }
+
+    private Task<ToolResult> RunAsync(string tool, string[] arguments, Action<double>? onFraction, CancellationToken cancellationToken)
+    {
+        string[] all = onFraction is null
+            ? ["-c", ConfigurationFile, .. arguments]
+            : ["-c", ConfigurationFile, "-q", "-o", "APT::Status-Fd=1", .. arguments];
+        return ExternalTool.RunAsync(tool, all, Path.Combine(_folder, "download"), onFraction is null ? null : Report, cancellationToken);
+
+        // "dlstatus:<number>:<percent>:<text>", apt's README.progress-reporting.
+        void Report(string line)
+        {
+            string[] fields = line.Split(':');
+            if (fields.Length >= 3 && fields[0] == "dlstatus" && double.TryParse(fields[2], CultureInfo.InvariantCulture, out double percent))
+            {
+                onFraction(Math.Clamp(percent / 100, 0, 1));
+            }
+        }
+    }
+}

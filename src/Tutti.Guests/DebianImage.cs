@@ -1,0 +1,88 @@
+using System.Security.Cryptography;
+
+namespace Tutti.Guests;
+
+/// <summary>The image "debian": Debian's kernel for clouds, which has virtio and serial drivers built in, and BusyBox.</summary>
+internal static class DebianImage
+{
+    public const string Name = "debian";
+    public const string Description = "Debian's cloud kernel with a BusyBox userland in memory";
+
+    /// <remarks>
+    /// console=ttyS0: the machine's first serial port is the user's terminal. mitigations=off: they keep one program of
+    /// the guest from another's secrets in a processor's speculation. The software engine runs no guest code
+    /// speculatively, so they would cost time for nothing; in a single-user guest they protect nobody under hardware
+    /// virtualization either. panic=-1: a panicked kernel resets, which ends the run, where it would else spin forever.
+    /// Kernel messages stay on: they show a slow boot to be alive, and cost it little.
+    /// </remarks>
+    public const string CommandLine = "console=ttyS0 mitigations=off panic=-1";
+
+    private const string MetaPackage = "linux-image-cloud-amd64";
+    private const string BusyBoxPackage = "busybox-static";
+    private const string KernelFile = "vmlinuz";
+    private const string BusyBoxFile = "busybox";
+    private const string InitrdFile = "initrd.img";
+
+    /// <summary>SHA-256 of the userland less BusyBox.</summary>
+    public static string Userland { get; } = HashUserland();
+
+    /// <summary>Fetches kernel and BusyBox, and makes the entry in an existing, empty folder.</summary>
+    public static async Task FetchAsync(string entry, AptSession apt, Action<string, double> report, CancellationToken cancellationToken)
+    {
+        report("Fetching package lists", 0);
+        await apt.UpdateAsync(f => report("Fetching package lists", f * 0.35), cancellationToken).ConfigureAwait(false);
+
+        IReadOnlyDictionary<string, string> meta = await apt.ShowAsync(MetaPackage, cancellationToken).ConfigureAwait(false);
+        string kernelPackage = FindKernelPackage(meta.GetValueOrDefault("Depends", string.Empty));
+        IReadOnlyDictionary<string, string> kernel = await apt.ShowAsync(kernelPackage, cancellationToken).ConfigureAwait(false);
+
+        string stage = $"Fetching {kernelPackage}";
+        report(stage, 0.4);
+        IReadOnlyList<string> files = await apt.DownloadAsync([kernelPackage, BusyBoxPackage], f => report(stage, 0.4 + (f * 0.45)), cancellationToken).ConfigureAwait(false);
+
+        report("Unpacking", 0.85);
+        await apt.ExtractAsync(files[0], path => path.StartsWith("boot/vmlinuz-", StringComparison.Ordinal), Path.Combine(entry, KernelFile), cancellationToken).ConfigureAwait(false);
+        await apt.ExtractAsync(files[1], path => path is "bin/busybox" or "usr/bin/busybox", Path.Combine(entry, BusyBoxFile), cancellationToken).ConfigureAwait(false);
+        report("Building the initial RAM disk", 0.95);
+        Complete(entry, kernel["Version"]);
+    }
+
+    /// <summary>Makes the entry anew from the kernel and BusyBox of an older one, without the network.</summary>
+    public static void Rebuild(string oldEntry, ImageManifest old, string entry)
+    {
+        File.Copy(Path.Combine(oldEntry, old.Kernel.Name), Path.Combine(entry, KernelFile));
+        File.Copy(Path.Combine(oldEntry, old.BusyBox.Name), Path.Combine(entry, BusyBoxFile));
+        Complete(entry, old.Version);
+    }
+
+    /// <summary>The package that a kernel metapackage stands for: "linux-image-6.1.0-56-cloud-amd64 (= 6.1.192-2)".</summary>
+    internal static string FindKernelPackage(string depends) => depends.Split([',', '|'], StringSplitOptions.TrimEntries)
+        .Select(dependency => dependency.Split([' ', ':', '('])[0])
+        .FirstOrDefault(name => name.StartsWith("linux-image-", StringComparison.Ordinal) && name.EndsWith("-cloud-amd64", StringComparison.Ordinal))
+        ?? throw new ImageException($"The package {MetaPackage} names no kernel in its dependencies ({depends}): give a kernel with --kernel and an initial RAM disk with --initrd.");
+
+    private static void Complete(string entry, string version)
+    {
+        using (FileStream initrd = new(Path.Combine(entry, InitrdFile), FileMode.CreateNew, FileAccess.Write))
+        {
+            BusyBoxInitramfs.Write(initrd, File.ReadAllBytes(Path.Combine(entry, BusyBoxFile)));
+        }
+
+        ImageManifest manifest = new()
+        {
+            Version = version,
+            Userland = Userland,
+            Kernel = ManifestFile.Measure(Path.Combine(entry, KernelFile)),
+            Initrd = ManifestFile.Measure(Path.Combine(entry, InitrdFile)),
+            BusyBox = ManifestFile.Measure(Path.Combine(entry, BusyBoxFile)),
+        };
+        manifest.Write(entry);
+    }
+
+    private static string HashUserland()
+    {
+        using MemoryStream stream = new();
+        BusyBoxInitramfs.Write(stream, []);
+        return Convert.ToHexStringLower(SHA256.HashData(stream.GetBuffer().AsSpan(0, (int)stream.Length)));
+    }
+}

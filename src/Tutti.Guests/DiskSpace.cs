@@ -1,0 +1,18 @@
+namespace Tutti.Guests;
+
+/// <summary>Recognises a full disk, in .NET's exceptions and in what tools write.</summary>
+internal static class DiskSpace
+{
+    private const int Enospc = 28;
+    private const int Edquot = 122;
+
+    public const string Message = "The disk that holds the image cache is full: make room, or set XDG_CACHE_HOME to a folder on another disk.";
+
+    /// <summary>On Linux .NET puts errno into HResult.</summary>
+    public static bool IsFull(IOException error) => (error.HResult & 0xFFFF) is Enospc or Edquot;
+
+    public static bool IsReportedIn(string errors) =>
+        errors.Contains("No space left on device", StringComparison.Ordinal)
+        || errors.Contains("Disk quota exceeded", StringComparison.Ordinal)
+        || errors.Contains("don't have enough free space", StringComparison.Ordinal);
+}

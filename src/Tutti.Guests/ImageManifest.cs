@@ -1,0 +1,80 @@
+using System.Security.Cryptography;
+using System.Text.Json;
+using System.Text.Json.Serialization;
+
+namespace Tutti.Guests;
+
+/// <summary>One file of a cache entry as it was when the entry was made.</summary>
+/// <param name="Name">File name in the entry's folder.</param>
+/// <param name="Size">Length in bytes.</param>
+/// <param name="Modified">Time of the last change, UTC ticks.</param>
+/// <param name="Sha256">Lower-case hexadecimal.</param>
+internal sealed record ManifestFile(string Name, long Size, long Modified, string Sha256)
+{
+    public static ManifestFile Measure(string path)
+    {
+        FileInfo info = new(path);
+        return new ManifestFile(info.Name, info.Length, info.LastWriteTimeUtc.Ticks, Hash(path));
+    }
+
+    /// <summary>Whether the file in a folder is still this one. Reads it whole only when asked to, or when its time has changed.</summary>
+    public bool IsIntact(string folder, bool hash)
+    {
+        FileInfo info = new(Path.Combine(folder, Name));
+        return info.Exists && info.Length == Size
+            && ((!hash && info.LastWriteTimeUtc.Ticks == Modified) || Hash(info.FullName) == Sha256);
+    }
+
+    private static string Hash(string path)
+    {
+        using FileStream stream = File.OpenRead(path);
+        return Convert.ToHexStringLower(SHA256.HashData(stream));
+    }
+}
+
+/// <summary>What a cache entry holds; lies in it as manifest.json.</summary>
+internal sealed record ImageManifest
+{
+    public const string FileName = "manifest.json";
+
+    /// <summary>Version of the kernel package.</summary>
+    public required string Version { get; init; }
+
+    /// <summary>SHA-256 of what Tutti itself put into the RAM disk: another means that it is to be made anew.</summary>
+    public required string Userland { get; init; }
+
+    public required ManifestFile Kernel { get; init; }
+
+    public required ManifestFile Initrd { get; init; }
+
+    public required ManifestFile BusyBox { get; init; }
+
+    /// <summary>The manifest of an entry; null where it is missing or cannot be understood, and the entry is to be made anew.</summary>
+    public static ImageManifest? TryRead(string folder)
+    {
+        try
+        {
+            using FileStream stream = File.OpenRead(Path.Combine(folder, FileName));
+            ImageManifest? manifest = JsonSerializer.Deserialize(stream, ManifestJson.Default.ImageManifest);
+            return manifest is { Version: not null, Userland: not null } && IsPlain(manifest.Kernel) && IsPlain(manifest.Initrd) && IsPlain(manifest.BusyBox)
+                ? manifest
+                : null;
+        }
+        catch (Exception error) when (error is IOException or UnauthorizedAccessException or JsonException or NotSupportedException)
+        {
+            return null;
+        }
+    }
+
+    public void Write(string folder)
+    {
+        using FileStream stream = new(Path.Combine(folder, FileName), FileMode.Create, FileAccess.Write);
+        JsonSerializer.Serialize(stream, this, ManifestJson.Default.ImageManifest);
+    }
+
+    private static bool IsPlain(ManifestFile? file) => file is { Name: not null, Sha256: not null } && Path.GetFileName(file.Name) == file.Name && file.Name.Length > 0;
+}
+
+[JsonSourceGenerationOptions(WriteIndented = true, PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase)]
+[JsonSerializable(typeof(ImageManifest))]
+internal sealed partial class ManifestJson : JsonSerializerContext;
