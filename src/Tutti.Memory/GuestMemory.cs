@@ -34,6 +34,18 @@ public sealed unsafe class GuestMemory
             throw new ArgumentException("Guest memory is one or two regions, the first at address 0.", nameof(regions));
         }
 
+        ulong free = 0;
+        foreach (GuestMemoryRegion region in regions)
+        {
+            // One bad region would make every later bounds check wrong.
+            if (region.Size == 0 || (region.Start | region.Size) % GuestMemoryLayout.PageSize != 0 || region.Start < free || region.End <= region.Start)
+            {
+                throw new ArgumentException("Guest memory regions are whole pages, in rising order, without overlap.", nameof(regions));
+            }
+
+            free = region.End;
+        }
+
         _regions = [.. regions];
         // SAFETY: the caller vouches for the mapping's length, which is the sum of the region sizes.
         _host = (byte*)hostAddress;
@@ -163,6 +175,9 @@ public sealed unsafe class GuestMemory
     /// <summary>Notes that bytes in RAM have changed: sets dirty marks and tells the observers of pages with decoded code.</summary>
     public void MarkWritten(ulong address, int length)
     {
+        // A processor marks a page before it decodes from it, and we have written before we look at the mark. Without the
+        // barrier both could miss each other, and old code would stay decoded for good.
+        Interlocked.MemoryBarrier();
         while (length > 0)
         {
             int inPage = Math.Min(length, GuestMemoryLayout.PageSize - (int)(address & 0xFFF));
