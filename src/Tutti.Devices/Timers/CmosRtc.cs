@@ -15,6 +15,9 @@ public sealed record CmosRtcState
 
     /// <summary>Up to when, in the clock's own time, the flags have been brought up to date.</summary>
     public required long SeenTicks { get; init; }
+
+    /// <summary>The same in guest nanoseconds.</summary>
+    public required long SeenNanoseconds { get; init; }
 }
 
 /// <summary>
@@ -36,6 +39,7 @@ public sealed class CmosRtc : BytePortDevice, IStatefulDevice<CmosRtcState>
     private byte _flags;
     private long _offsetTicks;
     private long _seenTicks;
+    private long _seenNanoseconds;
 
     /// <param name="memoryBelow4Gib">Bytes of RAM below 4 GiB, for the CMOS bytes that tell old code the memory's size.</param>
     /// <param name="memoryAbove4Gib">Bytes of RAM from 4 GiB up.</param>
@@ -47,6 +51,7 @@ public sealed class CmosRtc : BytePortDevice, IStatefulDevice<CmosRtcState>
         _memory[RegisterA] = ADefault;
         _memory[RegisterB] = B24Hours;
         _seenTicks = Now;
+        _seenNanoseconds = clock.Nanoseconds;
         FillMemorySizes(memoryBelow4Gib, memoryAbove4Gib);
     }
 
@@ -58,16 +63,15 @@ public sealed class CmosRtc : BytePortDevice, IStatefulDevice<CmosRtcState>
 
     private RtcFormat Format => new((Control & BDm) != 0, (Control & B24Hours) != 0);
 
-    /// <summary>Ticks between periodic interrupts, or 0 for none (rate select of register A).</summary>
-    private long PeriodicTicks
+    /// <summary>The rate of the periodic interrupt (rate select of register A), or 0 Hz for none.</summary>
+    private ClockRate PeriodicRate
     {
         get
         {
             int rate = _memory[RegisterA] & ARateSelect;
 
             // Rates 1 and 2 mean 256 and 128 Hz with this time base; the others halve 32,768 Hz.
-            int shift = rate switch { 0 => 0, 1 or 2 => rate + 6, _ => rate - 1 };
-            return rate == 0 ? 0 : (TimeSpan.TicksPerSecond << shift) / 32_768;
+            return new ClockRate(rate switch { 0 => 0, 1 or 2 => 512 >> rate, _ => 32_768 >> (rate - 1) });
         }
     }
 
@@ -183,8 +187,9 @@ public sealed class CmosRtc : BytePortDevice, IStatefulDevice<CmosRtcState>
     private void Update()
     {
         long now = Now;
-        long period = PeriodicTicks;
-        if (period != 0 && now / period > _seenTicks / period)
+        long guestTime = _clock.Nanoseconds;
+        ClockRate periodic = PeriodicRate;
+        if (periodic.ToTicks(guestTime) > periodic.ToTicks(_seenNanoseconds))
         {
             _flags |= CPf;
         }
@@ -204,42 +209,50 @@ public sealed class CmosRtc : BytePortDevice, IStatefulDevice<CmosRtcState>
         }
 
         _seenTicks = now;
+        _seenNanoseconds = guestTime;
         _interrupt.Set(InterruptPending);
-        ArmTimer(now, period);
+        ArmTimer(now, guestTime, periodic);
     }
 
-    private void ArmTimer(long now, long period)
+    private void ArmTimer(long now, long guestTime, ClockRate periodic)
     {
-        long next = long.MaxValue;
-
         // A pending interrupt stays so until register C is read: nothing new can show before that.
-        if (!InterruptPending)
-        {
-            if ((Control & BPie) != 0 && period != 0)
-            {
-                next = ((now / period) + 1) * period;
-            }
-
-            if ((Control & BUie) != 0 && !IsSetting)
-            {
-                next = Math.Min(next, ((now / TimeSpan.TicksPerSecond) + 1) * TimeSpan.TicksPerSecond);
-            }
-
-            if ((Control & BAie) != 0 && !IsSetting && NextAlarm(now) is >= 0 and var alarm)
-            {
-                next = Math.Min(next, alarm);
-            }
-        }
-
-        if (next >= DateTime.MaxValue.Ticks)
+        if (InterruptPending)
         {
             _timer.Cancel();
             return;
         }
 
-        long ticksAway = next - now;
-        _timer.Arm(((_clock.Nanoseconds / 100) + ticksAway) * 100);
+        long next = long.MaxValue;
+        if ((Control & BPie) != 0 && periodic.Hertz != 0)
+        {
+            next = periodic.ToNanoseconds(periodic.ToTicks(guestTime) + 1);
+        }
+
+        if ((Control & BUie) != 0 && !IsSetting)
+        {
+            next = Math.Min(next, GuestTimeOf(((now / TimeSpan.TicksPerSecond) + 1) * TimeSpan.TicksPerSecond, now, guestTime));
+        }
+
+        if ((Control & BAie) != 0 && !IsSetting && NextAlarm(now) is >= 0 and var alarm)
+        {
+            next = Math.Min(next, GuestTimeOf(alarm, now, guestTime));
+        }
+
+        if (next == long.MaxValue)
+        {
+            _timer.Cancel();
+        }
+        else
+        {
+            _timer.Arm(next);
+        }
     }
+
+    // The clock stands at the end of the calendar; what would come after it never comes.
+    private static long GuestTimeOf(long clockTicks, long now, long guestTime) => clockTicks > DateTime.MaxValue.Ticks
+        ? long.MaxValue
+        : ((guestTime / 100) + (clockTicks - now)) * 100;
 
     /// <summary>The first second after this time that the alarm bytes match, or -1 when none does.</summary>
     private long NextAlarm(long after) => Format.NextAlarm(
@@ -265,14 +278,19 @@ public sealed class CmosRtc : BytePortDevice, IStatefulDevice<CmosRtcState>
         }
     }
 
-    public CmosRtcState Save() => new()
+    public CmosRtcState Save()
     {
-        Memory = (byte[])_memory.Clone(),
-        Index = _index,
-        Flags = _flags,
-        OffsetTicks = _offsetTicks,
-        SeenTicks = _seenTicks,
-    };
+        Update();
+        return new CmosRtcState
+        {
+            Memory = (byte[])_memory.Clone(),
+            Index = _index,
+            Flags = _flags,
+            OffsetTicks = _offsetTicks,
+            SeenTicks = _seenTicks,
+            SeenNanoseconds = _seenNanoseconds,
+        };
+    }
 
     /// <exception cref="ArgumentException">Not 128 bytes of memory.</exception>
     public void Restore(CmosRtcState state)
@@ -287,6 +305,7 @@ public sealed class CmosRtc : BytePortDevice, IStatefulDevice<CmosRtcState>
         _flags = state.Flags;
         _offsetTicks = state.OffsetTicks;
         _seenTicks = Math.Clamp(state.SeenTicks, 0, DateTime.MaxValue.Ticks);
+        _seenNanoseconds = state.SeenNanoseconds;
         Update();
     }
 }

@@ -3,8 +3,8 @@ using static Tutti.Devices.Timers.PitRegisters;
 
 namespace Tutti.Devices.Timers;
 
-/// <summary>State of the 8254.</summary>
-public sealed record Pit8254State(PitCounterState Counter0, PitCounterState Counter1, PitCounterState Counter2, bool TimerLine);
+/// <summary>State of the 8254; <paramref name="Rise"/> is the tick at which counter 0 interrupts next, -1 for never.</summary>
+public sealed record Pit8254State(PitCounterState Counter0, PitCounterState Counter1, PitCounterState Counter2, bool TimerLine, long Rise);
 
 /// <summary>
 /// The 8254 interval timer at 1.193182 MHz: counter 0 drives IRQ 0, counter 2 hangs on system control port B. Periods
@@ -20,6 +20,7 @@ public sealed class Pit8254 : BytePortDevice, IStatefulDevice<Pit8254State>
     private readonly IClockTimer _timer;
     private readonly PitCounter[] _counters = [new(), new(), new()];
     private bool _timerLineAsserted;
+    private long _rise = -1;
 
     public Pit8254(IGuestClock clock, IInterruptLine timerLine)
     {
@@ -107,11 +108,12 @@ public sealed class Pit8254 : BytePortDevice, IStatefulDevice<Pit8254State>
     {
         long now = Now;
         SetTimerLine(_counters[0].Period != 0 || _counters[0].Output(now));
-        Arm(_counters[0].NextRise(now), now);
+        Arm(_counters[0].NextRise(now));
     }
 
-    private void Arm(long rise, long now)
+    private void Arm(long rise)
     {
+        _rise = rise;
         if (rise < 0)
         {
             _timer.Cancel();
@@ -124,13 +126,26 @@ public sealed class Pit8254 : BytePortDevice, IStatefulDevice<Pit8254State>
     private void OnTimer()
     {
         long now = Now;
+        if (_rise < 0 || now < _rise)
+        {
+            // The guest changed the counter while this expiry was on its way.
+            Arm(_rise);
+            return;
+        }
+
         SetTimerLine(false);
         SetTimerLine(true);
 
         // A period shorter than the limit skips rises, as an interrupt controller that is slow to acknowledge would.
-        long skip = Rate.ToTicks(TimerLimits.MinimumPeriodNanoseconds) + 1;
+        long rise = _counters[0].NextRise(now);
         long period = _counters[0].Period;
-        Arm(_counters[0].NextRise(period != 0 && period < skip ? now + skip : now), now);
+        long notBefore = now + Rate.ToTicks(TimerLimits.MinimumPeriodNanoseconds) + 1;
+        if (period != 0 && period < notBefore - now && rise < notBefore)
+        {
+            rise += (((notBefore - rise - 1) / period) + 1) * period;
+        }
+
+        Arm(rise);
     }
 
     private void SetTimerLine(bool asserted)
@@ -139,7 +154,7 @@ public sealed class Pit8254 : BytePortDevice, IStatefulDevice<Pit8254State>
         _timerLine.Set(asserted);
     }
 
-    public Pit8254State Save() => new(_counters[0].Save(), _counters[1].Save(), _counters[2].Save(), _timerLineAsserted);
+    public Pit8254State Save() => new(_counters[0].Save(), _counters[1].Save(), _counters[2].Save(), _timerLineAsserted, _rise);
 
     public void Restore(Pit8254State state)
     {
@@ -147,7 +162,6 @@ public sealed class Pit8254 : BytePortDevice, IStatefulDevice<Pit8254State>
         _counters[1].Restore(state.Counter1);
         _counters[2].Restore(state.Counter2);
         SetTimerLine(state.TimerLine);
-        long now = Now;
-        Arm(_counters[0].NextRise(now), now);
+        Arm(state.Rise);
     }
 }

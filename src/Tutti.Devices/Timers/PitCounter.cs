@@ -236,6 +236,12 @@ internal sealed class PitCounter : IStatefulDevice<PitCounterState>
         }
         else if (IsPeriodic && _count != 0)
         {
+            if (_running)
+            {
+                // From here on the origin is the start of the present period, at whose end the new count takes over.
+                _origin = now - (Elapsed(now) % _count);
+            }
+
             _nextCount = count;
         }
         else
@@ -252,7 +258,8 @@ internal sealed class PitCounter : IStatefulDevice<PitCounterState>
         _origin = gated ? now : 0;
     }
 
-    // Brings a count that was written during a period into use at the period's end.
+    // Brings a count that was written during a period into use at the period's end. (The chip changes over after half
+    // a period in mode 3; the difference is one half wave.)
     private void Settle(long now)
     {
         if (_nextCount == 0 || !_running || now - _origin < _count)

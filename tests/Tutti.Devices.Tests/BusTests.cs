@@ -1,0 +1,121 @@
+namespace Tutti.Devices.Tests;
+
+public sealed class BusTests
+{
+    private sealed class Recorder(bool claims = true) : IPortDevice, IMmioDevice
+    {
+        public List<(ulong Offset, byte[] Data)> Writes { get; } = [];
+
+        public List<(ulong Offset, int Length)> Reads { get; } = [];
+
+        public IoResult ReadPort(ushort offset, Span<byte> data) => ReadMmio(offset, data);
+
+        public IoResult WritePort(ushort offset, ReadOnlySpan<byte> data) => WriteMmio(offset, data);
+
+        public IoResult ReadMmio(ulong offset, Span<byte> data)
+        {
+            Reads.Add((offset, data.Length));
+            data.Fill(0x11);
+            return claims ? IoResult.Ok : IoResult.Unclaimed;
+        }
+
+        public IoResult WriteMmio(ulong offset, ReadOnlySpan<byte> data)
+        {
+            Writes.Add((offset, data.ToArray()));
+            return IoResult.Ok;
+        }
+    }
+
+    [Fact]
+    public void Unclaimed_ports_read_as_all_ones_also_beyond_the_last()
+    {
+        PortBus bus = new();
+        byte[] data = new byte[4];
+        bus.Read(0xCF8, data);
+        Assert.Equal([0xFF, 0xFF, 0xFF, 0xFF], data);
+        bus.Map(0, 1, new Recorder());
+        bus.Read(0xFFFE, data);
+        Assert.Equal([0xFF, 0xFF, 0xFF, 0xFF], data);
+        bus.Write(0xFFFE, data);
+
+        bus.Map(0x10, 4, new Recorder(claims: false), maxWidth: 4);
+        data.AsSpan().Clear();
+        bus.Read(0x10, data);
+        Assert.Equal([0xFF, 0xFF, 0xFF, 0xFF], data);
+    }
+
+    [Fact]
+    public void Port_accesses_are_split_by_width_and_at_the_end_of_a_device()
+    {
+        PortBus bus = new();
+        Recorder bytes = new();
+        Recorder words = new();
+        bus.Map(0x60, 1, bytes);
+        bus.Map(0x61, 3, words, maxWidth: 2);
+        byte[] data = new byte[4];
+        bus.Read(0x60, data);
+        Assert.Equal([0x11, 0x11, 0x11, 0x11], data);
+        Assert.Equal([(0UL, 1)], bytes.Reads);
+        Assert.Equal([(0UL, 2), (2UL, 1)], words.Reads);
+        bus.Write(0x63, [1, 2]);
+        (ulong offset, byte[] written) = Assert.Single(words.Writes);
+        Assert.Equal(2UL, offset);
+        Assert.Equal([1], written);
+    }
+
+    [Fact]
+    public void Overlapping_ranges_are_refused()
+    {
+        PortBus ports = new();
+        ports.Map(0x60, 4, new Recorder());
+        Assert.Throws<ArgumentException>(() => ports.Map(0x63, 1, new Recorder()));
+        Assert.Throws<ArgumentException>(() => ports.Map(0xFFFF, 2, new Recorder()));
+        MmioBus addresses = new();
+        addresses.Map(0x1000, 0x1000, new Recorder());
+        Assert.Throws<ArgumentException>(() => addresses.Map(0x1FFF, 1, new Recorder()));
+        Assert.Throws<ArgumentException>(() => addresses.Map(ulong.MaxValue, 2, new Recorder()));
+        addresses.Map(ulong.MaxValue, 1, new Recorder());
+    }
+
+    [Fact]
+    public void Mmio_accesses_find_their_device_and_are_split_where_it_ends()
+    {
+        MmioBus bus = new();
+        Recorder low = new();
+        Recorder high = new();
+        bus.Map(0xFEC0_1000, 0x1000, high, maxWidth: 4);
+        bus.Map(0xFEC0_0000, 0x1000, low);
+        byte[] data = new byte[8];
+        bus.Read(0xFEC0_0FFC, data);
+        Assert.Equal([(0xFFCUL, 4)], low.Reads);
+        Assert.Equal([(0UL, 4)], high.Reads);
+        bus.Write(0xFEC0_1FFF, data);
+        Assert.Equal((0xFFFUL, 1), (high.Writes[0].Offset, high.Writes[0].Data.Length));
+        bus.Read(0xFFFF_FFFF_FFFF_FFFC, data);
+        Assert.All(data, value => Assert.Equal(0xFF, value));
+        Assert.True(bus.Unmap(0xFEC0_0000));
+        bus.Read(0xFEC0_0000, data);
+        Assert.All(data, value => Assert.Equal(0xFF, value));
+        Assert.False(bus.Unmap(0xFEC0_0000));
+    }
+
+    [Fact]
+    public void Accesses_allocate_nothing()
+    {
+        PortBus bus = new();
+        PostCodePort post = new();
+        bus.Map(PostCodePort.Port, 1, post);
+        byte[] data = [0x42];
+        bus.Write(0x80, data);
+        bus.Read(0x80, data);
+        long before = GC.GetAllocatedBytesForCurrentThread();
+        for (int i = 0; i < 1000; i++)
+        {
+            bus.Write(0x80, data);
+            bus.Read(0x80, data);
+        }
+
+        Assert.Equal(before, GC.GetAllocatedBytesForCurrentThread());
+        Assert.Equal(0x42, post.LastCode);
+    }
+}
