@@ -1,1 +1,137 @@
+using System.Diagnostics;
+using System.Globalization;
+using Tutti.Bench;
+using Tutti.Cpu.Interpreter;
+using Tutti.Guests;
+
+// Measures Tutti and, where it is installed, QEMU with the same kernel and initramfs in the same run.
+// Arguments choose parts: instructions, boot, idle, memory; none means all.
+CultureInfo.CurrentCulture = CultureInfo.InvariantCulture;
+string[] parts = args.Length > 0 ? args : ["instructions", "boot", "idle", "memory"];
+string? unknown = parts.FirstOrDefault(part => part is not ("instructions" or "boot" or "idle" or "memory"));
+if (unknown is not null)
+{
+    Console.Error.WriteLine($"bench: unknown part '{unknown}'; choose from instructions, boot, idle, memory");
+    return 2;
+}
+
+if (parts.Contains("instructions"))
+{
+    Instructions();
+}
+
+if (parts.Length > 1 || parts[0] != "instructions")
+{
+    GuestImage image = await new ImageCatalog().GetAsync(ImageCatalog.DefaultImage);
+
+    // Builds the program when it is not up to date, so that no measured start does.
+    using (Process build = Process.Start(Path.Combine(GuestRun.RepositoryRoot(), "tutti"), "version"))
+    {
+        await build.WaitForExitAsync();
+    }
+
+    if (parts.Contains("boot"))
+    {
+        Boot(image);
+    }
+
+    if (parts.Contains("idle"))
+    {
+        Idle(image);
+    }
+
+    if (parts.Contains("memory"))
+    {
+        Memory(image);
+    }
+}
+
 return 0;
+
+static void Instructions()
+{
+    Console.WriteLine("Guest instructions a second, 64-bit integer code, software engine (bar: 50 million)");
+    ulong all = 0;
+    double time = 0;
+    foreach ((string name, byte[] bytes) in GuestProgram.All)
+    {
+        (ulong instructions, double seconds) = InstructionRate.Measure(new SoftwareEngine(), bytes, runs: 5);
+        Console.WriteLine($"  {instructions / seconds / 1e6,7:F1} million  {name}");
+        all += instructions;
+        time += seconds;
+    }
+
+    Console.WriteLine($"  {all / time / 1e6,7:F1} million  all together");
+}
+
+static void Boot(GuestImage image)
+{
+    const int runs = 5;
+    bool hasQemu = File.Exists("/usr/bin/qemu-system-x86_64");
+    var tutti = new List<double>();
+    var qemu = new List<double>();
+    for (int i = 0; i < runs; i++)
+    {
+        using (GuestRun run = GuestRun.Tutti(image, "512M"))
+        {
+            tutti.Add(run.WaitFor(GuestRun.Marker, TimeSpan.FromMinutes(2)) ?? double.PositiveInfinity);
+        }
+
+        if (hasQemu)
+        {
+            using GuestRun run = GuestRun.Qemu(image, "512M");
+            qemu.Add(run.WaitFor(GuestRun.Marker, TimeSpan.FromMinutes(2)) ?? double.PositiveInfinity);
+        }
+    }
+
+    double ours = Median(tutti);
+    Console.WriteLine($"Boot: process start to /init, stock Debian kernel, 512 MiB, median of {runs} (bar: 25 s)");
+    Console.WriteLine($"  {ours,7:F2} s  Tutti, software engine");
+    if (hasQemu)
+    {
+        double theirs = Median(qemu);
+        Console.WriteLine($"  {theirs,7:F2} s  QEMU TCG (-cpu max), same kernel, initramfs and command line");
+        Console.WriteLine($"  {ours / theirs,7:F2}    Tutti / QEMU (bar: 10)");
+    }
+    else
+    {
+        Console.WriteLine("  QEMU is not installed: no ratio (apt-get install qemu-system-x86)");
+    }
+}
+
+static void Idle(GuestImage image)
+{
+    using GuestRun run = GuestRun.Tutti(image, "512M");
+    if (run.WaitFor("~ # ", TimeSpan.FromMinutes(2)) is null)
+    {
+        Console.WriteLine("Idle: the guest did not reach its shell");
+        return;
+    }
+
+    Thread.Sleep(TimeSpan.FromSeconds(5));
+    double before = run.ProcessorSeconds();
+    var watch = Stopwatch.StartNew();
+    Thread.Sleep(TimeSpan.FromSeconds(20));
+    double share = (run.ProcessorSeconds() - before) / watch.Elapsed.TotalSeconds;
+    Console.WriteLine("Idle: guest at its shell prompt (bar: 1 %)");
+    Console.WriteLine($"  {share * 100,7:F2} %  of one core");
+}
+
+static void Memory(GuestImage image)
+{
+    using GuestRun run = GuestRun.Tutti(image, "512M");
+    if (run.WaitFor("~ # ", TimeSpan.FromMinutes(2)) is null)
+    {
+        Console.WriteLine("Memory: the guest did not reach its shell");
+        return;
+    }
+
+    Console.WriteLine("Memory: resident in the host beyond guest memory, guest at its shell prompt");
+    Console.WriteLine($"  {run.OverheadBytes(512L << 20) / 1048576.0,7:F1} MiB");
+}
+
+static double Median(List<double> values)
+{
+    values.Sort();
+    return values[values.Count / 2];
+}
