@@ -102,7 +102,7 @@ static void Boot(GuestImage image)
 static void Idle(GuestImage image)
 {
     using GuestRun run = GuestRun.Tutti(image, "512M");
-    if (run.WaitFor("~ # ", TimeSpan.FromMinutes(2)) is null)
+    if (run.WaitFor("tutti:~# ", TimeSpan.FromMinutes(2)) is null)
     {
         Console.WriteLine("Idle: the guest did not reach its shell");
         return;
@@ -120,7 +120,7 @@ static void Idle(GuestImage image)
 static void Memory(GuestImage image)
 {
     using GuestRun run = GuestRun.Tutti(image, "512M");
-    if (run.WaitFor("~ # ", TimeSpan.FromMinutes(2)) is null)
+    if (run.WaitFor("tutti:~# ", TimeSpan.FromMinutes(2)) is null)
     {
         Console.WriteLine("Memory: the guest did not reach its shell");
         return;
