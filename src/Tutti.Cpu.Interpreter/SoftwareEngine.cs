@@ -9,7 +9,7 @@ public sealed class SoftwareEngine : IEngine
 
     public bool BringsInterruptControllers => false;
 
-    public int MaxProcessors => 1;
+    public int MaxProcessors => 64;
 
     public IPartition CreatePartition(PartitionOptions options)
     {
@@ -32,7 +32,9 @@ internal sealed class SoftwarePartition : IPartition
 
     public SoftwarePartition(PartitionOptions options)
     {
-        _processors = [.. Enumerable.Range(0, options.ProcessorCount).Select(index => new SoftwareProcessor(index, options))];
+        var codePages = new CodePages(options.Memory);
+        _processors = [.. Enumerable.Range(0, options.ProcessorCount).Select(index => new SoftwareProcessor(index, options, codePages))];
+        codePages.Processors = _processors;
     }
 
     public IReadOnlyList<IVirtualProcessor> Processors => _processors;

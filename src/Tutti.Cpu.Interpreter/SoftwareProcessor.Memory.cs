@@ -193,10 +193,28 @@ internal sealed unsafe partial class SoftwareProcessor
     /// <summary>See <see cref="GuestAccess.BeginModify"/>.</summary>
     public byte* BeginModifySlow(ulong linear, int size)
     {
+        if ((State->Mode & CodeMode.BitnessMask) != CodeMode.Bits64)
+        {
+            linear = (uint)linear;
+        }
+
         // The write check comes first: a read-modify-write to a read-only page is a write fault.
         if (!AccessSlow(linear, size, null, Access.Write | Access.Probe))
         {
             return null;
+        }
+
+        if ((linear & 0xFFF) + (ulong)size <= 4096 && TryTranslate(linear, Access.Write, out ulong physical))
+        {
+            byte* pointer = Memory.GetPointer(physical);
+            if (pointer != null)
+            {
+                CheckWatchpoints(linear, size, true);
+                State->BounceAddress = physical;
+                State->BounceSize = size;
+                State->BounceIsDirect = 1;
+                return pointer;
+            }
         }
 
         if (!AccessSlow(linear, size, State->Bounce, Access.Read))
@@ -206,16 +224,29 @@ internal sealed unsafe partial class SoftwareProcessor
 
         State->BounceAddress = linear;
         State->BounceSize = size;
+        State->BounceIsDirect = 0;
         return State->Bounce;
     }
 
     /// <summary>See <see cref="GuestAccess.EndModify"/>.</summary>
     public void EndModifySlow()
     {
+        int size = State->BounceSize;
+        State->BounceSize = 0;
+        if (State->BounceIsDirect != 0)
+        {
+            if (Memory.Pages.HasCode(Memory.GetPageIndex(State->BounceAddress)))
+            {
+                Memory.NotifyCodeWritten(State->BounceAddress, size);
+            }
+
+            return;
+        }
+
         // Rights were checked by BeginModify and no other instruction ran since; a page table changed by another
         // processor in between makes the write vanish, as a stale TLB entry could.
-        AccessSlow(State->BounceAddress, (int)State->BounceSize, State->Bounce, Access.Write);
-        State->FaultVector = -1;
+        AccessSlow(State->BounceAddress, size, State->Bounce, Access.Write);
+        State->FaultVector = NothingPending;
     }
 
     private static bool IsCanonical(ulong linear) => (ulong)((long)linear << 16 >> 16) == linear;

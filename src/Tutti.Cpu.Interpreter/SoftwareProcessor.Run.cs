@@ -13,7 +13,20 @@ internal sealed unsafe partial class SoftwareProcessor
     private bool _tripleFault;
     private ProcessorActivity _activity;
 
+    private int _isInGuest;
+
+    /// <summary>Whether the vCPU's thread is between taking requests from others and the next time it does so.</summary>
+    public bool IsInGuest => Volatile.Read(ref _isInGuest) != 0;
+
     public ProcessorExit Run()
+    {
+        SetInGuest(1);
+        ProcessorExit exit = RunUntilExit();
+        SetInGuest(0);
+        return exit;
+    }
+
+    private ProcessorExit RunUntilExit()
     {
         while (true)
         {
@@ -186,13 +199,19 @@ internal sealed unsafe partial class SoftwareProcessor
     private void Wait()
     {
         Interlocked.Or(ref State->Attention, Interpreter.Attention.Halted);
+        SetInGuest(0);
         while ((Volatile.Read(ref State->Attention) & ~(Interpreter.Attention.Halted | Interpreter.Attention.Step)) == 0)
         {
             _wake.Wait(-1);
         }
 
+        SetInGuest(1);
         Clear(Interpreter.Attention.Halted);
     }
+
+    // A full fence: whoever asks for something first sets an attention bit and then looks here; this side sets the mark
+    // first and then looks for attention.
+    private void SetInGuest(int value) => Interlocked.Exchange(ref _isInGuest, value);
 
     private void Clear(int bits) => Interlocked.And(ref State->Attention, ~bits);
 

@@ -23,7 +23,7 @@ internal sealed unsafe partial class SoftwareProcessor : IVirtualProcessor, IPro
     private GCHandle _self;
     private int _startupVector = -1;
 
-    public SoftwareProcessor(int index, PartitionOptions options)
+    public SoftwareProcessor(int index, PartitionOptions options, CodePages codePages)
     {
         Index = index;
         Memory = options.Memory;
@@ -50,7 +50,7 @@ internal sealed unsafe partial class SoftwareProcessor : IVirtualProcessor, IPro
 
         Lapic = options.CreateLocalApic?.Invoke(index, this)
             ?? throw new ArgumentException("The software engine needs a local APIC for each vCPU (PartitionOptions.CreateLocalApic).", nameof(options));
-        Code = new BlockCache(this);
+        Code = new BlockCache(this, codePages);
         ResetToPowerOn();
     }
 

@@ -175,6 +175,8 @@ public sealed unsafe class GuestMemory
     /// <summary>Notes that bytes in RAM have changed: sets dirty marks and tells the observers of pages with decoded code.</summary>
     public void MarkWritten(ulong address, int length)
     {
+        // The bytes must be out before the marks are read: who decodes sets the mark first and then reads the bytes.
+        Interlocked.MemoryBarrier();
         // A processor marks a page before it decodes from it, and we have written before we look at the mark. Without the
         // barrier both could miss each other, and old code would stay decoded for good.
         Interlocked.MemoryBarrier();

@@ -22,7 +22,11 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
     private readonly BlockBuilder _builder = new();
     private readonly Dictionary<long, CodePage> _pages = [];
     private readonly Lock _pendingLock = new();
+
+    /// <summary>Writes by others; a length of 0 asks to give up the write tags of the page.</summary>
     private readonly List<(ulong Address, int Length)> _pending = [];
+
+    private readonly CodePages _codePages;
     private readonly byte* _arena;
     private readonly Block** _buckets;
 
@@ -30,11 +34,14 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
     private readonly Op* _single;
 
     private nuint _arenaUsed;
+    private long _asked;
+    private long _taken;
     private int _ownerThread;
 
-    public BlockCache(SoftwareProcessor processor)
+    public BlockCache(SoftwareProcessor processor, CodePages codePages)
     {
         _processor = processor;
+        _codePages = codePages;
         _memory = processor.Memory;
 
         // SAFETY: all freed in Dispose; the arena is bounds-checked by Allocate. Untouched pages cost no host memory.
@@ -146,7 +153,7 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
         new Span<nint>(_buckets, BucketCount).Clear();
         foreach (long page in _pages.Keys)
         {
-            _memory.Pages.ClearCode(page);
+            _codePages.Release(page, _processor.Index);
         }
 
         _pages.Clear();
@@ -166,10 +173,40 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
         {
             foreach ((ulong address, int length) in _pending)
             {
-                Invalidate(address, length);
+                if (length == 0)
+                {
+                    _processor.DropWriteTags(address);
+                }
+                else
+                {
+                    Invalidate(address, length);
+                }
             }
 
             _pending.Clear();
+            Volatile.Write(ref _taken, _asked);
+        }
+    }
+
+    /// <summary>
+    /// Called by another vCPU: makes this one give up its write tags of a page, and waits until it has, or is not in
+    /// guest code. Serves the caller's own queue meanwhile, so that two that wait for each other go on.
+    /// </summary>
+    public void DropWriteTagsFor(SoftwareProcessor caller, ulong physicalPage)
+    {
+        long ticket;
+        lock (_pendingLock)
+        {
+            _pending.Add((physicalPage, 0));
+            ticket = ++_asked;
+        }
+
+        _processor.Signal(Attention.CodeWritten);
+        var spin = default(SpinWait);
+        while (Volatile.Read(ref _taken) < ticket && _processor.IsInGuest)
+        {
+            caller.Code.TakePendingInvalidations(false);
+            spin.SpinOnce();
         }
     }
 
@@ -185,6 +222,7 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
         lock (_pendingLock)
         {
             _pending.Add((address, length));
+            _asked++;
         }
 
         _processor.Signal(Attention.CodeWritten);
@@ -204,7 +242,7 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
         long page = _memory.GetPageIndex(address);
         if (!_pages.TryGetValue(page, out CodePage? codePage))
         {
-            _memory.Pages.ClearCode(page);
+            _codePages.Release(page, _processor.Index);
             return;
         }
 
@@ -242,7 +280,7 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
         }
 
         _pages.Remove(page);
-        _memory.Pages.ClearCode(page);
+        _codePages.Release(page, _processor.Index);
     }
 
     /// <summary>Takes a block out of its bucket and turns all its ops into exits, for whoever still holds one.</summary>
@@ -288,11 +326,11 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
             return null;
         }
 
-        // The mark comes before the bytes are read: a write in between is then noticed.
+        // The claim comes before the bytes are read: a write in between is then noticed.
         long page = _memory.GetPageIndex(physical);
-        if (_memory.Pages.SetCode(page))
+        if (!_pages.ContainsKey(page))
         {
-            _processor.DropWriteTags(physical & ~0xFFFUL);
+            _codePages.Claim(physical, _processor);
         }
 
         _builder.Build(code, 4096 - (int)(physical & 0xFFF), state->Mode, state->Rip, BlockBuilder.MaxInstructions);

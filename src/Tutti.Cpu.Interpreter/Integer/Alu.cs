@@ -227,7 +227,7 @@ internal static unsafe class Alu<TOperation, TWidth>
         }
 
         TWidth.Store(operand, TOperation.Run<TWidth>(state, TWidth.Load(operand), right));
-        GuestAccess.EndModify(state, operand);
+        GuestAccess.EndModify(state);
         return op + 1;
     }
 
@@ -260,7 +260,7 @@ internal static unsafe class Alu<TOperation, TWidth>
             state->FlagKind = FlagKind.Eager;
         }
 
-        GuestAccess.EndModify(state, operand);
+        GuestAccess.EndModify(state);
         return op + 1;
     }
 }

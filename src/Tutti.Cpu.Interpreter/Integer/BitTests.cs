@@ -115,7 +115,7 @@ internal static unsafe class Bits<TOperation, TWidth>
         }
 
         SetCarry(state, (value & mask) != 0);
-        GuestAccess.EndModify(state, operand);
+        GuestAccess.EndModify(state);
         return op + 1;
     }
 

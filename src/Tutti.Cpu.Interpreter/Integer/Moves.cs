@@ -195,7 +195,7 @@ internal static unsafe class Exchange<TWidth>
 
         byte* register = CpuState.Register(state, op->Src);
         TWidth.StoreRegister(register, Atomic.Exchange<TWidth>(operand, TWidth.Load(register)));
-        GuestAccess.EndModify(state, operand);
+        GuestAccess.EndModify(state);
         return op + 1;
     }
 
@@ -234,7 +234,7 @@ internal static unsafe class Exchange<TWidth>
 
         Add.Run<TWidth>(state, old, addend);
         TWidth.StoreRegister(register, old);
-        GuestAccess.EndModify(state, operand);
+        GuestAccess.EndModify(state);
         return op + 1;
     }
 
@@ -272,7 +272,7 @@ internal static unsafe class Exchange<TWidth>
             TWidth.StoreRegister((byte*)state->Gpr, old);
         }
 
-        GuestAccess.EndModify(state, operand);
+        GuestAccess.EndModify(state);
         return op + 1;
     }
 

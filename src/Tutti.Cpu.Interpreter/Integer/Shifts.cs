@@ -171,7 +171,7 @@ internal static unsafe class Shift<TOperation, TWidth>
 
         ulong value = TWidth.Load(operand);
         TWidth.Store(operand, count == 0 ? value : TOperation.Run<TWidth>(state, value, count));
-        GuestAccess.EndModify(state, operand);
+        GuestAccess.EndModify(state);
         return op + 1;
     }
 }
@@ -206,7 +206,7 @@ internal static unsafe class DoubleShift<TWidth>
         }
 
         TWidth.Store(operand, Run(state, op, TWidth.Load(operand), left));
-        GuestAccess.EndModify(state, operand);
+        GuestAccess.EndModify(state);
         return op + 1;
     }
 

@@ -75,7 +75,7 @@ internal static unsafe class Unary<TOperation, TWidth>
         }
 
         TWidth.Store(operand, TOperation.Run<TWidth>(state, TWidth.Load(operand)));
-        GuestAccess.EndModify(state, operand);
+        GuestAccess.EndModify(state);
         return op + 1;
     }
 
@@ -107,7 +107,7 @@ internal static unsafe class Unary<TOperation, TWidth>
             state->FlagKind = FlagKind.Eager;
         }
 
-        GuestAccess.EndModify(state, operand);
+        GuestAccess.EndModify(state);
         return op + 1;
     }
 }

@@ -33,7 +33,7 @@ internal static unsafe class WideExchange
             state->Gpr[Rdx] = old >> 32;
         }
 
-        GuestAccess.EndModify(state, operand);
+        GuestAccess.EndModify(state);
         return op + 1;
     }
 
@@ -73,7 +73,7 @@ internal static unsafe class WideExchange
             state->Gpr[Rdx] = halves[1];
         }
 
-        GuestAccess.EndModify(state, operand);
+        GuestAccess.EndModify(state);
         return op + 1;
     }
 

@@ -43,7 +43,8 @@ internal static unsafe class GuestAccess
 
     /// <summary>
     /// Starts a read-modify-write: gives where the operand can be read and written, or null after a fault. All rights
-    /// for the write have been checked. The operand may be a copy, which <see cref="EndModify"/> writes back.
+    /// for the write have been checked. The operand may be a copy, which <see cref="EndModify"/> writes back; it is the
+    /// memory itself wherever it lies in one page of RAM, so that locked instructions are atomic.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static byte* BeginModify(CpuState* state, ulong linear, int size)
@@ -59,9 +60,9 @@ internal static unsafe class GuestAccess
 
     /// <summary>Ends what <see cref="BeginModify"/> started.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void EndModify(CpuState* state, byte* operand)
+    public static void EndModify(CpuState* state)
     {
-        if (operand == state->Bounce)
+        if (state->BounceSize != 0)
         {
             EndModifySlow(state);
         }

@@ -109,10 +109,14 @@ internal unsafe struct CpuState
     /// <summary>Where a read-modify-write works when the operand cannot be reached by one host pointer.</summary>
     public fixed byte Bounce[64];
 
-    /// <summary>Linear address and size that <see cref="Bounce"/> stands for.</summary>
+    /// <summary>Linear address that <see cref="Bounce"/> stands for; or the physical one of a page with decoded code.</summary>
     public ulong BounceAddress;
 
-    public long BounceSize;
+    /// <summary>Not 0 while a read-modify-write is under way that has something left to do at its end: its bytes.</summary>
+    public int BounceSize;
+
+    /// <summary>Not 0: the operand is the memory itself, and only the write must be made known.</summary>
+    public int BounceIsDirect;
 
     // Keeps FxArea on a 16-byte boundary; a test checks it.
     public ulong Padding;
