@@ -387,4 +387,37 @@ public sealed class LocalApicTests
         copy.WriteMmio(Eoi, new byte[4]);
         Assert.Equal(0x51, copy.AcknowledgeInterrupt());
     }
+
+    [Fact]
+    public void A_restored_APIC_keeps_its_deadline_its_level_interrupts_and_its_LINT0()
+    {
+        ApicBus bus = new();
+        InterruptRouter router = InterruptRouter.Create(bus, out DualPic8259 pic, out IoApic ioApic);
+        LocalApic original = new(0, bus, _clock, new RecordingSignals(), isBootstrap: true);
+        PicTests.InitialiseLikeLinux(pic);
+        pic.Master.Out(1, 0xFD);
+        original.EnableVirtualWireMode();
+        original.WriteMmio(LvtTimer, [0xEC, 0, 4, 0]);
+        Assert.True(original.TryWriteMsr(0x6E0, 1_000_000));
+        ioApic.WriteMmio(0, [0x10 + (2 * 9), 0, 0, 0]);
+        ioApic.WriteMmio(0x10, [0x49, 0x80, 0, 0]);
+        router.GetLine(9).Set(true);
+        Assert.Equal(0x49, original.AcknowledgeInterrupt());
+        router.GetLine(1).Set(true);
+
+        // The copy hangs on the same bus, so that the controllers that it talks to are the original's.
+        LocalApic copy = new(0, bus, _clock, new RecordingSignals(), isBootstrap: true);
+        LocalApicState state = original.Save();
+        bus.Set(false);
+        copy.Restore(state);
+        Assert.Equal(0x31, copy.AcknowledgeInterrupt());
+
+        // INTR has fallen; the bus, which the test holds low already, has to say so.
+        bus.Set(true);
+        bus.Set(false);
+        copy.WriteMmio(Eoi, new byte[4]);
+        Assert.Equal(0x49, copy.AcknowledgeInterrupt());
+        _clock.Advance(1_000_000);
+        Assert.Equal(0xEC, copy.AcknowledgeInterrupt());
+    }
 }

@@ -125,6 +125,25 @@ public sealed class PicTests
     }
 
     [Fact]
+    public void Special_fully_nested_mode_lets_the_slave_interrupt_itself()
+    {
+        _pic.SetInput(14, true);
+        Assert.Equal(0x3E, _pic.Acknowledge());
+        _pic.SetInput(8, true);
+        Assert.False(_intr.Asserted);
+
+        InitialiseLikeLinux(_pic, icw4: 0x11);
+        _pic.Master.Out(1, 0);
+        _pic.Slave.Out(1, 0);
+        _pic.SetInput(14, false);
+        _pic.SetInput(8, false);
+        _pic.SetInput(14, true);
+        Assert.Equal(0x3E, _pic.Acknowledge());
+        _pic.SetInput(8, true);
+        Assert.Equal(0x38, _pic.Acknowledge());
+    }
+
+    [Fact]
     public void Rotation_makes_the_served_input_the_last()
     {
         _pic.SetInput(3, true);

@@ -162,13 +162,13 @@ public sealed class Pit8254Tests
     {
         Program(0, 0x34, 1000);
         Ticks(5500);
-        _pit.Out(0, 200);
-        _pit.Out(0, 0);
+        _pit.Out(0, 300 & 0xFF);
+        _pit.Out(0, 300 >> 8);
         Assert.Equal(500, ReadLatched(0));
         Ticks(499);
         Assert.Equal(1, ReadLatched(0));
         Ticks(51);
-        Assert.Equal(150, ReadLatched(0));
+        Assert.Equal(250, ReadLatched(0));
     }
 
     [Fact]

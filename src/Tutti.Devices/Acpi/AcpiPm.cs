@@ -61,7 +61,12 @@ public sealed class AcpiPm : IPortDevice, IStatefulDevice<AcpiPmState>
 
     public IoResult ReadPort(ushort offset, Span<byte> data)
     {
-        Update();
+        if (offset >> 2 != PmTimerOffset >> 2)
+        {
+            // Guests read the timer as a clock, often: only the other registers need the status brought up to date.
+            Update();
+        }
+
         uint timer = (uint)Rate.ToTicks(_clock.Nanoseconds);
         for (int i = 0; i < data.Length; i++)
         {
