@@ -23,7 +23,7 @@ internal static class CommandLine
             ParseResult result = Create(new ImageCatalog()).Parse(args, new ParserConfiguration { ResponseFileTokenReplacer = null });
             if (result.Errors.Count > 0 && result.Action is ParseErrorAction)
             {
-                throw new UserException($"{result.Errors[0].Message} See 'tutti {HelpOf(result)}--help'.");
+                throw new UserException($"{Explain(result)} See 'tutti {HelpOf(result)}--help'.");
             }
 
             return await result.InvokeAsync(new InvocationConfiguration
@@ -165,6 +165,13 @@ internal static class CommandLine
 
     private static Option<string?> Text(string name, string value, string description) =>
         new(name) { HelpName = value, Description = description };
+
+    /// <summary>The parser takes an unknown option for an argument when there is room for one, and then blames what follows.</summary>
+    private static string Explain(ParseResult result) => result.CommandResult.Command.Arguments
+        .SelectMany(argument => result.GetResult(argument)?.Tokens ?? [])
+        .FirstOrDefault(token => token.Value.StartsWith('-')) is { } option
+            ? $"unknown option '{option.Value}'."
+            : result.Errors[0].Message;
 
     private static string HelpOf(ParseResult result) =>
         result.CommandResult.Command is RootCommand ? string.Empty : result.CommandResult.Command.Name + " ";

@@ -10,7 +10,7 @@ namespace Tutti.Cli;
 internal sealed class RunCommand : IDisposable
 {
     /// <summary>What a kernel gets that comes without an image; <c>--append</c> follows it, and the last word of a kind counts.</summary>
-    internal const string DefaultCommandLine = "console=ttyS0 panic=-1";
+    internal const string DefaultCommandLine = "console=ttyS0,115200n8r panic=-1";
 
     private readonly RunOptions _options;
     private readonly ImageCatalog _catalog;

@@ -9,13 +9,14 @@ internal static class DebianImage
     public const string Description = "Debian's cloud kernel with a BusyBox userland in memory";
 
     /// <remarks>
-    /// console=ttyS0: the machine's first serial port is the user's terminal. mitigations=off: they keep one program of
+    /// console=ttyS0: the machine's first serial port is the user's terminal; 115200n8r: with hardware handshake, so that
+    /// long pasted or piped input waits instead of being dropped. mitigations=off: they keep one program of
     /// the guest from another's secrets in a processor's speculation. The software engine runs no guest code
     /// speculatively, so they would cost time for nothing; in a single-user guest they protect nobody under hardware
     /// virtualization either. panic=-1: a panicked kernel resets, which ends the run, where it would else spin forever.
     /// Kernel messages stay on: they show a slow boot to be alive, and cost it little.
     /// </remarks>
-    public const string CommandLine = "console=ttyS0 mitigations=off panic=-1";
+    public const string CommandLine = "console=ttyS0,115200n8r mitigations=off panic=-1";
 
     private const string MetaPackage = "linux-image-cloud-amd64";
     private const string BusyBoxPackage = "busybox-static";

@@ -5,8 +5,8 @@ namespace Tutti.Host;
 /// <summary>
 /// A terminal in raw mode: each key arrives at once, unseen and unchanged, Ctrl-C included. Output processing stays on,
 /// so that a plain newline still begins a line. The mode from before is back after <see cref="Dispose"/>, at the end of the
-/// process (an unhandled exception included), and while the process is stopped. Signals that end the process must lead
-/// to one of those; <see cref="TerminationSignals"/> does.
+/// process (an unhandled exception included), while the process is stopped, and after it was killed. Signals that end the
+/// process must lead to one of those; <see cref="TerminationSignals"/> does.
 /// </summary>
 public sealed unsafe class HostTerminal : IDisposable
 {
@@ -14,6 +14,7 @@ public sealed unsafe class HostTerminal : IDisposable
     private readonly int _fd;
     private readonly List<PosixSignalRegistration> _signals = [];
     private readonly Termios _before;
+    private TerminalGuard? _guard;
     private bool _isDisposed;
 
     private HostTerminal(int fd, in Termios before)
@@ -55,6 +56,7 @@ public sealed unsafe class HostTerminal : IDisposable
         AppDomain.CurrentDomain.UnhandledException += terminal.OnProcessEnd;
         try
         {
+            terminal._guard = TerminalGuard.TryStart(fd, terminal.RawMode(), before);
             terminal.Set(terminal.RawMode());
             terminal._signals.Add(PosixSignalRegistration.Create(PosixSignal.SIGWINCH, _ => terminal.SizeChanged?.Invoke()));
             terminal._signals.Add(PosixSignalRegistration.Create(PosixSignal.SIGTSTP, _ => terminal.SetUnlessDisposed(raw: false)));
@@ -88,6 +90,7 @@ public sealed unsafe class HostTerminal : IDisposable
         AppDomain.CurrentDomain.ProcessExit -= OnProcessEnd;
         AppDomain.CurrentDomain.UnhandledException -= OnProcessEnd;
         _signals.ForEach(s => s.Dispose());
+        _guard?.Dispose();
     }
 
     private void OnProcessEnd(object? sender, EventArgs e)

@@ -16,8 +16,6 @@ namespace Tutti.Machine;
 /// </summary>
 internal sealed class Board : ICpuIo, IDisposable
 {
-    private const int MainSerialPort = 0x3F8;
-
     private readonly Lock _chipset;
     private readonly GuestMemory _memory;
     private readonly PortBus _ports = new();
@@ -170,9 +168,9 @@ internal sealed class Board : ICpuIo, IDisposable
     {
         foreach ((ushort port, int irq) in PcAddresses.SerialPorts)
         {
-            SerialConsole? cable = port == MainSerialPort ? console : null;
+            SerialConsole? cable = port == Serial16550Registers.Com1Port ? console : null;
             Serial16550 serial = new(clock, router.GetLine(irq), cable ?? (ISerialBackend)new UnpluggedSerial());
-            _ports.Map(port, 8, serial);
+            _ports.Map(port, Serial16550Registers.PortCount, serial);
             cable?.Connect(serial);
         }
     }

@@ -1,5 +1,6 @@
 using Tutti.Boot.Acpi;
 using Tutti.Devices.Acpi;
+using Tutti.Devices.Serial;
 using Tutti.Devices.Timers;
 
 namespace Tutti.Machine;
@@ -10,7 +11,13 @@ internal static class PcAddresses
     internal const ulong IoApic = 0xFEC0_0000;
 
     /// <summary>First port and IRQ of COM1 to COM4.</summary>
-    internal static readonly (ushort Port, int Irq)[] SerialPorts = [(0x3F8, 4), (0x2F8, 3), (0x3E8, 4), (0x2E8, 3)];
+    internal static readonly (ushort Port, int Irq)[] SerialPorts =
+    [
+        (Serial16550Registers.Com1Port, Serial16550Registers.Com1Irq),
+        (Serial16550Registers.Com2Port, Serial16550Registers.Com2Irq),
+        (Serial16550Registers.Com3Port, Serial16550Registers.Com3Irq),
+        (Serial16550Registers.Com4Port, Serial16550Registers.Com4Irq),
+    ];
 
     internal static AcpiHardware Acpi { get; } = new()
     {

@@ -1,4 +1,4 @@
-using System.Runtime.CompilerServices;
+using System.Diagnostics;
 using System.Runtime.InteropServices;
 
 namespace Tutti.Host.Tests;
@@ -64,6 +64,18 @@ public sealed unsafe partial class TerminalTests
         Assert.Equal(0, LibC.tcsetattr(pty.Terminal, LibC.TCSANOW, &cooked));
         Assert.Equal(0, kill(Environment.ProcessId, 18));
         Assert.True(SpinWait.SpinUntil(() => (pty.Mode.LocalFlags & Termios.ICANON) == 0, TimeSpan.FromSeconds(10)));
+    }
+
+    [Fact]
+    public void ModeIsDescribedAsSttyDoes()
+    {
+        using Pty pty = new();
+        using Process stty = Process.Start(new ProcessStartInfo("/bin/sh")
+        {
+            RedirectStandardOutput = true,
+            ArgumentList = { "-c", "stty -g <\"$1\"", "sh", pty.Path },
+        })!;
+        Assert.Equal(stty.StandardOutput.ReadToEnd().Trim(), TerminalGuard.Describe(pty.Mode));
     }
 
     [Fact]

@@ -62,6 +62,28 @@ public sealed class VirtualMachineTests
     }
 
     [Fact]
+    public void InputWaitsForRequestToSend()
+    {
+        FakeConsole console = new();
+        console.Type("k");
+        bool early = false;
+        MachineExit exit = Run(
+            cpu =>
+            {
+                cpu.Out(0x3FC, 0x01);
+                Thread.Sleep(50);
+                early = (cpu.In(0x3FD) & 1) != 0;
+                cpu.Out(0x3FC, 0x03);
+                Assert.True(SpinWait.SpinUntil(() => (cpu.In(0x3FD) & 1) != 0, Limit));
+                Assert.Equal((byte)'k', cpu.In(0x3F8));
+                return PowerOff(cpu);
+            },
+            console);
+        Assert.Equal(MachineExitKind.PoweredOff, exit.Kind);
+        Assert.False(early);
+    }
+
+    [Fact]
     public void EndOfInputLetsTheGuestGoOn()
     {
         FakeConsole console = new();

@@ -70,10 +70,11 @@ public sealed class Serial16550 : BytePortDevice, IStatefulDevice<Serial16550Sta
     }
 
     /// <summary>
-    /// Whether the sender waits until the guest asserts DTR or RTS, as a terminal with hardware handshake does. So input
-    /// that is there before the guest's driver is does not get lost in the driver's probing.
+    /// Whether the sender waits while the guest does not assert RTS, as one with hardware handshake does. So input that is
+    /// there before the guest's driver is does not get lost when the driver clears the FIFOs (Linux asserts DTR before
+    /// that, RTS after it), and a guest whose own buffers are full can hold it off.
     /// </summary>
-    public bool WaitsForTerminalReady { get; init; } = true;
+    public bool WaitsForRequestToSend { get; init; } = true;
 
     private bool FifoEnabled => (_fcr & FcrEnable) != 0;
 
@@ -83,7 +84,7 @@ public sealed class Serial16550 : BytePortDevice, IStatefulDevice<Serial16550Sta
 
     private int TriggerLevel => !FifoEnabled ? 1 : (_fcr >> 6) switch { 0 => 1, 1 => 4, 2 => 8, _ => 14 };
 
-    private bool CanReceive => !IsLoopback && (!WaitsForTerminalReady || (_mcr & (McrDtr | McrRts)) != 0);
+    private bool CanReceive => !IsLoopback && (!WaitsForRequestToSend || (_mcr & McrRts) != 0);
 
     /// <summary>
     /// Gives the guest input and returns how many bytes were taken, from the first. When that is not all, the backend
