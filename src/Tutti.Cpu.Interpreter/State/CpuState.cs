@@ -124,6 +124,9 @@ internal unsafe struct CpuState
     /// <summary>x87, MMX, MXCSR and XMM state in FXSAVE64 format; XMM n at offset 160 + 16 n.</summary>
     public fixed byte FxArea[512];
 
+    /// <summary>Four 16-byte-aligned slots where vector operands stand that no host pointer reaches, or that may not be changed yet.</summary>
+    public fixed byte VectorScratch[64];
+
     public const byte ZeroOffset = 128;
     public const byte RipOffset = 136;
 

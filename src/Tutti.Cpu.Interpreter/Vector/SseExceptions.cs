@@ -1,0 +1,70 @@
+using Tutti.X86;
+
+namespace Tutti.Cpu.Interpreter;
+
+/// <summary>
+/// SSE floating point while some exception is unmasked. The host runs the instruction with all masked; what it reports
+/// decides whether the guest gets the result or an exception. Source: Intel SDM volume 1, sections 11.5.2 and 11.5.3.
+/// </summary>
+internal static unsafe class SseExceptions
+{
+    private const uint Invalid = 1;
+    private const uint Denormal = 2;
+    private const uint DivideByZero = 4;
+    private const uint Underflow = 16;
+    private const uint Flags = 0x3F;
+    private const uint PreComputation = Invalid | Denormal | DivideByZero;
+    private const uint AllMasked = 0x1F80;
+    private const int MaskShift = 7;
+    private const uint FlushToZero = 0x8000;
+
+    /// <summary>Runs the op's thunk. Memory has been read and availability checked.</summary>
+    public static Op* Run(CpuState* state, Op* op, byte* second)
+    {
+        uint* register = (uint*)(state->FxArea + CpuState.FxMxcsr);
+        uint mxcsr = *register & ~VectorOps.MxcsrReserved;
+        uint unmasked = ~(mxcsr >> MaskShift) & Flags;
+        byte* destination = VectorOps.Operand0(state, op);
+
+        // SAFETY: slot 1 of the scratch area; slot 0 may hold the memory operand.
+        byte* result = state->VectorScratch + 16;
+        uint control = (mxcsr & ~Flags & ~((uint)FlushToZero * ((unmasked >> 4) & 1))) | AllMasked;
+        uint raised = RunMasked(state, op, second, destination, result, control, out ulong flags);
+        if ((unmasked & Underflow) != 0 && (raised & Underflow) == 0)
+        {
+            // Unmasked underflow is raised for exact tiny results too; flush-to-zero makes the host report every tiny result.
+            byte* ignored = state->VectorScratch + 32;
+            raised |= RunMasked(state, op, second, destination, ignored, control | FlushToZero, out _) & Underflow;
+        }
+
+        if ((raised & unmasked & PreComputation) != 0)
+        {
+            *register = mxcsr | (raised & PreComputation);
+            return RaiseException(state, op);
+        }
+
+        *register = mxcsr | raised;
+        if ((raised & unmasked) != 0)
+        {
+            return RaiseException(state, op);
+        }
+
+        *(UInt128*)destination = *(UInt128*)result;
+        VectorOps.Finish(state, op, flags);
+        return op + 1;
+    }
+
+    private static uint RunMasked(CpuState* state, Op* op, byte* second, byte* destination, byte* result, uint control, out ulong flags)
+    {
+        uint* register = (uint*)(state->FxArea + CpuState.FxMxcsr);
+        *register = control;
+        *(UInt128*)result = *(UInt128*)destination;
+        flags = ((delegate* unmanaged[SuppressGCTransition]<byte*, byte*, byte*, CpuState*, ulong>)op->Imm)(result, second, null, state);
+        return *register & Flags;
+    }
+
+    private static Op* RaiseException(CpuState* state, Op* op) => Flow.Raise(
+        state,
+        op,
+        (state->Cr4 & Cr4.OsXmmException) != 0 ? ExceptionVector.SimdFloatingPoint : ExceptionVector.InvalidOpcode);
+}

@@ -1,0 +1,57 @@
+using Iced.Intel;
+
+namespace Tutti.Cpu.Interpreter;
+
+/// <summary>What the manuals say of vector instructions and Iced's tables do not.</summary>
+internal static class VectorTable
+{
+    private const RflagsBits Arithmetic =
+        RflagsBits.OF | RflagsBits.SF | RflagsBits.ZF | RflagsBits.AF | RflagsBits.CF | RflagsBits.PF;
+
+    // Source: Intel SDM volume 2, "SIMD Floating-Point Exceptions" of each instruction.
+    private static readonly HashSet<Mnemonic> FloatingPoint =
+    [
+        Mnemonic.Addps, Mnemonic.Addpd, Mnemonic.Addss, Mnemonic.Addsd,
+        Mnemonic.Subps, Mnemonic.Subpd, Mnemonic.Subss, Mnemonic.Subsd,
+        Mnemonic.Mulps, Mnemonic.Mulpd, Mnemonic.Mulss, Mnemonic.Mulsd,
+        Mnemonic.Divps, Mnemonic.Divpd, Mnemonic.Divss, Mnemonic.Divsd,
+        Mnemonic.Sqrtps, Mnemonic.Sqrtpd, Mnemonic.Sqrtss, Mnemonic.Sqrtsd,
+        Mnemonic.Minps, Mnemonic.Minpd, Mnemonic.Minss, Mnemonic.Minsd,
+        Mnemonic.Maxps, Mnemonic.Maxpd, Mnemonic.Maxss, Mnemonic.Maxsd,
+        Mnemonic.Cmpps, Mnemonic.Cmppd, Mnemonic.Cmpss, Mnemonic.Cmpsd,
+        Mnemonic.Comiss, Mnemonic.Comisd, Mnemonic.Ucomiss, Mnemonic.Ucomisd,
+        Mnemonic.Addsubps, Mnemonic.Addsubpd, Mnemonic.Haddps, Mnemonic.Haddpd, Mnemonic.Hsubps, Mnemonic.Hsubpd,
+        Mnemonic.Dpps, Mnemonic.Dppd,
+        Mnemonic.Roundps, Mnemonic.Roundpd, Mnemonic.Roundss, Mnemonic.Roundsd,
+        Mnemonic.Cvtpi2ps, Mnemonic.Cvtpi2pd, Mnemonic.Cvtps2pi, Mnemonic.Cvtpd2pi, Mnemonic.Cvttps2pi, Mnemonic.Cvttpd2pi,
+        Mnemonic.Cvtsi2ss, Mnemonic.Cvtsi2sd, Mnemonic.Cvtss2si, Mnemonic.Cvtsd2si, Mnemonic.Cvttss2si, Mnemonic.Cvttsd2si,
+        Mnemonic.Cvtps2pd, Mnemonic.Cvtpd2ps, Mnemonic.Cvtss2sd, Mnemonic.Cvtsd2ss,
+        Mnemonic.Cvtdq2ps, Mnemonic.Cvtdq2pd, Mnemonic.Cvtps2dq, Mnemonic.Cvtpd2dq, Mnemonic.Cvttps2dq, Mnemonic.Cvttpd2dq,
+    ];
+
+    /// <summary>Whether MXCSR steers the instruction and gets its exception flags.</summary>
+    public static bool UsesMxcsr(Mnemonic mnemonic) => FloatingPoint.Contains(mnemonic);
+
+    /// <summary>Whether a 16-byte memory operand must lie on a 16-byte boundary; so for all but these.</summary>
+    public static bool IsAligned(Code code) => code is not (Code.Movups_xmm_xmmm128 or Code.Movups_xmmm128_xmm
+        or Code.Movupd_xmm_xmmm128 or Code.Movupd_xmmm128_xmm or Code.Movdqu_xmm_xmmm128 or Code.Movdqu_xmmm128_xmm
+        or Code.Lddqu_xmm_m128
+        or Code.Pcmpestri_xmm_xmmm128_imm8 or Code.Pcmpestri64_xmm_xmmm128_imm8
+        or Code.Pcmpestrm_xmm_xmmm128_imm8 or Code.Pcmpestrm64_xmm_xmmm128_imm8
+        or Code.Pcmpistri_xmm_xmmm128_imm8 or Code.Pcmpistrm_xmm_xmmm128_imm8);
+
+    /// <summary>Whether the instruction reads flags, or leaves some of the six as they were (or undefined: then they stay too).</summary>
+    public static bool NeedsFlags(in Instruction instruction)
+    {
+        RflagsBits set = instruction.RflagsWritten | instruction.RflagsCleared | instruction.RflagsSet;
+        return instruction.RflagsRead != RflagsBits.None
+            || (instruction.RflagsModified != RflagsBits.None && (set & Arithmetic) != Arithmetic);
+    }
+
+    /// <summary>Opcodes D8 to DF.</summary>
+    public static bool IsX87(OpCodeInfo info)
+    {
+        uint first = info.OpCodeLength == 2 ? info.OpCode >> 8 : info.OpCode;
+        return info.Encoding == EncodingKind.Legacy && info.Table == OpCodeTableKind.Normal && first is >= 0xD8 and <= 0xDF;
+    }
+}
