@@ -1,0 +1,300 @@
+using System.Buffers.Binary;
+using System.Numerics;
+using Iced.Intel;
+using Tutti.X86;
+
+namespace Tutti.Cpu.Interpreter.Tests.Oracle;
+
+/// <summary>
+/// Chooses registers, flags and memory for an encoded instruction: random with edges, but with every address that the
+/// instruction makes inside the arena or known to fault.
+/// </summary>
+internal sealed class CaseGenerator(SeededRandom random)
+{
+    private const int Rax = 0;
+    private const int Rcx = 1;
+    private const int Rdx = 2;
+    private const int Rbx = 3;
+    private const int Rsp = 4;
+    private const int Rbp = 5;
+    private const int Rsi = 6;
+    private const int Rdi = 7;
+    private const ulong DataEnd = ArenaLayout.Data + (2 * ArenaLayout.PageSize);
+
+    public void Fill(CaseInput input, EncodedForm form, string group)
+    {
+        input.Clear();
+        Instruction instruction = form.Instruction;
+        for (int i = 0; i < 16; i++)
+        {
+            input.Gpr[i] = random.Value();
+        }
+
+        input.Flags = Rflags.AlwaysOne | Rflags.Interrupt | (random.Next() & (Rflags.Arithmetic | Rflags.Direction | Rflags.Identification));
+        SetOperandValues(input, instruction, group);
+        SetImplicitAddresses(input, instruction);
+        ulong target = 0;
+        if (form.Accesses)
+        {
+            target = SolveAddress(input, instruction, group);
+            PokeOperand(input, instruction, target, group);
+        }
+
+        SetBranchTargets(input, form, target);
+        if (group == FormTable.Vector)
+        {
+            FillFx(input.Fx);
+        }
+    }
+
+    private static int Number(Register register) => register.GetFullRegister() - Register.RAX;
+
+    private static ulong Merge(ulong old, ulong value, int size) => size == 4 ? (old & 0xFFFF_FFFF_0000_0000) | (uint)value : value;
+
+    private void SetOperandValues(CaseInput input, in Instruction instruction, string group)
+    {
+        switch (instruction.Mnemonic)
+        {
+            case Mnemonic.Div or Mnemonic.Idiv when random.Percent(70):
+                // Random dividends overflow nearly always.
+                input.Gpr[Rdx] = random.Below(4) switch { 0 => 0, 1 => (ulong)((long)input.Gpr[Rax] >> 63), 2 => (ulong)random.Below(100), _ => ulong.MaxValue };
+                if (random.Percent(50))
+                {
+                    input.Gpr[Rax] &= 0x3FF;
+                }
+
+                break;
+            case Mnemonic.Bt or Mnemonic.Bts or Mnemonic.Btr or Mnemonic.Btc when instruction.Op0Kind == OpKind.Memory && instruction.Op1Kind == OpKind.Register:
+                long offset = random.Between(-1700, 1700);
+                int register = Number(instruction.Op1Register);
+                input.Gpr[register] = instruction.Op1Register.GetSize() switch
+                {
+                    2 => (input.Gpr[register] & ~0xFFFFUL) | (ushort)offset,
+                    4 => (input.Gpr[register] & ~0xFFFF_FFFFUL) | (uint)offset,
+                    _ => (ulong)offset,
+                };
+                break;
+            case Mnemonic.Cmpxchg when instruction.Op0Kind == OpKind.Register && instruction.Op0Register.GetSize() > 1 && random.Percent(50):
+                input.Gpr[Rax] = input.Gpr[Number(instruction.Op0Register)];
+                break;
+            case Mnemonic.Loop or Mnemonic.Loope or Mnemonic.Loopne or Mnemonic.Jrcxz or Mnemonic.Jecxz when random.Percent(60):
+                input.Gpr[Rcx] = (ulong)random.Below(3) | (random.Percent(50) ? 0 : 0xABCD_0000_0000_0000);
+                break;
+        }
+
+        if (group == "Shift" && random.Percent(60))
+        {
+            input.Gpr[Rcx] = (input.Gpr[Rcx] & ~0xFFUL) | (byte)random.Below(72);
+        }
+    }
+
+    private void SetImplicitAddresses(CaseInput input, in Instruction instruction)
+    {
+        if (instruction.IsStackInstruction)
+        {
+            input.Gpr[Rsp] = StackPointer();
+        }
+
+        switch (instruction.Mnemonic)
+        {
+            case Mnemonic.Enter or Mnemonic.Leave:
+                input.Gpr[Rbp] = StackPointer();
+                break;
+            case Mnemonic.Popf or Mnemonic.Popfq:
+                input.Poke(input.Gpr[Rsp], random.Next() & (Rflags.Arithmetic | Rflags.Direction | Rflags.Identification | Rflags.Interrupt | Rflags.Iopl), 8);
+                break;
+        }
+
+        for (int i = 0; i < instruction.OpCount; i++)
+        {
+            switch (instruction.GetOpKind(i))
+            {
+                case OpKind.MemorySegRSI:
+                    input.Gpr[Rsi] = Target(16, true);
+                    break;
+                case OpKind.MemorySegESI:
+                    input.Gpr[Rsi] = Merge(random.Next(), Target(16, false), 4);
+                    break;
+                case OpKind.MemoryESRDI or OpKind.MemorySegRDI:
+                    input.Gpr[Rdi] = Target(16, true);
+                    break;
+                case OpKind.MemoryESEDI or OpKind.MemorySegEDI:
+                    input.Gpr[Rdi] = Merge(random.Next(), Target(16, false), 4);
+                    break;
+                default:
+                    continue;
+            }
+
+            if (instruction.HasRepPrefix || instruction.HasRepnePrefix)
+            {
+                bool is32 = instruction.GetOpKind(i) is OpKind.MemorySegESI or OpKind.MemoryESEDI;
+                ulong count = (ulong)random.Below(random.Percent(90) ? 24 : 3000);
+                input.Gpr[Rcx] = is32 ? Merge(random.Next(), count, 4) : count;
+            }
+        }
+    }
+
+    private ulong StackPointer() => random.Below(20) switch
+    {
+        0 => ArenaLayout.Stack + (ulong)random.Below(32),
+        1 => ArenaLayout.Stack + (2 * ArenaLayout.PageSize) - (ulong)random.Below(32),
+        2 => 0x8000_0000_0000_0000 + ((ulong)random.Below(100) << 40),
+        3 => ArenaLayout.Stack - 64 + (ulong)random.Below(32),
+        _ => ArenaLayout.Stack + (ulong)random.Between(0x600, 0x1A00),
+    };
+
+    /// <summary>An address for an operand: mostly in the data pages, at times where it faults.</summary>
+    private ulong Target(int size, bool mayBeNonCanonical)
+    {
+        int choice = random.Below(100);
+        ulong inside = ArenaLayout.Data + (ulong)random.Between(0x200, 0x1E00);
+        return choice switch
+        {
+            < 45 => inside,
+            < 68 => inside & ~15UL,
+            < 80 => ArenaLayout.Data + ArenaLayout.PageSize - (ulong)random.Below(size + 1),
+            < 86 => DataEnd - (ulong)size,
+            < 91 => DataEnd - (ulong)random.Below(size),
+            < 94 => ArenaLayout.Data - (ulong)random.Between(0, 200),
+            < 97 => ArenaLayout.ReadOnly + (ulong)random.Below(4096 - size),
+            _ => mayBeNonCanonical ? 0x0000_8000_0000_0000 + (random.Next() >> 18) : inside,
+        };
+    }
+
+    /// <summary>Sets base and index so that the operand lies at a chosen address, which is returned.</summary>
+    private ulong SolveAddress(CaseInput input, in Instruction instruction, string group)
+    {
+        if (instruction.IsIPRelativeMemoryOperand)
+        {
+            return instruction.IPRelativeMemoryAddress;
+        }
+
+        ulong displacement = instruction.MemoryDisplacement64;
+        Register baseRegister = instruction.MemoryBase;
+        Register index = instruction.MemoryIndex;
+        int size = Math.Max(1, instruction.MemorySize.GetSize());
+        if (baseRegister == Register.None)
+        {
+            if (index == Register.None)
+            {
+                return displacement;
+            }
+
+            // The top bits of the index are shifted out of the address.
+            ulong small = (ulong)random.Below(16);
+            int lost = BitOperations.Log2((uint)instruction.MemoryIndexScale);
+            ulong junk = index.GetSize() == 4 ? random.Next() << 32 : lost == 0 ? 0 : random.Next() << (64 - lost);
+            input.Gpr[Number(index)] = small | junk;
+            return displacement + (small * (ulong)instruction.MemoryIndexScale);
+        }
+
+        bool is64 = baseRegister.GetSize() == 8;
+        bool isBitOffset = instruction.Mnemonic is Mnemonic.Bt or Mnemonic.Bts or Mnemonic.Btr or Mnemonic.Btc;
+        bool isBranch = group == "Branch";
+        ulong target = isBitOffset || isBranch
+            ? ArenaLayout.Data + (ulong)random.Between(0x300, 0x1C00)
+            : Target(size, is64);
+        if (instruction.Mnemonic == Mnemonic.Xlatb)
+        {
+            input.Gpr[Rbx] = Merge(random.Next(), target - (byte)input.Gpr[Rax], is64 ? 8 : 4);
+            return target;
+        }
+
+        return SolveBase(input, instruction, target, displacement, is64);
+    }
+
+    private ulong SolveBase(CaseInput input, in Instruction instruction, ulong target, ulong displacement, bool is64)
+    {
+        int baseNumber = Number(instruction.MemoryBase);
+        ulong scale = (ulong)instruction.MemoryIndexScale;
+        ulong wanted = target - displacement;
+        if (instruction.MemoryIndex != Register.None)
+        {
+            int index = Number(instruction.MemoryIndex);
+            if (index == baseNumber)
+            {
+                ulong wholeMask = is64 ? ulong.MaxValue : uint.MaxValue;
+                ulong sum = wanted & wholeMask;
+                ulong value = sum / (1 + scale);
+                input.Gpr[baseNumber] = is64 ? value : Merge(random.Next(), value, 4);
+                return target - (sum - (value * (1 + scale)));
+            }
+
+            wanted -= input.Gpr[index] * scale;
+        }
+
+        input.Gpr[baseNumber] = is64 ? wanted : Merge(random.Next(), wanted, 4);
+        return target;
+    }
+
+    private void PokeOperand(CaseInput input, in Instruction instruction, ulong target, string group)
+    {
+        int size = Math.Clamp(instruction.MemorySize.GetSize(), 1, 16);
+        if (instruction.Mnemonic == Mnemonic.Cmpxchg && random.Percent(50))
+        {
+            input.Poke(target, input.Gpr[Rax], size);
+        }
+        else if (instruction.Mnemonic is Mnemonic.Cmpxchg8b or Mnemonic.Cmpxchg16b && random.Percent(50))
+        {
+            int half = size / 2;
+            input.Poke(target, input.Gpr[Rax], half);
+            input.Poke(target + (ulong)half, input.Gpr[Rdx], half);
+        }
+        else if (random.Percent(80))
+        {
+            for (int i = 0; i < size; i += 8)
+            {
+                input.Poke(target + (ulong)i, group == FormTable.Vector ? random.VectorValue() : random.Value(), Math.Min(8, size - i));
+            }
+        }
+    }
+
+    /// <summary>Indirect branches go to one of the pads.</summary>
+    private void SetBranchTargets(CaseInput input, EncodedForm form, ulong target)
+    {
+        Instruction instruction = form.Instruction;
+        ulong pad = (ulong)((long)form.Address + random.Pick(FormEncoder.PadOffsets));
+        if (instruction.Mnemonic == Mnemonic.Ret)
+        {
+            input.Poke(input.Gpr[Rsp], pad, 8);
+        }
+        else if (instruction.IsJmpNearIndirect || instruction.IsCallNearIndirect)
+        {
+            if (form.Accesses)
+            {
+                input.Poke(target, pad, 8);
+            }
+            else
+            {
+                input.Gpr[Number(instruction.Op0Register)] = pad;
+            }
+        }
+    }
+
+    private void FillFx(Span<byte> fx)
+    {
+        fx.Clear();
+        BinaryPrimitives.WriteUInt16LittleEndian(fx, 0x37F);
+        BinaryPrimitives.WriteUInt16LittleEndian(fx[2..], random.Percent(70) ? (ushort)0 : (ushort)(random.Below(8) << 11));
+        fx[4] = random.Percent(50) ? (byte)0 : (byte)random.Next();
+        for (int i = 0; i < 8; i++)
+        {
+            BinaryPrimitives.WriteUInt64LittleEndian(fx[(32 + (16 * i))..], random.VectorValue());
+            BinaryPrimitives.WriteUInt16LittleEndian(fx[(40 + (16 * i))..], random.Percent(50) ? ushort.MaxValue : (ushort)random.Next());
+        }
+
+        for (int i = 0; i < 32; i++)
+        {
+            BinaryPrimitives.WriteUInt64LittleEndian(fx[(160 + (8 * i))..], random.VectorValue());
+        }
+
+        uint mxcsr = random.Below(10) switch
+        {
+            < 5 => 0x1F80,
+            < 8 => 0x1F80 | ((uint)random.Next() & 0xE07F),
+            _ => (uint)random.Next() & 0xFFC0,
+        };
+        BinaryPrimitives.WriteUInt32LittleEndian(fx[24..], mxcsr);
+        BinaryPrimitives.WriteUInt32LittleEndian(fx[28..], 0xFFFF);
+    }
+}

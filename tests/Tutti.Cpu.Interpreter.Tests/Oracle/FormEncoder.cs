@@ -1,0 +1,310 @@
+using Iced.Intel;
+
+namespace Tutti.Cpu.Interpreter.Tests.Oracle;
+
+/// <summary>One encoded instruction of a form.</summary>
+internal sealed class EncodedForm
+{
+    public required byte[] Bytes { get; init; }
+
+    /// <summary>As decoded again from the bytes.</summary>
+    public required Instruction Instruction { get; init; }
+
+    public required ulong Address { get; init; }
+
+    /// <summary>Whether a ModRM or offset operand reads or writes memory (an LEA or NOP does not).</summary>
+    public bool Accesses { get; init; }
+}
+
+/// <summary>Makes encodings of a form: random registers, addressing, prefixes and immediates.</summary>
+internal sealed class FormEncoder(SeededRandom random)
+{
+    /// <summary>Offsets from the instruction at which control may land, in order of pad numbers from 1.</summary>
+    public static readonly long[] PadOffsets = [0x40, -0x40, 0x300, -0x300];
+
+    private const int Attempts = 200;
+
+    private static readonly byte[] IgnoredPrefixes = [0x26, 0x2E, 0x36, 0x3E];
+
+    private readonly List<byte> _bytes = [];
+
+    /// <summary>Null when the form cannot be reached: its bytes mean something else.</summary>
+    public EncodedForm? Encode(Code code)
+    {
+        for (int attempt = 0; attempt < Attempts; attempt++)
+        {
+            ulong address = ArenaLayout.Instruction + (ulong)random.Below(64);
+            if (random.Percent(10))
+            {
+                address = ArenaLayout.Code + ArenaLayout.PageSize - 1 - (ulong)random.Below(8);
+            }
+
+            if (TryEncode(code, address, out EncodedForm? form))
+            {
+                return form;
+            }
+        }
+
+        return null;
+    }
+
+    private bool TryEncode(Code code, ulong address, out EncodedForm? form)
+    {
+        form = null;
+        OpCodeInfo info = code.ToOpCode();
+        Instruction instruction = default;
+        instruction.Code = code;
+        for (int i = 0; i < info.OpCount; i++)
+        {
+            SetOperand(ref instruction, info, i, address);
+        }
+
+        SetPrefixes(ref instruction, info);
+        byte[] prefix = !code.ToOpCode().IsReservedNop && code.FlowControl() == FlowControl.Next && random.Percent(8) ? [random.Pick(IgnoredPrefixes)] : [];
+        _bytes.Clear();
+        _bytes.AddRange(prefix);
+        var encoder = Encoder.Create(64, new ListWriter(_bytes));
+        if (!encoder.TryEncode(instruction, address + (ulong)prefix.Length, out _, out _) || _bytes.Count > 15)
+        {
+            return false;
+        }
+
+        var decoder = Decoder.Create(64, [.. _bytes]);
+        decoder.IP = address;
+        decoder.Decode(out Instruction decoded);
+        if (decoded.Code != code || decoded.Length != _bytes.Count || !IsSafe(decoded))
+        {
+            return false;
+        }
+
+        bool hasMemory = Enumerable.Range(0, decoded.OpCount).Any(i => decoded.GetOpKind(i) == OpKind.Memory);
+        form = new EncodedForm
+        {
+            Bytes = [.. _bytes],
+            Instruction = decoded,
+            Address = address,
+            Accesses = hasMemory && decoded.Mnemonic is not (Mnemonic.Lea or Mnemonic.Nop or Mnemonic.Reservednop)
+                && !decoded.Mnemonic.ToString().StartsWith("Prefetch", StringComparison.Ordinal),
+        };
+        return true;
+    }
+
+    /// <summary>A bit offset from a register that also makes the address could reach anywhere.</summary>
+    private static bool IsSafe(in Instruction instruction)
+    {
+        bool isBitOffset = instruction.Mnemonic is Mnemonic.Bt or Mnemonic.Bts or Mnemonic.Btr or Mnemonic.Btc
+            && instruction.Op0Kind == OpKind.Memory && instruction.Op1Kind == OpKind.Register;
+        return !isBitOffset || !UsesInAddress(instruction, instruction.Op1Register);
+    }
+
+    private static bool UsesInAddress(in Instruction instruction, Register register)
+    {
+        Register full = register.GetFullRegister();
+        return instruction.MemoryBase.GetFullRegister() == full || instruction.MemoryIndex.GetFullRegister() == full;
+    }
+
+    private void SetPrefixes(ref Instruction instruction, OpCodeInfo info)
+    {
+        if (info.CanUseLockPrefix && instruction.Op0Kind == OpKind.Memory && random.Percent(40))
+        {
+            instruction.HasLockPrefix = true;
+        }
+
+        // REP in front of RET and of nothing-to-repeat is not what the manuals define; strings are.
+        bool isString = instruction.Op0Kind is >= OpKind.MemorySegSI and <= OpKind.MemoryESRDI || instruction.Op1Kind is >= OpKind.MemorySegSI and <= OpKind.MemoryESRDI;
+        if (isString && info.CanUseRepPrefix && random.Percent(40))
+        {
+            instruction.HasRepPrefix = true;
+        }
+        else if (isString && info.CanUseRepnePrefix && random.Percent(40))
+        {
+            instruction.HasRepnePrefix = true;
+        }
+    }
+
+    private void SetOperand(ref Instruction instruction, OpCodeInfo info, int index, ulong address)
+    {
+        OpCodeOperandKind kind = info.GetOpKind(index);
+        string name = kind.ToString();
+        if (kind == OpCodeOperandKind.mem || (name.EndsWith("_or_mem", StringComparison.Ordinal) && random.Percent(50)))
+        {
+            SetMemory(ref instruction, index);
+            return;
+        }
+
+        if (RegisterOf(kind, name) is { } register)
+        {
+            instruction.SetOpKind(index, OpKind.Register);
+            instruction.SetOpRegister(index, register);
+            return;
+        }
+
+        if (name.StartsWith("imm", StringComparison.Ordinal))
+        {
+            SetImmediate(ref instruction, kind, index);
+            return;
+        }
+
+        bool is32 = random.Percent(15);
+        switch (kind)
+        {
+            case OpCodeOperandKind.br64_1:
+            case OpCodeOperandKind.br64_4:
+                long offset = kind == OpCodeOperandKind.br64_1 ? PadOffsets[random.Below(2)] : random.Pick(PadOffsets);
+                instruction.SetOpKind(index, OpKind.NearBranch64);
+                instruction.NearBranch64 = (ulong)((long)address + offset);
+                break;
+            case OpCodeOperandKind.es_rDI:
+                instruction.SetOpKind(index, SameSize(instruction, index, is32) ? OpKind.MemoryESEDI : OpKind.MemoryESRDI);
+                break;
+            case OpCodeOperandKind.seg_rSI:
+                instruction.SetOpKind(index, SameSize(instruction, index, is32) ? OpKind.MemorySegESI : OpKind.MemorySegRSI);
+                break;
+            case OpCodeOperandKind.seg_rDI:
+                instruction.SetOpKind(index, is32 ? OpKind.MemorySegEDI : OpKind.MemorySegRDI);
+                break;
+            case OpCodeOperandKind.seg_rBX_al:
+                instruction.SetOpKind(index, OpKind.Memory);
+                instruction.MemoryBase = is32 ? Register.EBX : Register.RBX;
+                instruction.MemoryIndex = Register.AL;
+                instruction.MemoryIndexScale = 1;
+                break;
+            case OpCodeOperandKind.mem_offs:
+                instruction.SetOpKind(index, OpKind.Memory);
+                instruction.MemoryDisplSize = is32 ? 4 : 8;
+                instruction.MemoryDisplacement64 = DataTarget();
+                break;
+            default:
+                throw new NotSupportedException($"Operand kind {kind} of {instruction.Code}.");
+        }
+    }
+
+    /// <summary>Both operands of a string instruction have the address size of the first one.</summary>
+    private static bool SameSize(in Instruction instruction, int index, bool is32) =>
+        index == 0 ? is32 : instruction.GetOpKind(0) is OpKind.MemoryESEDI or OpKind.MemorySegESI || (instruction.GetOpKind(0) == OpKind.Register && is32);
+
+    private Register? RegisterOf(OpCodeOperandKind kind, string name)
+    {
+        switch (kind)
+        {
+            case OpCodeOperandKind.al:
+                return Register.AL;
+            case OpCodeOperandKind.cl:
+                return Register.CL;
+            case OpCodeOperandKind.ax:
+                return Register.AX;
+            case OpCodeOperandKind.dx:
+                return Register.DX;
+            case OpCodeOperandKind.eax:
+                return Register.EAX;
+            case OpCodeOperandKind.rax:
+                return Register.RAX;
+            case OpCodeOperandKind.fs:
+                return Register.FS;
+            case OpCodeOperandKind.gs:
+                return Register.GS;
+            case OpCodeOperandKind.seg_reg:
+                return Register.ES + random.Below(6);
+        }
+
+        int number = random.Percent(3) ? 4 : random.Below(16);
+        return name.Split('_')[0] switch
+        {
+            "r8" => random.Percent(25) ? Register.AH + random.Below(4) : ByteRegister(number),
+            "r16" => Register.AX + number,
+            "r32" => Register.EAX + number,
+            "r64" => Register.RAX + number,
+            "xmm" => Register.XMM0 + random.Below(16),
+            "mm" => Register.MM0 + random.Below(8),
+            _ => null,
+        };
+    }
+
+    private static Register ByteRegister(int number) => number switch
+    {
+        < 4 => Register.AL + number,
+        < 8 => Register.SPL + (number - 4),
+        _ => Register.R8L + (number - 8),
+    };
+
+    private void SetImmediate(ref Instruction instruction, OpCodeOperandKind kind, int index)
+    {
+        bool second = index > 0 && instruction.GetOpKind(index - 1) is OpKind.Immediate16 or OpKind.Immediate8;
+        (OpKind opKind, ulong value) = kind switch
+        {
+            OpCodeOperandKind.imm8_const_1 => (OpKind.Immediate8, 1UL),
+            OpCodeOperandKind.imm8 when second => (OpKind.Immediate8_2nd, (ulong)random.Below(random.Percent(90) ? 4 : 64)),
+            OpCodeOperandKind.imm8 => (OpKind.Immediate8, random.Percent(50) ? (ulong)random.Below(72) : (byte)random.Value()),
+            OpCodeOperandKind.imm8sex16 => (OpKind.Immediate8to16, (ulong)(sbyte)random.Value()),
+            OpCodeOperandKind.imm8sex32 => (OpKind.Immediate8to32, (ulong)(sbyte)random.Value()),
+            OpCodeOperandKind.imm8sex64 => (OpKind.Immediate8to64, (ulong)(sbyte)random.Value()),
+            OpCodeOperandKind.imm16 when instruction.Mnemonic is Mnemonic.Enter or Mnemonic.Ret => (OpKind.Immediate16, (ulong)random.Below(0x300)),
+            OpCodeOperandKind.imm16 => (OpKind.Immediate16, (ushort)random.Value()),
+            OpCodeOperandKind.imm32 => (OpKind.Immediate32, (uint)random.Value()),
+            OpCodeOperandKind.imm32sex64 => (OpKind.Immediate32to64, (ulong)(int)random.Value()),
+            _ => (OpKind.Immediate64, random.Value()),
+        };
+        instruction.SetOpKind(index, opKind);
+        instruction.SetImmediate(index, value);
+    }
+
+    private ulong DataTarget() => ArenaLayout.Data + (ulong)random.Between(0x100, 0x1E00);
+
+    private void SetMemory(ref Instruction instruction, int index)
+    {
+        instruction.SetOpKind(index, OpKind.Memory);
+        instruction.MemoryIndexScale = 1;
+        bool is32 = random.Percent(12);
+        Register first = is32 ? Register.EAX : Register.RAX;
+        Register baseRegister = first + random.Below(16);
+        Register indexRegister = first + random.Below(16);
+        int shape = random.Below(20);
+        if (shape < 14)
+        {
+            instruction.MemoryBase = baseRegister;
+            SetDisplacement(ref instruction);
+            if (shape >= 7 && indexRegister != first + 4)
+            {
+                instruction.MemoryIndex = indexRegister;
+                instruction.MemoryIndexScale = 1 << random.Below(4);
+            }
+
+            return;
+        }
+
+        instruction.MemoryDisplSize = is32 ? 4 : 8;
+        instruction.MemoryDisplacement64 = DataTarget();
+        if (shape < 16 && indexRegister != first + 4)
+        {
+            instruction.MemoryIndex = indexRegister;
+            instruction.MemoryIndexScale = 1 << random.Below(4);
+        }
+        else if (shape < 19)
+        {
+            instruction.MemoryBase = is32 ? Register.EIP : Register.RIP;
+        }
+    }
+
+    private void SetDisplacement(ref Instruction instruction)
+    {
+        switch (random.Below(3))
+        {
+            case 0:
+                instruction.MemoryDisplSize = 0;
+                break;
+            case 1:
+                instruction.MemoryDisplSize = 1;
+                instruction.MemoryDisplacement64 = (ulong)random.Between(-128, 127);
+                break;
+            default:
+                instruction.MemoryDisplSize = instruction.MemoryBase.GetSize() == 4 ? 4 : 8;
+                instruction.MemoryDisplacement64 = (ulong)random.Between(int.MinValue, int.MaxValue);
+                break;
+        }
+    }
+
+    private sealed class ListWriter(List<byte> bytes) : CodeWriter
+    {
+        public override void WriteByte(byte value) => bytes.Add(value);
+    }
+}

@@ -1,0 +1,149 @@
+using Tutti.Host;
+using Tutti.Memory;
+using Tutti.X86;
+
+namespace Tutti.Cpu.Interpreter.Tests.Oracle;
+
+/// <summary>
+/// Runs tested code in the interpreter: user mode of 64-bit mode, with page tables that put pages scattered over guest RAM at
+/// the arena's addresses. State is set and read in place, so that a case costs little more than its instruction.
+/// </summary>
+internal sealed unsafe class GuestRunner : IDisposable
+{
+    private const int RamSize = 1 << 20;
+    private const ulong Pml4 = 0x1000;
+    private const ulong Pdpt = 0x2000;
+    private const ulong PageDirectory = 0x3000;
+    private const ulong PageTable = 0x4000;
+    private const ulong CodePhysical = 0x2_A000;
+
+    /// <summary>Returns to the run loop before a case counts as hanging; a repeated string instruction needs a few.</summary>
+    private const int MaxRounds = 20_000;
+
+    private readonly HostMapping _mapping = new(RamSize);
+    private readonly Dictionary<ulong, ulong> _physical = new()
+    {
+        [ArenaLayout.Code] = CodePhysical,
+        [ArenaLayout.Code + ArenaLayout.PageSize] = CodePhysical + 0x3000,
+        [ArenaLayout.Data] = 0x2_2000,
+        [ArenaLayout.Data + ArenaLayout.PageSize] = 0x2_5000,
+        [ArenaLayout.ReadOnly] = 0x2_4000,
+        [ArenaLayout.Stack] = 0x2_8000,
+        [ArenaLayout.Stack + ArenaLayout.PageSize] = 0x2_7000,
+    };
+
+    private readonly GuestMemory _memory;
+    private readonly IPartition _partition;
+
+    public GuestRunner()
+    {
+        _memory = new GuestMemory(GuestMemoryLayout.Pc(RamSize), _mapping.Address);
+        BuildPageTables();
+        var platform = new GuestPlatform();
+        _partition = new SoftwareEngine().CreatePartition(new PartitionOptions
+        {
+            Memory = _memory,
+            Io = platform,
+            Clock = platform,
+            Cpu = CpuModel.Software,
+            CreateLocalApic = (_, _) => platform,
+        });
+        Processor = (SoftwareProcessor)_partition.Processors[0];
+        SetSystemState();
+        Page(ArenaLayout.ReadOnly).Fill(0x5A);
+    }
+
+    public SoftwareProcessor Processor { get; }
+
+    public CpuState* State => Processor.State;
+
+    /// <summary>Bytes of a page of the arena as the guest has them.</summary>
+    public Span<byte> Page(ulong linear) =>
+        _memory.TryGetSpan(_physical[linear], ArenaLayout.PageSize, out Span<byte> span) ? span : throw new ArgumentOutOfRangeException(nameof(linear));
+
+    /// <summary>Replaces tested code, as a guest that writes its own code would.</summary>
+    public void WriteCode(ulong linear, ReadOnlySpan<byte> code)
+    {
+        for (int i = 0; i < code.Length; i++)
+        {
+            ulong address = linear + (ulong)i;
+            _memory.TryWrite(_physical[address & ~0xFFFUL] + (address & 0xFFF), code.Slice(i, 1));
+        }
+    }
+
+    /// <summary>Runs until control reaches a UD2 or a fault stops it; false when neither happens.</summary>
+    public bool Run()
+    {
+        CpuState* state = State;
+        state->FaultVector = -1;
+        for (int round = 0; round < MaxRounds; round++)
+        {
+            if ((state->Attention & Attention.FlushCode) != 0)
+            {
+                Interlocked.And(ref state->Attention, ~Attention.FlushCode);
+                Processor.Code.TakePendingInvalidations(flush: true);
+            }
+
+            Op* op = Processor.Code.Find();
+            while (op != null)
+            {
+                op = op->Handler(state, op);
+            }
+
+            if (state->FaultVector != -1)
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    public void Dispose()
+    {
+        _partition.Dispose();
+        _mapping.Dispose();
+    }
+
+    private void BuildPageTables()
+    {
+        const ulong Table = PageTableEntry.Present | PageTableEntry.Writable | PageTableEntry.User;
+        _memory.TryWrite(Pml4 + (8 * ((ArenaLayout.Base >> 39) & 511)), Pdpt | Table);
+        _memory.TryWrite(Pdpt + (8 * ((ArenaLayout.Base >> 30) & 511)), PageDirectory | Table);
+        _memory.TryWrite(PageDirectory + (8 * ((ArenaLayout.Base >> 21) & 511)), PageTable | Table);
+        foreach ((ulong linear, ulong physical) in _physical)
+        {
+            bool isCode = linear < ArenaLayout.Code + (2 * ArenaLayout.PageSize);
+            ulong rights = isCode ? 0 : PageTableEntry.NoExecute;
+            rights |= isCode || linear == ArenaLayout.ReadOnly ? 0 : PageTableEntry.Writable;
+            _memory.TryWrite(PageTable + (8 * ((linear >> 12) & 511)), physical | rights | PageTableEntry.Present | PageTableEntry.User);
+        }
+    }
+
+    private void SetSystemState()
+    {
+        const ushort UserCode = SegmentAttributes.Present | (3 << SegmentAttributes.DplShift) | SegmentAttributes.NonSystem
+            | SegmentAttributes.Code | SegmentAttributes.WritableOrReadable | SegmentAttributes.Accessed | SegmentAttributes.Long | SegmentAttributes.Granularity;
+        const ushort UserData = SegmentAttributes.Present | (3 << SegmentAttributes.DplShift) | SegmentAttributes.NonSystem
+            | SegmentAttributes.WritableOrReadable | SegmentAttributes.Accessed | SegmentAttributes.Big | SegmentAttributes.Granularity;
+        CpuState* state = State;
+        state->Cr0 = Cr0.ProtectionEnable | Cr0.Paging | Cr0.WriteProtect | Cr0.NumericError | Cr0.ExtensionType | Cr0.MonitorCoprocessor;
+        state->Cr3 = Pml4;
+        state->Cr4 = Cr4.PhysicalAddressExtension | Cr4.OsFxsr | Cr4.OsXmmException;
+        state->Efer = Efer.LongModeEnable | Efer.LongModeActive | Efer.NoExecuteEnable | Efer.SyscallEnable;
+        state->Cpl = 3;
+        state->Flags = Rflags.AlwaysOne | Rflags.Interrupt;
+        state->FlagKind = FlagKind.Eager;
+
+        // The selectors that Linux gives a 64-bit process.
+        state->Cs = new Segment { Selector = 0x33, Limit = uint.MaxValue, Attributes = UserCode };
+        state->Ss = new Segment { Selector = 0x2B, Limit = uint.MaxValue, Attributes = UserData };
+        state->Ds = default;
+        state->Es = default;
+        state->Fs = default;
+        state->Gs = default;
+        Processor.UpdateMode();
+        Processor.FlushTlb();
+        Interlocked.And(ref state->Attention, 0);
+    }
+}
