@@ -54,15 +54,15 @@ internal static unsafe class InstructionTranslator
                     return TrySetModRm(instruction, op, ref context);
                 case OpKind.MemorySegSI or OpKind.MemoryESDI or OpKind.MemorySegDI:
                     op->AddressSize = 2;
-                    op->Segment = RegisterOffset.Segment(instruction.MemorySegment);
+                    op->Segment = Segment(instruction, context);
                     break;
                 case OpKind.MemorySegESI or OpKind.MemoryESEDI or OpKind.MemorySegEDI:
                     op->AddressSize = 4;
-                    op->Segment = RegisterOffset.Segment(instruction.MemorySegment);
+                    op->Segment = Segment(instruction, context);
                     break;
                 case OpKind.MemorySegRSI or OpKind.MemoryESRDI or OpKind.MemorySegRDI:
                     op->AddressSize = 8;
-                    op->Segment = RegisterOffset.Segment(instruction.MemorySegment);
+                    op->Segment = Segment(instruction, context);
                     break;
                 default:
                     break;
@@ -72,11 +72,26 @@ internal static unsafe class InstructionTranslator
         return true;
     }
 
+    /// <summary>
+    /// The operand's segment. 64-bit mode ignores ES, CS, SS and DS prefixes, also where it comes to #SS or #GP: only a
+    /// stack register as base makes it SS. Source: Intel SDM volume 1, "Segmentation in 64-Bit Mode".
+    /// </summary>
+    private static byte Segment(in Instruction instruction, in TranslationContext context)
+    {
+        byte segment = RegisterOffset.Segment(instruction.MemorySegment);
+        if (!context.Is64 || segment >= 4)
+        {
+            return segment;
+        }
+
+        return instruction.MemoryBase is Register.RSP or Register.RBP or Register.ESP or Register.EBP ? (byte)2 : (byte)3;
+    }
+
     private static bool TrySetModRm(in Instruction instruction, Op* op, ref TranslationContext context)
     {
         Register baseRegister = instruction.MemoryBase;
         Register index = instruction.MemoryIndex;
-        op->Segment = RegisterOffset.Segment(instruction.MemorySegment);
+        op->Segment = Segment(instruction, context);
         op->Base = RegisterOffset.Of(baseRegister);
         op->Index = RegisterOffset.Of(index);
         op->Scale = instruction.MemoryIndexScale switch { 1 => 0, 2 => 1, 4 => 2, _ => 3 };

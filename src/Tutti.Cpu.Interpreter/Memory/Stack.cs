@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using Tutti.X86;
 
 namespace Tutti.Cpu.Interpreter;
 
@@ -17,7 +18,7 @@ internal static unsafe class Stack
             ulong rsp = state->Gpr[Rsp] - (ulong)TWidth.Bytes;
             if (!GuestAccess.Write<TWidth>(state, rsp, value))
             {
-                return false;
+                return Fail(state);
             }
 
             state->Gpr[Rsp] = rsp;
@@ -47,7 +48,7 @@ internal static unsafe class Stack
     {
         if ((state->Mode & CodeMode.BitnessMask) == CodeMode.Bits64)
         {
-            return GuestAccess.Read<TWidth>(state, state->Gpr[Rsp] + (ulong)distance, out value);
+            return GuestAccess.Read<TWidth>(state, state->Gpr[Rsp] + (ulong)distance, out value) || Fail(state);
         }
 
         value = 0;
@@ -86,6 +87,18 @@ internal static unsafe class Stack
         }
 
         return (state->Mode & CodeMode.Stack32) != 0 ? (uint)offset : (ushort)offset;
+    }
+
+    /// <summary>A stack access that is not canonical is a stack fault, whatever segment the instruction's operand is in.</summary>
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private static bool Fail(CpuState* state)
+    {
+        if (state->FaultVector == SoftwareProcessor.NonCanonicalFault)
+        {
+            state->FaultVector = ExceptionVector.StackFault;
+        }
+
+        return false;
     }
 
     [MethodImpl(MethodImplOptions.NoInlining)]
