@@ -35,7 +35,12 @@ internal sealed unsafe partial class SoftwareProcessor
                 return exit;
             }
 
-            RunBlocks();
+            // Delivery of an interrupt may have ended in a triple fault: then no block runs.
+            if (!_tripleFault)
+            {
+                RunBlocks();
+            }
+
             if (State->FaultVector != NothingPending)
             {
                 DeliverFault();
@@ -53,7 +58,7 @@ internal sealed unsafe partial class SoftwareProcessor
     {
         CpuState* state = State;
         bool step = (state->Attention & Interpreter.Attention.Step) != 0;
-        Op* op = step ? Code.FindSingle() : Code.Find();
+        Op* op = !step ? Code.Find() : TryBeginStep() ? Code.FindSingle() : null;
         while (op != null)
         {
             op = op->Handler(state, op);

@@ -141,8 +141,10 @@ internal sealed unsafe partial class SoftwareProcessor : IVirtualProcessor, IPro
             mode = CodeMode.Bits32;
         }
 
+
+        // 64-bit code always has a 64-bit stack pointer, whatever SS (often null) says: one mode, one set of blocks.
+        mode |= mode != CodeMode.Bits64 && (State->Ss.Attributes & SegmentAttributes.Big) != 0 ? CodeMode.Stack32 : 0;
         mode |= State->Cpl == 3 ? CodeMode.User : 0;
-        mode |= (State->Ss.Attributes & SegmentAttributes.Big) != 0 ? CodeMode.Stack32 : 0;
         mode |= virtual8086 ? CodeMode.Virtual8086 : 0;
         mode |= (State->Cr0 & Cr0.ProtectionEnable) != 0 ? CodeMode.Protected : 0;
         mode |= isLong ? CodeMode.LongMode : 0;

@@ -45,4 +45,7 @@ public static class Efer
     public const ulong LongModeEnable = 1UL << 8;
     public const ulong LongModeActive = 1UL << 10;
     public const ulong NoExecuteEnable = 1UL << 11;
+
+    /// <summary>AIBRSE, Automatic IBRS: a promise about the branch predictor, without an effect that programs see.</summary>
+    public const ulong AutomaticIbrsEnable = 1UL << 21;
 }

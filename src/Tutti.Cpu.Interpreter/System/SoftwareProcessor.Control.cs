@@ -1,0 +1,124 @@
+using Tutti.X86;
+
+namespace Tutti.Cpu.Interpreter;
+
+/// <summary>Writes of control and extended-control registers. Source: Intel SDM volume 3, "Control Registers".</summary>
+internal sealed unsafe partial class SoftwareProcessor
+{
+    private const ulong Cr0Writable = Cr0.ProtectionEnable | Cr0.MonitorCoprocessor | Cr0.Emulation | Cr0.TaskSwitched
+        | Cr0.NumericError | Cr0.WriteProtect | Cr0.AlignmentMask | Cr0.NotWriteThrough | Cr0.CacheDisable | Cr0.Paging;
+
+    private const ulong Cr4Writable = Cr4.Virtual8086Extensions | Cr4.ProtectedVirtualInterrupts | Cr4.TimeStampDisable
+        | Cr4.DebuggingExtensions | Cr4.PageSizeExtensions | Cr4.PhysicalAddressExtension | Cr4.PageGlobalEnable
+        | Cr4.PerformanceCounterEnable | Cr4.OsFxsr | Cr4.OsXmmException | Cr4.FsGsBase | Cr4.PcidEnable | Cr4.OsXsave
+        | Cr4.SupervisorModeExecutionPrevention | Cr4.SupervisorModeAccessPrevention;
+
+    private const ulong Cr4ChangesTranslations = Cr4.PageSizeExtensions | Cr4.PhysicalAddressExtension | Cr4.PageGlobalEnable
+        | Cr4.PcidEnable | Cr4.SupervisorModeExecutionPrevention | Cr4.SupervisorModeAccessPrevention;
+
+    private const ulong Cr3NoFlush = 1UL << 63;
+    private const ulong Cr3Pcid = 0xFFF;
+
+    /// <summary>MOV to CR0 and LMSW; false after #GP(0) (or a page fault on PAE's directory pointers).</summary>
+    public bool TryWriteCr0(ulong value)
+    {
+        if (value > uint.MaxValue)
+        {
+            return Refuse(ExceptionVector.GeneralProtection);
+        }
+
+        value = (value & Cr0Writable) | Cr0.ExtensionType;
+        bool paging = (value & Cr0.Paging) != 0;
+        bool wasPaging = (State->Cr0 & Cr0.Paging) != 0;
+        if ((paging && (value & Cr0.ProtectionEnable) == 0)
+            || (value & (Cr0.NotWriteThrough | Cr0.CacheDisable)) == Cr0.NotWriteThrough)
+        {
+            return Refuse(ExceptionVector.GeneralProtection);
+        }
+
+        ulong efer = State->Efer;
+        if (paging && !wasPaging && (efer & Efer.LongModeEnable) != 0)
+        {
+            if ((State->Cr4 & Cr4.PhysicalAddressExtension) == 0 || (State->Cs.Attributes & SegmentAttributes.Long) != 0
+                || (State->Tr.Attributes & SegmentAttributes.TypeMask) == SystemDescriptorType.BusyTss16)
+            {
+                return Refuse(ExceptionVector.GeneralProtection);
+            }
+
+            efer |= Efer.LongModeActive;
+        }
+        else if (!paging && wasPaging)
+        {
+            if (Is64BitMode || (State->Cr4 & Cr4.PcidEnable) != 0)
+            {
+                return Refuse(ExceptionVector.GeneralProtection);
+            }
+
+            efer &= ~Efer.LongModeActive;
+        }
+
+        ulong changed = value ^ State->Cr0;
+        State->Cr0 = value;
+        State->Efer = efer;
+        if ((changed & (Cr0.Paging | Cr0.WriteProtect | Cr0.ProtectionEnable)) != 0)
+        {
+            FlushTlb();
+        }
+
+        UpdateMode();
+        return true;
+    }
+
+    public bool TryWriteCr3(ulong value)
+    {
+        // Writes of bits that the mode does not know are ignored outside long mode.
+        bool keeps = (State->Cr4 & Cr4.PcidEnable) != 0;
+        if (keeps)
+        {
+            value &= ~Cr3NoFlush;
+        }
+
+        if (IsLongMode ? (value & ~PhysicalMask) != 0 : value > uint.MaxValue)
+        {
+            return Refuse(ExceptionVector.GeneralProtection);
+        }
+
+        // Flushing more than PCID or global pages ask for is always right.
+        State->Cr3 = value;
+        FlushTlb();
+        return true;
+    }
+
+    public bool TryWriteCr4(ulong value)
+    {
+        ulong changed = value ^ State->Cr4;
+        bool setsPcid = (changed & value & Cr4.PcidEnable) != 0;
+        if ((value & ~Cr4Writable) != 0
+            || (IsLongMode && (value & Cr4.PhysicalAddressExtension) == 0)
+            || (setsPcid && (!IsLongMode || (State->Cr3 & Cr3Pcid) != 0)))
+        {
+            return Refuse(ExceptionVector.GeneralProtection);
+        }
+
+        State->Cr4 = value;
+        if ((changed & Cr4ChangesTranslations) != 0)
+        {
+            FlushTlb();
+        }
+
+        UpdateMode();
+        return true;
+    }
+
+    /// <summary>XSETBV of XCR0: x87 always, SSE may be enabled.</summary>
+    public bool TryWriteXcr0(uint index, ulong value)
+    {
+        if (index != 0 || (value & ~3UL) != 0 || (value & 1) == 0)
+        {
+            return Refuse(ExceptionVector.GeneralProtection);
+        }
+
+        State->Xcr0 = value;
+        return true;
+    }
+}

@@ -1,0 +1,311 @@
+using Tutti.X86;
+
+namespace Tutti.Cpu.Interpreter;
+
+/// <summary>Model-specific registers. What is not listed here raises #GP(0). Sources: see <see cref="Msr"/>.</summary>
+internal sealed unsafe partial class SoftwareProcessor
+{
+    private const ulong WriteBackEverywhere = 0x0606_0606_0606_0606;
+    private const ulong EferWritable = Efer.SyscallEnable | Efer.LongModeEnable | Efer.NoExecuteEnable | Efer.AutomaticIbrsEnable;
+
+    /// <summary>MTRRdefType: enabled (11), fixed ranges enabled (10), write-back.</summary>
+    private const ulong MtrrDefTypeAfterFirmware = 0xC06;
+
+    private const ulong PhysicalMask = (1UL << CpuModel.PhysicalBits) - 1;
+
+    /// <summary>Registers that only keep what was written, in the bits that may be.</summary>
+    private static readonly PlainMsr[] PlainRegisters = MakePlainRegisters();
+
+    private readonly ulong[] _plainValues = new ulong[PlainRegisters.Length];
+    private ulong _kvmSystemTime;
+    private ulong _kvmWallClock;
+    private uint _kvmSystemTimeVersion;
+
+    /// <param name="Number">The register's number; the table is sorted by it.</param>
+    /// <param name="Reset">Value after power-on.</param>
+    /// <param name="Writable">Bits that may be written; another bit set raises #GP(0).</param>
+    /// <param name="MemoryTypes">The value is eight MTRR memory types.</param>
+    private readonly record struct PlainMsr(uint Number, ulong Reset, ulong Writable, bool MemoryTypes = false);
+
+    private static PlainMsr[] MakePlainRegisters()
+    {
+        // This machine has no firmware that programs the MTRRs, so processors begin with them as firmware leaves them:
+        // write-back, but for the legacy video memory and the gap below 4 GiB where devices are.
+        List<PlainMsr> registers =
+        [
+            new(Msr.MtrrFix64K00000, WriteBackEverywhere, ulong.MaxValue, true),
+            new(Msr.MtrrFix16K80000, WriteBackEverywhere, ulong.MaxValue, true),
+            new(Msr.MtrrFix16KA0000, 0, ulong.MaxValue, true),
+            new(Msr.MtrrDefType, MtrrDefTypeAfterFirmware, 0xCFF),
+            new(Msr.Syscfg, 0, 0x00F4_0000),
+            // TscFreqSel: the TSC counts at the rate of the P0 state.
+            new(Msr.Hwcr, 1 << 24, ulong.MaxValue >> 32),
+            new(Msr.TopMem, 0, PhysicalMask),
+            new(Msr.TopMem2, 0, PhysicalMask),
+            new(Msr.OsvwIdLength, 0, 0),
+            new(Msr.OsvwStatus, 0, 0),
+            new(Msr.DecodeConfiguration, 2, ulong.MaxValue),
+        ];
+        for (uint i = 0; i < 8; i++)
+        {
+            bool gap = i == 0;
+            registers.Add(new(Msr.MtrrPhysBase0 + (2 * i), gap ? 0xC000_0000UL : 0, (PhysicalMask & ~0xFFFUL) | 0xFF));
+            registers.Add(new(Msr.MtrrPhysBase0 + (2 * i) + 1, gap ? (PhysicalMask & ~0x3FFF_FFFFUL) | 0x800 : 0, (PhysicalMask & ~0xFFFUL) | 0x800));
+            registers.Add(new(Msr.MtrrFix4KC0000 + i, WriteBackEverywhere, ulong.MaxValue, true));
+        }
+
+        return [.. registers.OrderBy(register => register.Number)];
+    }
+
+    /// <summary>Sets how far the TSC is ahead of the guest clock, for RDTSC and for the TSC-deadline timer.</summary>
+    private void SetTscOffset(long offset)
+    {
+        State->TscOffset = offset;
+        Lapic.TscOffset = offset;
+    }
+
+    /// <summary>The TSC: 1 GHz.</summary>
+    public ulong ReadTsc() => (ulong)(Clock.Nanoseconds + State->TscOffset);
+
+    /// <summary>RDMSR; false means #GP(0).</summary>
+    public bool TryReadMsr(uint number, out ulong value)
+    {
+        if (number is Msr.TscDeadline or (>= Msr.X2ApicFirst and <= Msr.X2ApicLast))
+        {
+            return Lapic.TryReadMsr(number, out value);
+        }
+
+        ulong? known = number switch
+        {
+            Msr.FsBase => State->Fs.Base,
+            Msr.GsBase => State->Gs.Base,
+            Msr.KernelGsBase => State->KernelGsBase,
+            Msr.Tsc => ReadTsc(),
+            Msr.TscAux => State->TscAux,
+            Msr.Efer => State->Efer,
+            Msr.Star => State->Star,
+            Msr.Lstar => State->Lstar,
+            Msr.Cstar => State->Cstar,
+            Msr.Sfmask => State->Sfmask,
+            Msr.SysenterCs => State->SysenterCs,
+            Msr.SysenterEsp => State->SysenterEsp,
+            Msr.SysenterEip => State->SysenterEip,
+            Msr.Pat => State->Pat,
+            Msr.ApicBase => Lapic.ApicBase,
+            // Eight variable ranges, fixed ranges, write-combining.
+            Msr.MtrrCap => 0x508,
+            // A revision that no microcode file beats.
+            Msr.PatchLevel => 0x0FFF_FFFF,
+            Msr.KvmSystemTime or Msr.KvmSystemTimeOld => _kvmSystemTime,
+            Msr.KvmWallClock or Msr.KvmWallClockOld => _kvmWallClock,
+            _ => null,
+        };
+        if (known is null)
+        {
+            int index = FindPlain(number);
+            known = index >= 0 ? _plainValues[index] : null;
+        }
+
+        value = known.GetValueOrDefault();
+        return known is not null;
+    }
+
+    /// <summary>WRMSR; false means #GP(0). EFER needs the caller to leave its block.</summary>
+    public bool TryWriteMsr(uint number, ulong value)
+    {
+        switch (number)
+        {
+            case Msr.TscDeadline or (>= Msr.X2ApicFirst and <= Msr.X2ApicLast):
+                return Lapic.TryWriteMsr(number, value);
+            case Msr.FsBase:
+                return TrySetCanonical(ref State->Fs.Base, value);
+            case Msr.GsBase:
+                return TrySetCanonical(ref State->Gs.Base, value);
+            case Msr.KernelGsBase:
+                return TrySetCanonical(ref State->KernelGsBase, value);
+            case Msr.Lstar:
+                return TrySetCanonical(ref State->Lstar, value);
+            case Msr.Cstar:
+                return TrySetCanonical(ref State->Cstar, value);
+            case Msr.SysenterEsp:
+                return TrySetCanonical(ref State->SysenterEsp, value);
+            case Msr.SysenterEip:
+                return TrySetCanonical(ref State->SysenterEip, value);
+            case Msr.SysenterCs:
+                State->SysenterCs = (uint)value;
+                return true;
+            case Msr.Star:
+                State->Star = value;
+                return true;
+            case Msr.Sfmask:
+                State->Sfmask = (uint)value;
+                return true;
+            case Msr.TscAux:
+                if (value > uint.MaxValue)
+                {
+                    return false;
+                }
+
+                State->TscAux = value;
+                return true;
+            case Msr.Tsc:
+                SetTscOffset((long)value - Clock.Nanoseconds);
+                WriteKvmSystemTime();
+                return true;
+            case Msr.Efer:
+                return TryWriteEfer(value);
+            case Msr.Pat:
+                return TryWritePat(value);
+            case Msr.ApicBase:
+                return (value & ~PhysicalMask) == 0 && Lapic.TryWriteApicBase(value);
+            case Msr.PatchLevel:
+                return true;
+            case Msr.KvmSystemTime or Msr.KvmSystemTimeOld:
+                _kvmSystemTime = value;
+                WriteKvmSystemTime();
+                return true;
+            case Msr.KvmWallClock or Msr.KvmWallClockOld:
+                _kvmWallClock = value;
+                WriteKvmWallClock();
+                return true;
+            default:
+                return TryWritePlain(number, value);
+        }
+    }
+
+    private static bool TrySetCanonical(ref ulong register, ulong value)
+    {
+        if (!IsCanonical(value))
+        {
+            return false;
+        }
+
+        register = value;
+        return true;
+    }
+
+    private bool TryWriteEfer(ulong value)
+    {
+        // LMA is read-only; a write of it is ignored.
+        value = (value & ~Efer.LongModeActive) | (State->Efer & Efer.LongModeActive);
+        bool changesLongMode = ((value ^ State->Efer) & Efer.LongModeEnable) != 0;
+        if ((value & ~(EferWritable | Efer.LongModeActive)) != 0 || (changesLongMode && (State->Cr0 & Cr0.Paging) != 0))
+        {
+            return false;
+        }
+
+        if (((value ^ State->Efer) & Efer.NoExecuteEnable) != 0)
+        {
+            FlushTlb();
+        }
+
+        State->Efer = value;
+        UpdateMode();
+        return true;
+    }
+
+    private bool TryWritePat(ulong value)
+    {
+        for (int i = 0; i < 64; i += 8)
+        {
+            if ((byte)(value >> i) is not (0 or 1 or (>= 4 and <= 7)))
+            {
+                return false;
+            }
+        }
+
+        State->Pat = value;
+        return true;
+    }
+
+    private static int FindPlain(uint number)
+    {
+        int low = 0;
+        int high = PlainRegisters.Length - 1;
+        while (low <= high)
+        {
+            int middle = (low + high) / 2;
+            if (PlainRegisters[middle].Number == number)
+            {
+                return middle;
+            }
+
+            if (PlainRegisters[middle].Number < number)
+            {
+                low = middle + 1;
+            }
+            else
+            {
+                high = middle - 1;
+            }
+        }
+
+        return -1;
+    }
+
+    private bool TryWritePlain(uint number, ulong value)
+    {
+        int index = FindPlain(number);
+        if (index < 0 || (value & ~PlainRegisters[index].Writable) != 0)
+        {
+            return false;
+        }
+
+        bool types = PlainRegisters[index].MemoryTypes;
+        for (int i = 0; types && i < 64; i += 8)
+        {
+            // Bits 3 and 4 are AMD's extension (RdMem, WrMem); the type proper is in the low three.
+            if ((byte)(value >> i) is not (0 or 1 or 4 or 5 or 6))
+            {
+                return false;
+            }
+        }
+
+        _plainValues[index] = value;
+        return true;
+    }
+
+    private void ResetModelSpecificRegisters()
+    {
+        for (int i = 0; i < PlainRegisters.Length; i++)
+        {
+            _plainValues[i] = PlainRegisters[i].Reset;
+        }
+
+        _kvmSystemTime = 0;
+        _kvmWallClock = 0;
+    }
+
+    private void ExportModelSpecificRegisters(Dictionary<uint, ulong> registers)
+    {
+        for (int i = 0; i < PlainRegisters.Length; i++)
+        {
+            registers[PlainRegisters[i].Number] = _plainValues[i];
+        }
+
+        foreach (uint number in ExportedMsrs)
+        {
+            TryReadMsr(number, out ulong value);
+            registers[number] = value;
+        }
+    }
+
+    /// <summary>Takes over what the state names; registers that it does not name keep their values, unknown ones are left out.</summary>
+    private void ImportModelSpecificRegisters(Dictionary<uint, ulong> registers)
+    {
+        foreach ((uint number, ulong value) in registers)
+        {
+            // EFER, FS and GS bases have fields of their own in the state; the APIC base belongs to the APIC's.
+            if (number is not (Msr.Efer or Msr.FsBase or Msr.GsBase or Msr.ApicBase))
+            {
+                TryWriteMsr(number, value);
+            }
+        }
+    }
+
+    private static readonly uint[] ExportedMsrs =
+    [
+        Msr.Tsc, Msr.TscAux, Msr.Star, Msr.Lstar, Msr.Cstar, Msr.Sfmask, Msr.KernelGsBase, Msr.SysenterCs,
+        Msr.SysenterEsp, Msr.SysenterEip, Msr.Pat, Msr.KvmSystemTime, Msr.KvmWallClock,
+    ];
+}
