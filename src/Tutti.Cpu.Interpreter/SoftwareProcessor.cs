@@ -141,7 +141,6 @@ internal sealed unsafe partial class SoftwareProcessor : IVirtualProcessor, IPro
             mode = CodeMode.Bits32;
         }
 
-
         // 64-bit code always has a 64-bit stack pointer, whatever SS (often null) says: one mode, one set of blocks.
         mode |= mode != CodeMode.Bits64 && (State->Ss.Attributes & SegmentAttributes.Big) != 0 ? CodeMode.Stack32 : 0;
         mode |= State->Cpl == 3 ? CodeMode.User : 0;

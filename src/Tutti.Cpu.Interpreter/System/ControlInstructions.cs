@@ -290,7 +290,7 @@ internal static unsafe class ControlInstructions
     /// <summary>VMCALL and VMMCALL: none of KVM's hypercalls is offered in CPUID, so each answers "no such call".</summary>
     public static Op* Hypercall(CpuState* state, Op* op)
     {
-        state->Gpr[0] = (state->Mode & CodeMode.BitnessMask) == CodeMode.Bits64 ? KvmNoSuchCall : (uint)KvmNoSuchCall;
+        state->Gpr[0] = (state->Mode & CodeMode.BitnessMask) == CodeMode.Bits64 ? KvmNoSuchCall : KvmNoSuchCall & uint.MaxValue;
         return op + 1;
     }
 

@@ -47,7 +47,9 @@ internal static unsafe class FlagInstructions
     public static Op* Shadow(CpuState* state, Op* op, int kind)
     {
         SoftwareProcessor processor = SoftwareProcessor.From(state);
-        bool lastInBlock = (op + 1)->Handler == (delegate*<CpuState*, Op*, Op*>)&Branches.EndOfBlock;
+
+        // Only the op that ends a block stands for no instruction bytes.
+        bool lastInBlock = (op + 1)->Length == 0;
         if (!lastInBlock && !processor.HasWaitingEvent)
         {
             return op + 1;
