@@ -108,6 +108,20 @@ public sealed class IoApicTests
     }
 
     [Fact]
+    public void A_level_pin_that_falls_and_rises_before_EOI_interrupts_once()
+    {
+        Route(9, Level | 0x49, 0);
+        IInterruptLine line = _router.GetLine(9);
+        line.Set(true);
+        Assert.Equal(0x49, _apics[0].AcknowledgeInterrupt());
+        line.Set(false);
+        line.Set(true);
+        line.Set(false);
+        EndOfInterrupt(_apics[0]);
+        Assert.Equal(-1, _apics[0].AcknowledgeInterrupt());
+    }
+
+    [Fact]
     public void Masked_levels_wait_masked_edges_are_lost()
     {
         Route(9, Masked | Level | 0x49, 0);

@@ -365,6 +365,23 @@ public sealed class LocalApicTests
     }
 
     [Fact]
+    public void A_level_LINT0_interrupts_until_it_falls_also_when_unmasked_late()
+    {
+        _bus.Set(true);
+        Write(0, LvtLint0, 0x8055);
+        Assert.Equal(0xC055u, Read(0, LvtLint0));
+        Assert.Equal(0x55, _apics[0].AcknowledgeInterrupt());
+        Write(0, Eoi, 0);
+        Assert.Equal(0x55, _apics[0].AcknowledgeInterrupt());
+        _bus.Set(false);
+        Write(0, Eoi, 0);
+        Assert.Equal(-1, _apics[0].AcknowledgeInterrupt());
+        Assert.Equal(0x8055u, Read(0, LvtLint0));
+        _bus.Set(true);
+        Assert.Equal(0x55, _apics[0].AcknowledgeInterrupt());
+    }
+
+    [Fact]
     public void Restored_APICs_go_on_where_the_saved_ones_were()
     {
         Write(0, Dcr, 0b1011);
