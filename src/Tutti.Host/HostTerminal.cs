@@ -56,11 +56,12 @@ public sealed unsafe class HostTerminal : IDisposable
         AppDomain.CurrentDomain.UnhandledException += terminal.OnProcessEnd;
         try
         {
+            // Before raw mode: starting a child makes the runtime remember the mode, to restore it at its own end.
             terminal._guard = TerminalGuard.TryStart(fd, terminal.RawMode(), before);
             terminal.Set(terminal.RawMode());
             terminal._signals.Add(PosixSignalRegistration.Create(PosixSignal.SIGWINCH, _ => terminal.SizeChanged?.Invoke()));
-            terminal._signals.Add(PosixSignalRegistration.Create(PosixSignal.SIGTSTP, _ => terminal.SetUnlessDisposed(raw: false)));
-            terminal._signals.Add(PosixSignalRegistration.Create(PosixSignal.SIGCONT, _ => terminal.SetUnlessDisposed(raw: true)));
+            terminal._signals.Add(PosixSignalRegistration.Create(PosixSignal.SIGTSTP, terminal.OnStop));
+            terminal._signals.Add(PosixSignalRegistration.Create(PosixSignal.SIGCONT, terminal.OnContinue));
         }
         catch
         {
@@ -97,6 +98,21 @@ public sealed unsafe class HostTerminal : IDisposable
     {
         // Not Dispose: taking signal registrations back waits for callbacks, and the process may be dying in one.
         Set(_before, mayFail: true);
+    }
+
+    private void OnStop(PosixSignalContext context)
+    {
+        // Stopping by SIGSTOP instead of the default action: that one comes to nothing in an orphaned process group.
+        context.Cancel = true;
+        SetUnlessDisposed(raw: false);
+        _ = LibC.kill(Environment.ProcessId, LibC.SIGSTOP);
+    }
+
+    private void OnContinue(PosixSignalContext context)
+    {
+        // The runtime's own handling would set the mode that it saw when it first started a child.
+        context.Cancel = true;
+        SetUnlessDisposed(raw: true);
     }
 
     private Termios RawMode()

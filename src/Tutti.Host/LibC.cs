@@ -38,6 +38,8 @@ internal static unsafe partial class LibC
 
     internal const int PR_SET_TIMERSLACK = 29;
 
+    internal const int SIGSTOP = 19;
+
     internal const int TCSANOW = 0;
     internal const nuint TIOCGWINSZ = 0x5413;
 
@@ -89,6 +91,9 @@ internal static unsafe partial class LibC
     /// <summary>Variadic in C; one pointer argument is passed alike on x86-64.</summary>
     [LibraryImport(Library, SetLastError = true)]
     internal static partial int ioctl(int fd, nuint request, void* arg);
+
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial int kill(int pid, int sig);
 
     [LibraryImport(Library, SetLastError = true)]
     internal static partial int prctl(int option, nuint arg2, nuint arg3, nuint arg4, nuint arg5);

@@ -1,0 +1,127 @@
+using System.Diagnostics;
+using System.Runtime.InteropServices;
+
+namespace Tutti.Host.Tests;
+
+/// <summary>Every way out of a process brings the terminal's mode back.</summary>
+public sealed partial class TerminalRestoreTests
+{
+    private const int SigHup = 1;
+    private const int SigInt = 2;
+    private const int SigQuit = 3;
+    private const int SigKill = 9;
+    private const int SigTerm = 15;
+    private const int SigCont = 18;
+    private const int SigTstp = 20;
+
+    [Theory]
+    [InlineData("return", 8)]
+    [InlineData("exit", 7)]
+    [InlineData("throw", 134)]
+    [InlineData("failfast", 134)]
+    public void ProcessThatEndsItself(string way, int status)
+    {
+        using Pty pty = new();
+        Termios before = pty.Mode;
+        using Process process = Start(pty, way);
+        Assert.True(process.WaitForExit(TimeSpan.FromSeconds(30)));
+        Assert.Equal(status, process.ExitCode);
+        CheckRestored(pty, before);
+    }
+
+    [Theory]
+    [InlineData(SigHup, 129)]
+    [InlineData(SigInt, 130)]
+    [InlineData(SigQuit, 131)]
+    [InlineData(SigTerm, 143)]
+    [InlineData(SigKill, 137)]
+    public void ProcessThatIsSignalled(int signal, int status)
+    {
+        using Pty pty = new();
+        Termios before = pty.Mode;
+        using Process process = Start(pty, "wait");
+        WaitUntilRaw(pty);
+        Assert.Equal(0, kill(process.Id, signal));
+        Assert.True(process.WaitForExit(TimeSpan.FromSeconds(30)));
+        Assert.Equal(status, process.ExitCode);
+        CheckRestored(pty, before);
+    }
+
+    [Fact]
+    public void SecondSignalEndsAProcessThatHangs()
+    {
+        using Pty pty = new();
+        Termios before = pty.Mode;
+        using Process process = Start(pty, "ignore");
+        WaitUntilRaw(pty);
+        Assert.Equal(0, kill(process.Id, SigTerm));
+        Assert.False(process.WaitForExit(TimeSpan.FromMilliseconds(300)));
+        Assert.Equal(0, kill(process.Id, SigTerm));
+        Assert.True(process.WaitForExit(TimeSpan.FromSeconds(30)));
+        Assert.Equal(143, process.ExitCode);
+        CheckRestored(pty, before);
+    }
+
+    [Fact]
+    public void StoppedProcessLeavesTheTerminalAsItWas()
+    {
+        using Pty pty = new();
+        Termios before = pty.Mode;
+        using Process process = Start(pty, "wait");
+        for (int i = 0; i < 2; i++)
+        {
+            WaitUntilRaw(pty);
+            Assert.Equal(0, kill(process.Id, SigTstp));
+            Assert.True(SpinWait.SpinUntil(() => State(process) == 'T', TimeSpan.FromSeconds(10)), "not stopped");
+            CheckRestored(pty, before);
+            Assert.Equal(0, kill(process.Id, SigCont));
+        }
+
+        WaitUntilRaw(pty);
+        process.Kill();
+        process.WaitForExit();
+    }
+
+    private static Process Start(Pty pty, string way)
+    {
+        ProcessStartInfo start = new("/bin/sh")
+        {
+            ArgumentList =
+            {
+                "-c", "exec dotnet exec \"$1\" \"$2\" <\"$0\" >\"$0\" 2>/dev/null",
+                pty.Path, typeof(DyingProcess).Assembly.Location, way,
+            },
+        };
+        start.Environment["DOTNET_DbgEnableMiniDump"] = "0";
+        Process process = Process.Start(start)!;
+        using HostStream screen = new(pty.Master);
+        byte[] said = new byte[3];
+        int count = 0;
+        while (count < 3)
+        {
+            int more = screen.Read(said.AsSpan(count));
+            Assert.True(more > 0);
+            count += more;
+        }
+
+        Assert.Equal("raw"u8.ToArray(), said);
+        return process;
+    }
+
+    private static void WaitUntilRaw(Pty pty) => Assert.True(
+        SpinWait.SpinUntil(() => (pty.Mode.LocalFlags & Termios.ICANON) == 0, TimeSpan.FromSeconds(10)), "not raw");
+
+    // After SIGKILL or a crash the guard needs a moment.
+    private static void CheckRestored(Pty pty, Termios before) => Assert.True(
+        SpinWait.SpinUntil(() => TerminalGuard.Describe(pty.Mode) == TerminalGuard.Describe(before), TimeSpan.FromSeconds(10)),
+        $"{TerminalGuard.Describe(pty.Mode)} is not {TerminalGuard.Describe(before)}");
+
+    private static char State(Process process)
+    {
+        string stat = File.ReadAllText($"/proc/{process.Id}/stat");
+        return stat[stat.LastIndexOf(')') + 2];
+    }
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int kill(int pid, int sig);
+}
