@@ -42,6 +42,10 @@ internal sealed class AptSession
     {
         ToolResult result = await RunAsync(_aptGet, ["update"], onFraction, cancellationToken).ConfigureAwait(false);
         _updateErrors = result.Errors;
+        if (DiskSpace.IsReportedIn(_updateErrors))
+        {
+            throw new ImageException(DiskSpace.Message);
+        }
     }
 
     /// <summary>The fields of the newest version of a package: Version, Depends, …</summary>
@@ -75,7 +79,8 @@ internal sealed class AptSession
         ToolResult result = await RunAsync(_aptGet, ["download", .. packages], onFraction, cancellationToken).ConfigureAwait(false);
         if (result.ExitCode != 0)
         {
-            throw Failure("apt-get could not fetch the packages", result.Errors);
+            // A package list that could not be fetched looks here like a package that does not exist.
+            throw Failure("apt-get could not fetch the packages", _updateErrors.Length > 0 ? _updateErrors + result.Errors : result.Errors);
         }
 
         string[] files = Directory.GetFiles(Path.Combine(_folder, "download"), "*.deb");
@@ -155,7 +160,7 @@ internal sealed class AptSession
             return new ImageException(DiskSpace.Message);
         }
 
-        string reason = lines.FirstOrDefault(line => line.StartsWith("E:", StringComparison.Ordinal)) ?? lines.FirstOrDefault() ?? "it gave no reason";
+        string reason = lines.FirstOrDefault(line => line.StartsWith("W: Failed to fetch", StringComparison.Ordinal)) ?? lines.FirstOrDefault(line => line.StartsWith("E:", StringComparison.Ordinal)) ?? lines.FirstOrDefault() ?? "it gave no reason";
         reason = reason.StartsWith("E:", StringComparison.Ordinal) || reason.StartsWith("W:", StringComparison.Ordinal) ? reason[2..].Trim() : reason;
         return new ImageException($"{what}: {reason.TrimEnd('.')}.");
     }

@@ -8,6 +8,20 @@ internal static class DiskSpace
 
     public const string Message = "The disk that holds the image cache is full: make room, or set XDG_CACHE_HOME to a folder on another disk.";
 
+    /// <summary>Package lists, apt's index of them, two packages and the entry made from them, with room to spare.</summary>
+    private const long NeededForPull = 192L << 20;
+
+    /// <summary>Finds a full disk before apt does, which on some of them hangs.</summary>
+    /// <exception cref="ImageException">Too little room for a pull.</exception>
+    public static void CheckForPull(string folder)
+    {
+        long free = new DriveInfo(folder).AvailableFreeSpace;
+        if (free < NeededForPull)
+        {
+            throw new ImageException($"The disk that holds the image cache has {free >> 20} MiB free and fetching needs {NeededForPull >> 20} MiB for a while: make room, or set XDG_CACHE_HOME to a folder on another disk.");
+        }
+    }
+
     /// <summary>On Linux .NET puts errno into HResult.</summary>
     public static bool IsFull(IOException error) => (error.HResult & 0xFFFF) is Enospc or Edquot;
 

@@ -15,6 +15,9 @@ internal static class ExternalTool
 {
     private const int MaxText = 1 << 16;
 
+    /// <summary>apt reports at least each second while it works, and waits for a silent server for two minutes at most. One that is quiet for longer hangs, as it does on some full disks.</summary>
+    private static readonly TimeSpan Silence = TimeSpan.FromSeconds(150);
+
     /// <summary>Absolute path of a program, or null.</summary>
     /// <param name="name">Its name.</param>
     /// <param name="searchPath">Where to look, in the form of PATH.</param>
@@ -28,16 +31,32 @@ internal static class ExternalTool
     /// <param name="arguments">Passed on as they are.</param>
     /// <param name="folder">Working folder.</param>
     /// <param name="onLine">Takes each line of standard output; null collects it, at most 64 KiB, in the result.</param>
-    public static async Task<ToolResult> RunAsync(string path, IReadOnlyList<string> arguments, string folder, Action<string>? onLine, CancellationToken cancellationToken)
+    /// <param name="silence">How long it may write no line to standard output; null for 150 seconds.</param>
+    /// <exception cref="ImageException">It cannot be started, or was silent for too long.</exception>
+    public static async Task<ToolResult> RunAsync(
+        string path, IReadOnlyList<string> arguments, string folder, Action<string>? onLine, CancellationToken cancellationToken, TimeSpan? silence = null)
     {
         using Process process = Start(path, arguments, folder);
+        using CancellationTokenSource silent = new(silence ?? Silence);
         await using CancellationTokenRegistration registration = cancellationToken.Register(() => End(process));
+        await using CancellationTokenRegistration watchdog = silent.Token.Register(() => End(process));
         Task<string> errors = ReadAsync(process.StandardError, null);
-        string output = await ReadAsync(process.StandardOutput, onLine).ConfigureAwait(false);
+        string output = await ReadAsync(process.StandardOutput, onLine is null ? null : Note).ConfigureAwait(false);
         string errorText = await errors.ConfigureAwait(false);
         await process.WaitForExitAsync(CancellationToken.None).ConfigureAwait(false);
         cancellationToken.ThrowIfCancellationRequested();
+        if (silent.IsCancellationRequested)
+        {
+            throw new ImageException($"{Path.GetFileName(path)} has hung and was ended: check the network and that the disk of the image cache is not full, then try again.");
+        }
+
         return new ToolResult(process.ExitCode, output, errorText);
+
+        void Note(string line)
+        {
+            silent.CancelAfter(silence ?? Silence);
+            onLine(line);
+        }
     }
 
     /// <summary>Runs a program and gives its standard output to <paramref name="read"/>; when that returns, the program is ended.</summary>

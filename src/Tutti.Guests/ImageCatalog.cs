@@ -143,6 +143,7 @@ public sealed class ImageCatalog
             string entry = Directory.CreateDirectory(Path.Combine(work, "entry")).FullName;
             if (pull || !TryRebuild(entry))
             {
+                DiskSpace.CheckForPull(work);
                 string scratch = Directory.CreateDirectory(Path.Combine(work, "apt")).FullName;
                 await DebianImage.FetchAsync(entry, new AptSession(scratch, _searchPath), progress.Report, cancellationToken).ConfigureAwait(false);
             }

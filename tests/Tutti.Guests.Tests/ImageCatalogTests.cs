@@ -159,6 +159,35 @@ public sealed class ImageCatalogTests : IDisposable
     }
 
     [Fact]
+    public async Task Lists_that_do_not_fit_on_the_disk_are_named_as_such()
+    {
+        _host.Tool("apt-get", "echo 'E: Write error - write (28: No space left on device)' >&2; exit 100");
+        Assert.Contains("is full", await RefusalAsync(), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_disk_without_room_for_a_pull_is_found_beforehand() =>
+        Assert.Contains("has 0 MiB free", Assert.Throws<ImageException>(() => DiskSpace.CheckForPull("/proc")).Message, StringComparison.Ordinal);
+
+    [Fact]
+    public async Task A_tool_that_hangs_is_ended()
+    {
+        _host.Tool("apt-get", "echo one; sleep 60");
+        Task<ToolResult> run = ExternalTool.RunAsync(Path.Combine(_host.Tools, "apt-get"), [], "/", _ => { }, default, TimeSpan.FromMilliseconds(300));
+        ImageException error = await Assert.ThrowsAsync<ImageException>(() => run.WaitAsync(TimeSpan.FromSeconds(20)));
+        Assert.Contains("has hung", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void The_newest_readable_host_kernel_is_named()
+    {
+        Assert.Null(HostKernel.Find(_host.Cache));
+        File.WriteAllText(Path.Combine(_host.Tools, "vmlinuz-1"), "");
+        File.WriteAllText(Path.Combine(_host.Tools, "vmlinuz-2"), "");
+        Assert.Equal(Path.Combine(_host.Tools, "vmlinuz-2"), HostKernel.Find(_host.Tools));
+    }
+
+    [Fact]
     public void A_full_disk_under_our_own_writes_is_recognised()
     {
         IOException error = Assert.ThrowsAny<IOException>(() =>
