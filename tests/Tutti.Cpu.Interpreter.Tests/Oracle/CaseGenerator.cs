@@ -78,7 +78,7 @@ internal sealed class CaseGenerator(SeededRandom random)
                 input.Gpr[Rax] = input.Gpr[Number(instruction.Op0Register)];
                 break;
             case Mnemonic.Loop or Mnemonic.Loope or Mnemonic.Loopne or Mnemonic.Jrcxz or Mnemonic.Jecxz when random.Percent(60):
-                input.Gpr[Rcx] = (ulong)random.Below(3) | (random.Percent(50) ? 0 : 0xABCD_0000_0000_0000);
+                input.Gpr[Rcx] = (uint)random.Below(3) | (random.Percent(50) ? 0 : 0xABCD_0000_0000_0000UL);
                 break;
         }
 

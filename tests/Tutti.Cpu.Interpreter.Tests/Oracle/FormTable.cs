@@ -43,11 +43,8 @@ internal static class FormTable
             "Fxsave Fxsave64 Fxrstor Fxrstor64 Xsave Xsave64 Xsaveopt Xsaveopt64 Xsavec Xsavec64 Xrstor Xrstor64 Wait",
     });
 
-    private static readonly Dictionary<string, string> VectorFeatures = new()
-    {
-        ["MMX"] = Vector, ["SSE"] = Vector, ["SSE2"] = Vector, ["SSE3"] = Vector, ["SSSE3"] = Vector,
-        ["SSE4_1"] = Vector, ["SSE4_2"] = Vector, ["AES"] = Vector, ["PCLMULQDQ"] = Vector, ["SHA"] = Vector,
-    };
+    private static readonly HashSet<string> VectorFeatures =
+        ["MMX", "SSE", "SSE2", "SSE3", "SSSE3", "SSE4_1", "SSE4_2", "AES", "PCLMULQDQ", "SHA"];
 
     /// <summary>Every form that Iced knows in 64-bit mode.</summary>
     public static IReadOnlyList<Form> All { get; } =
@@ -62,10 +59,9 @@ internal static class FormTable
         OpCodeInfo info = code.ToOpCode();
         string mnemonic = code.Mnemonic().ToString();
         string features = string.Join('+', code.CpuidFeatures());
-        if (info.Encoding == EncodingKind.Legacy && VectorFeatures.TryGetValue(features, out string? vector)
-            && !Groups.ContainsKey(mnemonic))
+        if (info.Encoding == EncodingKind.Legacy && VectorFeatures.Contains(features) && !Groups.ContainsKey(mnemonic))
         {
-            return new Form(code, vector, null);
+            return new Form(code, Vector, null);
         }
 
         if (OperandReason(code, info) is { } reason || Reasons.TryGetValue(mnemonic, out reason))
@@ -100,6 +96,12 @@ internal static class FormTable
                 case OpCodeOperandKind.fs or OpCodeOperandKind.gs when code.Mnemonic() == Mnemonic.Pop:
                     return "it depends on the host kernel's descriptor tables";
             }
+        }
+
+        if (code is Code.Movsxd_r16_rm16 or Code.Reservednop_rm16_r16_0F0D or Code.Reservednop_rm32_r32_0F0D or Code.Reservednop_rm64_r64_0F0D)
+        {
+            // MOVSXD reads 4 bytes on AMD; 0F 0D with a register is no prefetch there, and #UD.
+            return "AMD and Intel differ on it, and software uses none";
         }
 
         bool isFar = code.IsJmpFarIndirect() || code.IsCallFarIndirect();

@@ -1,0 +1,55 @@
+using System.Buffers.Binary;
+
+namespace Tutti.Cpu.Interpreter.Tests.Oracle;
+
+/// <summary>Compares two FXSAVE64 images in what an MMX or SSE instruction can change.</summary>
+internal static class FxComparison
+{
+    private const int Mxcsr = 24;
+    private const int Stack = 32;
+    private const int Xmm = 160;
+
+    /// <summary>The first register that differs, or null.</summary>
+    public static string? Difference(ReadOnlySpan<byte> host, ReadOnlySpan<byte> mine)
+    {
+        for (int i = 0; i < 16; i++)
+        {
+            int at = Xmm + (16 * i);
+            if (!host.Slice(at, 16).SequenceEqual(mine.Slice(at, 16)))
+            {
+                return $"xmm{i}: host {Text(host.Slice(at, 16))}, interpreter {Text(mine.Slice(at, 16))}";
+            }
+        }
+
+        uint hostMxcsr = BinaryPrimitives.ReadUInt32LittleEndian(host[Mxcsr..]);
+        uint mineMxcsr = BinaryPrimitives.ReadUInt32LittleEndian(mine[Mxcsr..]);
+        if (hostMxcsr != mineMxcsr)
+        {
+            return $"mxcsr: host {hostMxcsr:x}, interpreter {mineMxcsr:x}";
+        }
+
+        // FCW, FSW and the abridged tag word.
+        if (!host[..5].SequenceEqual(mine[..5]))
+        {
+            return $"x87 control, status, tags: host {Convert.ToHexString(host[..5])}, interpreter {Convert.ToHexString(mine[..5])}";
+        }
+
+        for (int i = 0; i < 8; i++)
+        {
+            int at = Stack + (16 * i);
+            if (!host.Slice(at, 10).SequenceEqual(mine.Slice(at, 10)))
+            {
+                return $"st{i}: host {Text(host.Slice(at, 10))}, interpreter {Text(mine.Slice(at, 10))}";
+            }
+        }
+
+        return null;
+    }
+
+    private static string Text(ReadOnlySpan<byte> value)
+    {
+        byte[] bytes = value.ToArray();
+        Array.Reverse(bytes);
+        return Convert.ToHexString(bytes);
+    }
+}

@@ -1,0 +1,121 @@
+using Iced.Intel;
+using Xunit.Abstractions;
+
+namespace Tutti.Cpu.Interpreter.Tests.Oracle;
+
+/// <summary>Every form of an instruction does in the interpreter what it does on the host's own processor.</summary>
+[Trait("Category", "Oracle")]
+public class OracleTests(ProcessorOracle oracle, ITestOutputHelper output) : IClassFixture<ProcessorOracle>
+{
+    public static TheoryData<string> Alu => Names("Alu");
+
+    public static TheoryData<string> Shift => Names("Shift");
+
+    public static TheoryData<string> MulDiv => Names("MulDiv");
+
+    public static TheoryData<string> Move => Names("Move");
+
+    public static TheoryData<string> Condition => Names("Condition");
+
+    public static TheoryData<string> Bit => Names("Bit");
+
+    public static TheoryData<string> Bmi => Names("Bmi");
+
+    public static TheoryData<string> String => Names("String");
+
+    public static TheoryData<string> Branch => Names("Branch");
+
+    public static TheoryData<string> Stack => Names("Stack");
+
+    public static TheoryData<string> Undefined => Names("Undefined");
+
+    public static TheoryData<string> Privileged => Names("Privileged");
+
+    public static TheoryData<string> Vector => Names(FormTable.Vector);
+
+    [Theory]
+    [MemberData(nameof(Alu))]
+    public void Arithmetic_and_logic_match_the_processor(string mnemonic) => Compare("Alu", mnemonic);
+
+    [Theory]
+    [MemberData(nameof(Shift))]
+    public void Shifts_and_rotates_match_the_processor(string mnemonic) => Compare("Shift", mnemonic);
+
+    [Theory]
+    [MemberData(nameof(MulDiv))]
+    public void Multiplication_and_division_match_the_processor(string mnemonic) => Compare("MulDiv", mnemonic);
+
+    [Theory]
+    [MemberData(nameof(Move))]
+    public void Moves_and_exchanges_match_the_processor(string mnemonic) => Compare("Move", mnemonic);
+
+    [Theory]
+    [MemberData(nameof(Condition))]
+    public void Conditional_moves_and_sets_match_the_processor(string mnemonic) => Compare("Condition", mnemonic);
+
+    [Theory]
+    [MemberData(nameof(Bit))]
+    public void Bit_instructions_match_the_processor(string mnemonic) => Compare("Bit", mnemonic);
+
+    [Theory]
+    [MemberData(nameof(Bmi))]
+    public void Bit_manipulation_extensions_match_the_processor(string mnemonic) => Compare("Bmi", mnemonic);
+
+    [Theory]
+    [MemberData(nameof(String))]
+    public void String_instructions_match_the_processor(string mnemonic) => Compare("String", mnemonic);
+
+    [Theory]
+    [MemberData(nameof(Branch))]
+    public void Near_branches_match_the_processor(string mnemonic) => Compare("Branch", mnemonic);
+
+    [Theory]
+    [MemberData(nameof(Stack))]
+    public void Stack_instructions_match_the_processor(string mnemonic) => Compare("Stack", mnemonic);
+
+    [Theory]
+    [MemberData(nameof(Undefined))]
+    public void Undefined_instructions_match_the_processor(string mnemonic) => Compare("Undefined", mnemonic);
+
+    [Theory]
+    [MemberData(nameof(Privileged))]
+    public void Privileged_instructions_fault_in_user_mode_as_on_the_processor(string mnemonic) => Compare("Privileged", mnemonic);
+
+    [Theory]
+    [MemberData(nameof(Vector))]
+    public void Vector_instructions_match_the_processor(string mnemonic) => Compare(FormTable.Vector, mnemonic);
+
+    [Fact]
+    public void Every_form_of_64_bit_mode_is_compared_or_has_a_reason()
+    {
+        Assert.All(FormTable.All, form => Assert.True((form.Group == null) != (form.Reason == null), form.Code.ToString()));
+        Assert.True(FormTable.All.Count(form => form.Group != null) > 900);
+        foreach (IGrouping<string?, Form> reason in FormTable.All.Where(form => form.Group == null).GroupBy(form => form.Reason))
+        {
+            output.WriteLine($"not compared, {reason.Count()} forms: {reason.Key}: {string.Join(' ', reason.Select(form => form.Code))}");
+        }
+    }
+
+    private static TheoryData<string> Names(string group) => [.. FormTable.Mnemonics(group)];
+
+    private void Compare(string group, string mnemonic)
+    {
+        List<string> divergences = [];
+        foreach (Form form in FormTable.All.Where(form => form.Group == group && form.Code.Mnemonic().ToString() == mnemonic))
+        {
+            if (HostFeatures.Missing(form.Code) is { } missing)
+            {
+                output.WriteLine($"not compared: {form.Code}: {missing}");
+                continue;
+            }
+
+            if (oracle.Compare(form) is { Length: > 0 } divergence)
+            {
+                divergences.Add(divergence);
+            }
+        }
+
+        output.WriteLine($"not compared, other meaning: {string.Join(' ', oracle.Unreachable)}");
+        Assert.True(divergences.Count == 0, string.Join('\n', divergences));
+    }
+}
