@@ -89,9 +89,16 @@ internal sealed class FormEncoder(SeededRandom random)
         return true;
     }
 
-    /// <summary>A bit offset from a register that also makes the address could reach anywhere.</summary>
+    /// <summary>Whether case generation can choose the address that the instruction makes.</summary>
     private static bool IsSafe(in Instruction instruction)
     {
+        if (instruction.CpuidFeatures[0] == CpuidFeature.SHA && instruction.OpCount > 1 && instruction.Op1Kind == OpKind.Memory)
+        {
+            // Only aligned operands are compared.
+            return instruction.MemoryIndex == Register.None && instruction.MemoryBase != Register.None && !instruction.IsIPRelativeMemoryOperand;
+        }
+
+        // A bit offset from a register that also makes the address could reach anywhere.
         bool isBitOffset = instruction.Mnemonic is Mnemonic.Bt or Mnemonic.Bts or Mnemonic.Btr or Mnemonic.Btc
             && instruction.Op0Kind == OpKind.Memory && instruction.Op1Kind == OpKind.Register;
         return !isBitOffset || !UsesInAddress(instruction, instruction.Op1Register);
@@ -248,7 +255,7 @@ internal sealed class FormEncoder(SeededRandom random)
         instruction.SetImmediate(index, value);
     }
 
-    private ulong DataTarget() => ArenaLayout.Data + (ulong)random.Between(0x100, 0x1E00);
+    private ulong DataTarget() => ArenaLayout.Data + ((ulong)random.Between(0x10, 0x1E0) << 4) + (random.Percent(50) ? 0 : (ulong)random.Below(16));
 
     private void SetMemory(ref Instruction instruction, int index)
     {
