@@ -142,6 +142,9 @@ internal sealed unsafe class GuestRunner : IDisposable
         state->Es = default;
         state->Fs = default;
         state->Gs = default;
+
+        // Too short to tell of an I/O permission bitmap.
+        state->Tr = new Segment { Selector = 0x40, Limit = 0x65, Attributes = SegmentAttributes.Present | 0xB };
         Processor.UpdateMode();
         Processor.FlushTlb();
         Interlocked.And(ref state->Attention, 0);

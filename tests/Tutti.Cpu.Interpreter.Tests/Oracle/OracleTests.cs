@@ -3,8 +3,15 @@ using Xunit.Abstractions;
 
 namespace Tutti.Cpu.Interpreter.Tests.Oracle;
 
+/// <summary>Tests that take over the process's fault signals take turns with all others.</summary>
+[CollectionDefinition(nameof(HostProcessorTests), DisableParallelization = true)]
+public static class HostProcessorTests
+{
+}
+
 /// <summary>Every form of an instruction does in the interpreter what it does on the host's own processor.</summary>
 [Trait("Category", "Oracle")]
+[Collection(nameof(HostProcessorTests))]
 public class OracleTests(ProcessorOracle oracle, ITestOutputHelper output) : IClassFixture<ProcessorOracle>
 {
     public static TheoryData<string> Alu => Names("Alu");

@@ -220,7 +220,7 @@ public sealed unsafe class ProcessorOracle : IDisposable
     private string? Difference(EncodedForm form, bool isVector)
     {
         bool isMaskedStore = form.Instruction.Mnemonic is Mnemonic.Maskmovdqu or Mnemonic.Maskmovq;
-        if (isMaskedStore && _host.Vector == ExceptionVector.PageFault)
+        if (isMaskedStore && _host.Vector >= 0)
         {
             // Whether bytes that are not stored fault, and what a fault leaves of the MMX state, is the processor's own affair.
             return null;
