@@ -16,7 +16,13 @@ internal sealed unsafe partial class SoftwareProcessor
 
     private const int EmptySet = 3;
 
-    private bool _sawLargePage;
+    /// <summary>Indexes of the entries, of all sets, that hold a page: what a flush has to look at.</summary>
+    private readonly ushort[] _filled = new ushort[TlbSets * TlbEntry.Count];
+
+    private int _filledCount;
+
+    /// <summary>Part of <see cref="CpuState.JumpTag"/>: another value makes all of the jump cache stale.</summary>
+    private uint _jumpGeneration;
 
     /// <summary>
     /// Moves bytes between guest memory and a buffer, or only probes: checks canonical form, alignment (when armed)
@@ -104,7 +110,6 @@ internal sealed unsafe partial class SoftwareProcessor
         }
 
         physical = translation.Physical;
-        _sawLargePage |= translation.Large;
         if ((access & (Access.System | Access.Fetch)) == 0)
         {
             FillTlb(linear, translation);
@@ -124,41 +129,56 @@ internal sealed unsafe partial class SoftwareProcessor
     /// <summary>Drops every translation.</summary>
     public void FlushTlb()
     {
-        new Span<TlbEntry>(_tlb, TlbSets * TlbEntry.Count).Fill(new TlbEntry { ReadTag = TlbEntry.NoTag, WriteTag = TlbEntry.NoTag });
+        for (int i = 0; i < _filledCount; i++)
+        {
+            Drop(_tlb + _filled[i]);
+        }
+
+        _filledCount = 0;
         FlushJumpCache();
-        _sawLargePage = false;
     }
 
-    /// <summary>Drops the translation of one linear page (INVLPG).</summary>
+    /// <summary>Drops the translation of one linear page (INVLPG), which may be a large one with many entries.</summary>
     public void InvalidatePage(ulong linear)
     {
-        if (_sawLargePage)
+        int kept = 0;
+        for (int i = 0; i < _filledCount; i++)
         {
-            // Entries are 4 KiB pieces; which of them came from the same large page is not kept.
-            FlushTlb();
-            return;
+            TlbEntry* entry = _tlb + _filled[i];
+            if (((entry->ReadTag ^ linear) & ~entry->PageMask) == 0)
+            {
+                Drop(entry);
+            }
+            else
+            {
+                _filled[kept++] = _filled[i];
+            }
         }
 
-        for (int set = 0; set < TlbSets; set++)
-        {
-            TlbEntry* entry = _tlb + (set * TlbEntry.Count) + (int)((linear >> 12) & (TlbEntry.Count - 1));
-            entry->ReadTag = TlbEntry.NoTag;
-            entry->WriteTag = TlbEntry.NoTag;
-        }
-
+        _filledCount = kept;
         FlushJumpCache();
     }
 
-    public void FlushJumpCache() =>
-        new Span<JumpCacheEntry>(State->JumpCache, JumpCacheEntry.Count).Fill(new JumpCacheEntry { Rip = ulong.MaxValue, Mode = uint.MaxValue });
+    /// <summary>Makes the jump cache stale, in one step: its entries carry a generation.</summary>
+    public void FlushJumpCache()
+    {
+        _jumpGeneration += CodeMode.GenerationStep;
+        if (_jumpGeneration == 0)
+        {
+            // The counter has come round: entries of its first time may still stand.
+            new Span<JumpCacheEntry>(State->JumpCache, JumpCacheEntry.Count).Fill(new JumpCacheEntry { Rip = ulong.MaxValue });
+        }
+
+        State->JumpTag = State->Mode | _jumpGeneration;
+    }
 
     /// <summary>Takes write tags away from every alias of a physical page, so that writes to it are seen.</summary>
     public void DropWriteTags(ulong physicalPage)
     {
         long host = (long)Memory.GetPointer(physicalPage);
-        for (int i = 0; i < TlbSets * TlbEntry.Count; i++)
+        for (int i = 0; i < _filledCount; i++)
         {
-            TlbEntry* entry = _tlb + i;
+            TlbEntry* entry = _tlb + _filled[i];
             if (entry->WriteTag != TlbEntry.NoTag && (long)entry->WriteTag + entry->Addend == host)
             {
                 entry->WriteTag = TlbEntry.NoTag;
@@ -249,6 +269,12 @@ internal sealed unsafe partial class SoftwareProcessor
         State->FaultVector = NothingPending;
     }
 
+    private static void Drop(TlbEntry* entry)
+    {
+        entry->ReadTag = TlbEntry.NoTag;
+        entry->WriteTag = TlbEntry.NoTag;
+    }
+
     private static bool IsCanonical(ulong linear) => (ulong)((long)linear << 16 >> 16) == linear;
 
     // Values of up to 8 bytes must not be seen half-written by another processor.
@@ -316,6 +342,12 @@ internal sealed unsafe partial class SoftwareProcessor
 
         ulong page = linear & ~0xFFFUL;
         TlbEntry* entry = set + ((linear >> 12) & (TlbEntry.Count - 1));
+        if (entry->ReadTag == TlbEntry.NoTag)
+        {
+            _filled[_filledCount++] = (ushort)(entry - _tlb);
+        }
+
+        entry->PageMask = translation.PageMask;
         entry->ReadTag = page;
         entry->WriteTag = TlbEntry.NoTag;
         entry->Addend = (long)host - (long)page;

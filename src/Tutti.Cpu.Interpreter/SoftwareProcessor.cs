@@ -46,8 +46,12 @@ internal sealed unsafe partial class SoftwareProcessor : IVirtualProcessor, IPro
         State->Self = GCHandle.ToIntPtr(_self);
         State->FaultVector = -1;
         State->Tlb = _tlb;
-        FlushTlb();
+        for (int i = 0; i < TlbSets * TlbEntry.Count; i++)
+        {
+            Drop(_tlb + i);
+        }
 
+        new Span<JumpCacheEntry>(State->JumpCache, JumpCacheEntry.Count).Fill(new JumpCacheEntry { Rip = ulong.MaxValue });
         Lapic = options.CreateLocalApic?.Invoke(index, this)
             ?? throw new ArgumentException("The software engine needs a local APIC for each vCPU (PartitionOptions.CreateLocalApic).", nameof(options));
         Code = new BlockCache(this, codePages);
@@ -150,6 +154,7 @@ internal sealed unsafe partial class SoftwareProcessor : IVirtualProcessor, IPro
         bool flat = (mode & CodeMode.BitnessMask) == CodeMode.Bits64 || (State->Cs.Base == 0 && State->Cs.Limit == uint.MaxValue);
         mode |= flat ? CodeMode.FlatCode : 0;
         State->Mode = mode;
+        State->JumpTag = mode | _jumpGeneration;
 
         UpdateTlbSet();
         State->FpuTraps = ((State->Cr0 & Cr0.TaskSwitched) != 0 ? FpuTrap.TaskSwitched : 0)

@@ -34,7 +34,9 @@ internal unsafe struct JumpCacheEntry
     public ulong Rip;
 
     public Op* Ops;
-    public uint Mode;
+    /// <summary>The <see cref="CpuState.JumpTag"/> it is good for.</summary>
+    public uint Tag;
+
     public uint Padding;
 
     public const int Count = 4096;

@@ -95,7 +95,7 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
         {
             JumpCacheEntry* entry = state->JumpCache + JumpCacheEntry.IndexOf(state->Rip);
             entry->Rip = state->Rip;
-            entry->Mode = state->Mode;
+            entry->Tag = state->JumpTag;
             entry->Ops = ops;
         }
 
@@ -233,7 +233,6 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
     {
         JumpCacheEntry* entry = state->JumpCache + JumpCacheEntry.IndexOf(state->Rip);
         entry->Rip = ulong.MaxValue;
-        entry->Mode = uint.MaxValue;
         return Flow.Again(state, op);
     }
 

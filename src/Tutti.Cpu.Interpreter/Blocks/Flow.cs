@@ -64,6 +64,6 @@ internal static unsafe class Flow
         }
 
         JumpCacheEntry* entry = state->JumpCache + JumpCacheEntry.IndexOf(target);
-        return entry->Rip == target && entry->Mode == state->Mode ? entry->Ops : null;
+        return entry->Rip == target && entry->Tag == state->JumpTag ? entry->Ops : null;
     }
 }

@@ -120,7 +120,7 @@ internal static unsafe class Branches
         ulong target = state->Rip;
         ulong source = target - (ulong)(long)op->Target + op->IpOffset;
         JumpCacheEntry* entry = state->JumpCache + JumpCacheEntry.IndexOf(target);
-        Op* next = entry->Rip == target && entry->Mode == state->Mode
+        Op* next = entry->Rip == target && entry->Tag == state->JumpTag
             ? entry->Ops
             : SoftwareProcessor.From(state).Code.Find();
         if (next != null && ((source ^ target) >> 12) == 0 && state->Attention == 0

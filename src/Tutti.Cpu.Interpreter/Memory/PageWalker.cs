@@ -7,8 +7,8 @@ namespace Tutti.Cpu.Interpreter;
 /// <param name="Physical">Guest physical address of the byte asked for.</param>
 /// <param name="Writable">A write with the same rights would need no further walk: permitted, and the dirty bit is set.</param>
 /// <param name="User">Every level allows user access.</param>
-/// <param name="Large">Mapped by a page larger than 4 KiB.</param>
-internal readonly record struct Translation(ulong Physical, bool Writable, bool User, bool Large);
+/// <param name="PageMask">The bits of the address inside the page: 0xFFF for a 4 KiB page.</param>
+internal readonly record struct Translation(ulong Physical, bool Writable, bool User, ulong PageMask);
 
 /// <summary>
 /// Translates linear to physical addresses by the guest's page tables: no paging, 32-bit (with 4 MiB pages), PAE and
@@ -30,7 +30,7 @@ internal sealed unsafe class PageWalker(GuestMemory memory)
     {
         if ((state->Cr0 & Cr0.Paging) == 0)
         {
-            translation = new Translation((uint)linear, true, true, false);
+            translation = new Translation((uint)linear, true, true, 0xFFF);
             error = 0;
             return true;
         }
@@ -93,7 +93,7 @@ internal sealed unsafe class PageWalker(GuestMemory memory)
             {
                 ulong offsetMask = (1UL << shift) - 1;
                 ulong physical = (entry & PageTableEntry.AddressMask & ~offsetMask) | (linear & offsetMask);
-                return TryFinish(state, slot, entry, 8, access, user, rights, noExecute, physical, level > 1, out translation, ref error);
+                return TryFinish(state, slot, entry, 8, access, user, rights, noExecute, physical, offsetMask, out translation, ref error);
             }
 
             if (!pointers && (entry & PageTableEntry.Accessed) == 0 && !TrySetBits64(slot, entry, PageTableEntry.Accessed))
@@ -128,7 +128,7 @@ internal sealed unsafe class PageWalker(GuestMemory memory)
                 }
 
                 ulong physical = (directory & 0xFFC0_0000) | ((ulong)((directory >> 13) & 0xFF) << 32) | (linear & 0x3F_FFFF);
-                return TryFinish(state, slot, directory, 4, access, user, directory, 0, physical, true, out translation, ref error);
+                return TryFinish(state, slot, directory, 4, access, user, directory, 0, physical, 0x3F_FFFF, out translation, ref error);
             }
 
             if ((directory & PageTableEntry.Accessed) == 0 && !TrySetBits32(slot, directory, (uint)PageTableEntry.Accessed))
@@ -143,11 +143,11 @@ internal sealed unsafe class PageWalker(GuestMemory memory)
                 return false;
             }
 
-            return TryFinish(state, pageSlot, page, 4, access, user, directory & page, 0, (page & 0xFFFF_F000) | (linear & 0xFFF), false, out translation, ref error);
+            return TryFinish(state, pageSlot, page, 4, access, user, directory & page, 0, (page & 0xFFFF_F000) | (linear & 0xFFF), 0xFFF, out translation, ref error);
         }
     }
 
-    private bool TryFinish(CpuState* state, void* slot, ulong entry, int entrySize, Access access, bool user, ulong rights, ulong noExecute, ulong physical, bool large, out Translation translation, ref uint error)
+    private bool TryFinish(CpuState* state, void* slot, ulong entry, int entrySize, Access access, bool user, ulong rights, ulong noExecute, ulong physical, ulong pageMask, out Translation translation, ref uint error)
     {
         translation = Nothing;
         bool userPage = (rights & PageTableEntry.User) != 0;
@@ -181,7 +181,7 @@ internal sealed unsafe class PageWalker(GuestMemory memory)
             entry = before | wanted;
         }
 
-        translation = new Translation(physical, writeAllowed && (entry & PageTableEntry.Dirty) != 0, userPage, large);
+        translation = new Translation(physical, writeAllowed && (entry & PageTableEntry.Dirty) != 0, userPage, pageMask);
         return true;
     }
 

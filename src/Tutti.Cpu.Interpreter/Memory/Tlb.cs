@@ -15,7 +15,8 @@ internal struct TlbEntry
     /// <summary>Host address minus linear address.</summary>
     public long Addend;
 
-    public ulong Padding;
+    /// <summary>The bits of a linear address inside the guest's page: 12 of them for a 4 KiB page, 21 for 2 MiB.</summary>
+    public ulong PageMask;
 
     public const int Count = 1024;
 

@@ -41,6 +41,9 @@ internal unsafe struct CpuState
     /// <summary>The <see cref="CodeMode"/> that blocks must have been built for.</summary>
     public uint Mode;
 
+    /// <summary>Mode and the generation of the jump cache: entries with another one do not count.</summary>
+    public uint JumpTag;
+
     /// <summary>RFLAGS; the six arithmetic bits count only when <see cref="FlagKind"/> is <see cref="Interpreter.FlagKind.Eager"/>.</summary>
     public ulong Flags;
 
@@ -117,9 +120,6 @@ internal unsafe struct CpuState
 
     /// <summary>Not 0: the operand is the memory itself, and only the write must be made known.</summary>
     public int BounceIsDirect;
-
-    // Keeps FxArea on a 16-byte boundary; a test checks it.
-    public ulong Padding;
 
     /// <summary>x87, MMX, MXCSR and XMM state in FXSAVE64 format; XMM n at offset 160 + 16 n.</summary>
     public fixed byte FxArea[512];
@@ -210,4 +210,7 @@ internal static class CodeMode
 
     /// <summary>RIP is a linear address and no CS limit needs checking: 64-bit mode, or a CS of base 0 and limit 4 GiB.</summary>
     public const uint FlatCode = 1 << 7;
+
+    /// <summary>Bits above the mode's count generations of the jump cache in <see cref="CpuState.JumpTag"/>.</summary>
+    public const uint GenerationStep = 1 << 8;
 }
