@@ -1,0 +1,195 @@
+using System.Diagnostics;
+using System.Runtime.InteropServices;
+using System.Text;
+using Tutti.Host;
+using Tutti.Host.Tests;
+
+namespace Tutti.Cli.Tests;
+
+/// <summary>The command with small guests: exit statuses, and the terminal before, during and after.</summary>
+public sealed partial class RunTests : IDisposable
+{
+    private const int SigTerm = 15;
+    private readonly TuttiProcess _tutti = new();
+
+    public void Dispose() => _tutti.Dispose();
+
+    [Fact]
+    public void PowerOffIsStatusZeroAndOutputIsTheGuestsAlone()
+    {
+        (int status, string output, string error) = Run(new TinyKernel().Print("hello\n").PowerOff());
+        Assert.Equal((0, "hello\n", string.Empty), (status, output, error));
+    }
+
+    [Fact]
+    public void TripleFaultShowsRegisters()
+    {
+        (int status, string output, string error) = Run(new TinyKernel().Print("x").TripleFault());
+        Assert.Equal((4, "x"), (status, output));
+        Assert.Contains("triple fault", error);
+        Assert.Contains("RIP", error);
+        Assert.Contains("32-bit protected mode", error);
+        Assert.Contains("code at RIP: 0f 0b", error);
+    }
+
+    [Fact]
+    public void ResetIsAStatusOfItsOwnWithNoReboot() => Assert.Equal(5, Run(new TinyKernel().Reset(), "--no-reboot").Status);
+
+    [Fact]
+    public void ResetWithoutItStartsAgain()
+    {
+        (int status, string output, _) = Run(new TinyKernel().Print("up\n").Reset(), "--timeout", "3s");
+        Assert.Equal(124, status);
+        Assert.StartsWith("up\nup\n", output);
+    }
+
+    [Fact]
+    public void ResetAfterAPanicIsAPanic()
+    {
+        (int status, _, string error) = Run(new TinyKernel().Print("Kernel panic - not syncing: test\n").Reset());
+        Assert.Equal(3, status);
+        Assert.Contains("panicked", error);
+    }
+
+    [Fact]
+    public void TimeLimitEndsAHaltedGuest()
+    {
+        (int status, _, string error) = Run(new TinyKernel().Halt(), "--timeout", "300ms");
+        Assert.Equal(124, status);
+        Assert.Contains("--timeout", error);
+    }
+
+    [Fact]
+    public void KeysReachTheGuestAndCtrlAXLeaves()
+    {
+        using Session session = Start(new TinyKernel().Print("go").Echo());
+        session.Expect("go");
+        Assert.Equal(0u, session.Pty.Mode.LocalFlags & (Termios.ICANON | Termios.ECHO | Termios.ISIG));
+        session.Type("a\u0003b\u0001\u0001c");
+        session.Expect("a\u0003b\u0001c");
+        session.Type("\u0001h");
+        session.Expect("Ctrl-A x");
+        session.Type("\u0001x");
+        session.CheckEnd(0);
+    }
+
+    [Fact]
+    public void CtrlCTwiceLeavesAGuestThatDoesNotRead()
+    {
+        using Session session = Start(new TinyKernel().Print("go").Halt());
+        session.Expect("go");
+        session.Type("\u0003");
+        Assert.False(session.Process.WaitForExit(TimeSpan.FromMilliseconds(700)));
+        session.Type("\u0003\u0003");
+        session.CheckEnd(130);
+    }
+
+    [Fact]
+    public void TerminationSignalEndsTheRun()
+    {
+        using Session session = Start(new TinyKernel().Print("go").Halt());
+        session.Expect("go");
+        Assert.Equal(0, kill(session.Process.Id, SigTerm));
+        session.CheckEnd(143);
+    }
+
+    [Fact]
+    public void PowerOffAndBadKernelRestoreTheTerminal()
+    {
+        using (Session session = Start(new TinyKernel().Print("go").PowerOff()))
+        {
+            session.Expect("go");
+            session.CheckEnd(0);
+        }
+
+        using Pty pty = new();
+        string before = TerminalGuard.Describe(pty.Mode);
+        using Process process = _tutti.StartOn(pty.Path, "run", "--kernel", _tutti.MakeFile("bad", new byte[100_000]));
+        TuttiProcess.Wait(process);
+        Assert.Equal((2, before), (process.ExitCode, TerminalGuard.Describe(pty.Mode)));
+    }
+
+    [Fact]
+    public void ReaderThatGoesAwayDoesNotCrashTheRun()
+    {
+        string kernel = _tutti.MakeFile("kernel", new TinyKernel().Print(new string('x', 20_000)).PowerOff().ToFile());
+        using Process process = Process.Start(new ProcessStartInfo("/bin/sh")
+        {
+            ArgumentList =
+            {
+                "-c", "{ dotnet exec \"$0\" run --kernel \"$1\" </dev/null; echo $? >\"$1.status\"; } | true",
+                typeof(CommandLine).Assembly.Location, kernel,
+            },
+        })!;
+        TuttiProcess.Wait(process);
+        Assert.Equal("0", File.ReadAllText(kernel + ".status").Trim());
+    }
+
+    private (int Status, string Output, string Error) Run(TinyKernel kernel, params string[] options) =>
+        _tutti.Run(["run", "--kernel", _tutti.MakeFile("kernel", kernel.ToFile()), "--memory", "64M", .. options]);
+
+    private Session Start(TinyKernel kernel)
+    {
+        Pty pty = new();
+        return new Session(pty, _tutti.StartOn(pty.Path, "run", "--kernel", _tutti.MakeFile("kernel", kernel.ToFile()), "--memory", "64M"));
+    }
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int kill(int pid, int sig);
+
+    /// <summary>A run on a terminal.</summary>
+    private sealed class Session : IDisposable
+    {
+        private readonly StringBuilder _screen = new();
+        private readonly HostStream _stream;
+        private readonly string _before;
+
+        public Session(Pty pty, Process process)
+        {
+            Pty = pty;
+            Process = process;
+            _before = TerminalGuard.Describe(pty.Mode);
+            _stream = new HostStream(pty.Master);
+        }
+
+        public Pty Pty { get; }
+
+        public Process Process { get; }
+
+        public void Type(string keys) => Assert.True(_stream.Write(Encoding.Latin1.GetBytes(keys)));
+
+        /// <summary>Waits for text, and forgets the screen up to its end.</summary>
+        public void Expect(string text)
+        {
+            byte[] buffer = new byte[4096];
+            using Timer limit = new(_ => _stream.Cancel(), null, TimeSpan.FromSeconds(60), Timeout.InfiniteTimeSpan);
+            int at;
+            while ((at = _screen.ToString().IndexOf(text, StringComparison.Ordinal)) < 0)
+            {
+                int count = _stream.Read(buffer);
+                Assert.True(count > 0, $"no '{text}' in '{_screen}'");
+                _screen.Append(Encoding.Latin1.GetString(buffer, 0, count));
+            }
+
+            _screen.Remove(0, at + text.Length);
+        }
+
+        public void CheckEnd(int status)
+        {
+            TuttiProcess.Wait(Process);
+            Assert.Equal((status, _before), (Process.ExitCode, TerminalGuard.Describe(Pty.Mode)));
+        }
+
+        public void Dispose()
+        {
+            if (!Process.HasExited)
+            {
+                Process.Kill();
+            }
+
+            Process.Dispose();
+            _stream.Dispose();
+            Pty.Dispose();
+        }
+    }
+}
