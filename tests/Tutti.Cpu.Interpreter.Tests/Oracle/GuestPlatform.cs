@@ -2,7 +2,7 @@ using Tutti.Cpu;
 
 namespace Tutti.Cpu.Interpreter.Tests.Oracle;
 
-/// <summary>A machine around a processor that never interrupts it: open bus, no timers, time stands still.</summary>
+/// <summary>A machine around a processor that interrupts it only when a test says so: open bus, no timers, time stands still.</summary>
 internal sealed class GuestPlatform : ICpuIo, IGuestClock, ILocalApic
 {
     public long Nanoseconds => 1_000_000_000;
@@ -49,7 +49,15 @@ internal sealed class GuestPlatform : ICpuIo, IGuestClock, ILocalApic
 
     public bool TryWriteMsr(uint msr, ulong value) => true;
 
-    public int AcknowledgeInterrupt() => -1;
+    /// <summary>The interrupt that is taken next, or -1.</summary>
+    public int PendingVector { get; set; } = -1;
+
+    public int AcknowledgeInterrupt()
+    {
+        int vector = PendingVector;
+        PendingVector = -1;
+        return vector;
+    }
 
     public void Initialize()
     {
