@@ -137,6 +137,10 @@ internal static unsafe class X87Ops
         ulong instruction = *(ulong*)(area + FxInstruction);
         ulong data = *(ulong*)(area + FxData);
         *(uint*)(area + CpuState.FxMxcsr) &= ~VectorOps.MxcsrReserved;
+
+        // The host must not see ES where no flag is unmasked: a waiting instruction could trap there.
+        ushort* status = (ushort*)(area + MmxState.FxStatus);
+        *status = (ushort)((*status & 0x7F7F) | (MmxState.IsX87Pending(state) ? 0x8080 : 0));
         ulong flags = ((delegate* unmanaged[SuppressGCTransition]<byte*, byte*, byte*, CpuState*, ulong>)thunk)(area, memory, null, state);
         SetPointers(state, opcode, instruction, data);
         return flags;
