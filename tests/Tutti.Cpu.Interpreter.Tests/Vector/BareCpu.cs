@@ -62,12 +62,12 @@ internal sealed unsafe class BareCpu : IDisposable
 
     public UInt128* Xmm(int number) => (UInt128*)CpuState.Xmm(State, number);
 
-    public static Instruction Decode(in Instruction instruction, ulong rip = 0x1000)
+    public static Instruction Decode(in Instruction instruction, ulong rip = 0x1000, int bitness = 64)
     {
         var bytes = new List<byte>();
-        Encoder encoder = Encoder.Create(64, new ListWriter(bytes));
+        Encoder encoder = Encoder.Create(bitness, new ListWriter(bytes));
         encoder.Encode(instruction, rip);
-        Decoder decoder = Decoder.Create(64, bytes.ToArray());
+        Decoder decoder = Decoder.Create(bitness, bytes.ToArray());
         decoder.IP = rip;
         return decoder.Decode();
     }

@@ -43,6 +43,62 @@ public sealed unsafe class VectorFuzzTests
         Assert.Subset(new HashSet<int> { -1, 16, 19 }, vectors);
     }
 
+    [Theory]
+    [InlineData(16)]
+    [InlineData(32)]
+    [InlineData(64)]
+    public void RandomBytesTranslateInEveryMode(int bitness)
+    {
+        var random = new Random(bitness);
+        byte[] bytes = new byte[15];
+        byte[][] starts = [[0x0F], [0x66, 0x0F], [0xF3, 0x0F], [0xF2, 0x0F], [0x66, 0x0F, 0x38], [0x0F, 0x38], [0x66, 0x0F, 0x3A], [0xC4], [0xC5], [0xD9], [0xDB], [0xDD], [0xDF], [0x64, 0xDA], [0x67, 0xF3, 0xD8], [0xF0, 0x0F]];
+        Op* op = stackalloc Op[1];
+        int offered = 0;
+        for (int i = 0; i < 60_000; i++)
+        {
+            random.NextBytes(bytes);
+            starts[random.Next(starts.Length)].CopyTo(bytes, 0);
+            Decoder decoder = Decoder.Create(bitness, bytes);
+            decoder.IP = bitness == 64 ? 0xFFFF_8000_0000_1000 : 0x1000u;
+            Instruction instruction = decoder.Decode();
+            uint mode = bitness switch { 16 => CodeMode.Bits16, 32 => CodeMode.Bits32 | CodeMode.Protected, _ => CodeMode.Bits64 | CodeMode.Protected | CodeMode.LongMode };
+            var context = new TranslationContext { Mode = mode, BlockRip = decoder.IP - (uint)instruction.Length };
+            *op = default;
+            op->Length = (byte)instruction.Length;
+            op->Count = 1;
+            if (!instruction.IsInvalid && VectorTranslator.TryTranslate(instruction, op, ref context))
+            {
+                offered++;
+                Assert.True(op->Handler != null);
+            }
+        }
+
+        Assert.InRange(offered, 10_000, 60_000);
+    }
+
+    [Fact]
+    public void EveryThunkThatThereCanBeFitsTheMapping()
+    {
+        using var cpu = new BareCpu();
+        Op* op = stackalloc Op[1];
+        foreach (Code code in Codes)
+        {
+            if (!Forms.TryMake(code, false, new Random(1), out Instruction instruction)
+                && !Forms.TryMake(code, true, new Random(1), out instruction))
+            {
+                continue;
+            }
+
+            OpCodeInfo info = code.ToOpCode();
+            bool immediate = info.OpCount > 0 && info.GetOpKind(info.OpCount - 1) == OpCodeOperandKind.imm8;
+            for (int value = 0; value < (immediate ? 256 : 1); value++)
+            {
+                instruction.Immediate8 = (byte)value;
+                Assert.True(cpu.TryTranslate(instruction, op), instruction.ToString());
+            }
+        }
+    }
+
     private static double Sum(double left, double right) => left + right;
 
     private static void LoadRandomState(BareCpu cpu, Random random)

@@ -122,12 +122,38 @@ public sealed unsafe class VectorPagingTests : IDisposable
         Assert.Equal(ExceptionVector.PageFault, Run(Instruction.Create(Code.Clflush_m8, new MemoryOperand(Register.RBX))));
     }
 
+    [Theory]
+    [InlineData(Register.EBX, ExceptionVector.GeneralProtection)]
+    [InlineData(Register.EBP, ExceptionVector.StackFault)]
+    public void SegmentLimitsHoldOutside64BitMode(Register register, int vector)
+    {
+        CpuState* state = _guest.State;
+        state->Mode = (state->Mode & ~CodeMode.BitnessMask) | CodeMode.Bits32;
+        const ushort Data = SegmentAttributes.Present | SegmentAttributes.NonSystem | SegmentAttributes.WritableOrReadable | SegmentAttributes.Big;
+        state->Ds = new Segment { Base = ArenaLayout.Data, Limit = 0xFF, Selector = 0x23, Attributes = Data };
+        state->Ss = state->Ds;
+        state->Gpr[register - Register.EAX] = 0xF0;
+        *(UInt128*)CpuState.Xmm(state, 1) = UInt128.MaxValue;
+        var inside = new MemoryOperand(register);
+        var across = new MemoryOperand(register, 1);
+        Assert.Equal(-1, Run(Instruction.Create(Code.Movups_xmmm128_xmm, inside, Register.XMM1)));
+        Assert.Equal(UInt128.MaxValue, BitConverter.ToUInt128(_guest.Page(ArenaLayout.Data)[0xF0..]));
+        Assert.Equal(vector, Run(Instruction.Create(Code.Movups_xmmm128_xmm, across, Register.XMM1)));
+        Assert.Equal(vector, Run(Instruction.Create(Code.Movups_xmm_xmmm128, Register.XMM1, across)));
+        Assert.Equal(vector, Run(Instruction.Create(Code.Pcmpistri_xmm_xmmm128_imm8, Register.XMM1, across, 0)));
+        Assert.Equal(-1, Run(Instruction.Create(Code.Fld_m64fp, across)));
+        Assert.Equal(0xF1u | (0x23UL << 32), *(ulong*)(state->FxArea + X87Ops.FxData));
+        Assert.Equal(-1, Run(Instruction.Create(Code.Addsd_xmm_xmmm64, Register.XMM1, inside)));
+        Assert.Equal(-1, Run(Instruction.Create(Code.Paddd_xmm_xmmm128, Register.XMM1, inside)));
+    }
+
     private int Run(in Instruction instruction)
     {
         CpuState* state = _guest.State;
         Op* op = stackalloc Op[2];
         *op = default;
-        Instruction decoded = BareCpu.Decode(instruction);
+        int bitness = 16 << (int)(state->Mode & CodeMode.BitnessMask);
+        Instruction decoded = BareCpu.Decode(instruction, 0x1000, bitness);
         var context = new TranslationContext { Mode = state->Mode, BlockRip = decoded.IP };
         op->Length = (byte)decoded.Length;
         op->Count = 1;
