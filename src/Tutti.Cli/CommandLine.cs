@@ -43,10 +43,9 @@ internal static class CommandLine
             Notices.Write(e.Message);
             return ExitStatus.UserError;
         }
-#pragma warning disable CA1031 // The last frame of the program: what is not foreseen becomes a message and a status.
         catch (Exception e)
-#pragma warning restore CA1031
         {
+            // The last frame of the program: what is not foreseen becomes a message and a status.
             Notices.Write($"internal error: {e.GetType().Name}: {e.Message}");
             Notices.WriteText(e.StackTrace + "\n");
             return ExitStatus.InternalError;
@@ -60,13 +59,11 @@ internal static class CommandLine
         root.Add(CreateImage(catalog));
         root.Add(CreateVersion());
         root.Add(CreateCompletion());
-        foreach (Option option in root.Options)
-        {
-            if (option is HelpOption help)
-            {
-                help.Action = new HelpWithMore((HelpAction)help.Action!);
-            }
-        }
+        // The parser's own help option also goes by names of another system.
+        HelpOption help = new("--help", "-h");
+        help.Action = new HelpWithMore((HelpAction)help.Action!);
+        root.Options.Remove(root.Options.First(option => option is HelpOption));
+        root.Add(help);
 
         root.SetAction(static int (_) => throw new UserException("name a command: run, image, version or completion. See 'tutti --help'."));
         return root;

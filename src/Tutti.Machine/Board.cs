@@ -187,10 +187,9 @@ internal sealed class Board : ICpuIo, IDisposable
             {
                 exit = processor.Run();
             }
-#pragma warning disable CA1031 // Whatever an engine throws is its error, and must end this machine, not the process.
             catch (Exception e)
-#pragma warning restore CA1031
             {
+                // Whatever an engine throws is its error, and must end this machine, not the process.
                 exit = new ProcessorExit(ProcessorExitKind.InternalError, e.ToString());
             }
 

@@ -17,6 +17,7 @@ internal sealed class SerialConsole : ISerialBackend
     private readonly HostEvent _inputRoom = new();
     private readonly Thread _inputThread;
     private Serial16550? _port;
+    private ReadOnlyMemory<byte> _pending;
     private volatile bool _isReleased;
     private volatile bool _isEnding;
     private int _ends;
@@ -41,9 +42,9 @@ internal sealed class SerialConsole : ISerialBackend
         lock (_chipset)
         {
             _port = port;
+            Feed();
         }
 
-        _inputRoom.Signal();
         if (!_inputThread.ThreadState.HasFlag(ThreadState.Unstarted))
         {
             return;
@@ -64,7 +65,8 @@ internal sealed class SerialConsole : ISerialBackend
         }
     }
 
-    public void ReceiveReady() => _inputRoom.Signal();
+    // Here and now, on the vCPU's thread: a wake-up of the input thread for each FIFO of bytes would be slow.
+    public void ReceiveReady() => Feed();
 
     /// <summary>Lets a vCPU that waits for a slow backend go on, without its output, from now on.</summary>
     internal void Release()
@@ -103,22 +105,36 @@ internal sealed class SerialConsole : ISerialBackend
         int count;
         while (!_isEnding && (count = _backend.Read(buffer)) > 0)
         {
-            Span<byte> left = buffer.AsSpan(0, count);
-            while (!left.IsEmpty && !_isEnding)
+            lock (_chipset)
             {
-                int taken;
-                lock (_chipset)
-                {
-                    taken = _port?.Receive(left) ?? 0;
-                }
-
-                HasBeenRead |= taken > 0;
-                left = left[taken..];
-                if (!left.IsEmpty)
-                {
-                    _ = _inputRoom.Wait(-1);
-                }
+                _pending = buffer.AsMemory(0, count);
+                Feed();
             }
+
+            while (!_isEnding && !IsFed())
+            {
+                _ = _inputRoom.Wait(-1);
+            }
+        }
+    }
+
+    private bool IsFed()
+    {
+        lock (_chipset)
+        {
+            return _pending.IsEmpty;
+        }
+    }
+
+    /// <summary>Gives the port what it has room for. Under the chipset lock, which also guards what is pending.</summary>
+    private void Feed()
+    {
+        int taken = _port?.Receive(_pending.Span) ?? 0;
+        HasBeenRead |= taken > 0;
+        _pending = _pending[taken..];
+        if (_pending.IsEmpty)
+        {
+            _inputRoom.Signal();
         }
     }
 }
