@@ -14,7 +14,7 @@ namespace Tutti.Cpu.Interpreter.Tests.Fuzz;
 [Trait("Category", "Fuzz")]
 public sealed class ExecutionFuzzTests
 {
-    private const int ShortRuns = 1500;
+    private const int ShortRuns = 1000;
 
     /// <summary>How long a guest may go on before it is asked to stop, in nanoseconds.</summary>
     private const long RunTime = 1_000_000;

@@ -23,6 +23,16 @@ internal sealed class CaseGenerator(SeededRandom random)
 
     public void Fill(CaseInput input, EncodedForm form, string group)
     {
+        do
+        {
+            FillOnce(input, form, group);
+        }
+        while (form.Instruction.IsStackInstruction && input.Gpr[Rsp] - (ArenaLayout.Code - 16) < (2 * ArenaLayout.PageSize) + 32);
+    }
+
+    // A stack in the code pages would show the pads, which are not the same on both sides.
+    private void FillOnce(CaseInput input, EncodedForm form, string group)
+    {
         input.Clear();
         Instruction instruction = form.Instruction;
         for (int i = 0; i < 16; i++)
