@@ -120,6 +120,7 @@ internal static unsafe class StackOperations<TWidth>
     /// <summary>POPA and POPAD: the stack pointer's own slot is skipped.</summary>
     public static Op* PopAll(CpuState* state, Op* op)
     {
+        // SAFETY: indices are 0 to 7, the registers of POPA.
         ulong* values = stackalloc ulong[8];
         for (int i = 0; i < 8; i++)
         {

@@ -31,6 +31,7 @@ internal static unsafe class PortInstructions
         }
 
         ulong value = 0;
+        // SAFETY: size is 1, 2 or 4 and the local has 8 bytes; so too in the other handlers here.
         processor.Io.ReadPort(port, new Span<byte>(&value, size));
         SystemOperand.WriteRegister(state, Rax, size, value);
         return op + 1;

@@ -101,6 +101,7 @@ internal static unsafe class SegmentInstructions
     {
         Segment* table = op->Aux == 0 ? &state->Gdtr : &state->Idtr;
         int size = SystemOperand.Size(op) == 8 ? 8 : 4;
+        // SAFETY: a limit of 2 bytes and a base of at most 8.
         byte* bytes = stackalloc byte[10];
         *(ushort*)bytes = (ushort)table->Limit;
         *(ulong*)(bytes + 2) = table->Base;

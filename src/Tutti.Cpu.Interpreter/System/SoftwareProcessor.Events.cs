@@ -187,6 +187,7 @@ internal sealed unsafe partial class SoftwareProcessor
 
         ulong flags = LazyFlags.Get(State);
         int words = pushesError ? 6 : 5;
+        // SAFETY: an error code, when there is one, and five more items.
         ulong* frame = stackalloc ulong[6];
         ulong* next = frame;
         if (pushesError)

@@ -34,6 +34,7 @@ internal sealed unsafe partial class SoftwareProcessor
     /// <summary>Far CALL; <paramref name="size"/> is the operand size in bytes. False after a fault.</summary>
     public bool TryCallFar(ushort selector, ulong offset, int size, ulong nextRip)
     {
+        // SAFETY: each callee is told how many items there are; a call gate has 31 parameters at most.
         ulong* items = stackalloc ulong[2] { State->Cs.Selector, nextRip };
         ulong rsp;
         if (!IsProtected || IsVirtual8086)

@@ -23,6 +23,7 @@ internal sealed unsafe partial class SoftwareProcessor
     /// <summary>Pushes FLAGS, CS and IP as the 8086 does and goes to a pointer of its vector table.</summary>
     private bool TryEnterRealHandler(uint pointer, ulong returnRip, ulong flagsImage, ulong cleared)
     {
+        // SAFETY: each callee is told how many items there are; the largest frame, out of virtual-8086 mode with an error code, has 10.
         ulong* items = stackalloc ulong[3] { flagsImage, State->Cs.Selector, returnRip };
         if (!TryPushItems(&State->Ss, StackMask, State->Gpr[4], items, 3, 2, false, 0, out ulong rsp))
         {

@@ -13,6 +13,7 @@ internal sealed unsafe partial class SoftwareProcessor
         State->Cr0 = Cr0.CacheDisable | Cr0.NotWriteThrough | Cr0.ExtensionType;
         State->Xcr0 = 1;
         State->Pat = PatAtReset;
+        // SAFETY: the FX area has 512 bytes, here and below.
         new Span<byte>(State->FxArea, 512).Clear();
 
         // FCW and MXCSR; an FXSAVE image keeps the x87 tag word inverted, so 0 means all registers empty.

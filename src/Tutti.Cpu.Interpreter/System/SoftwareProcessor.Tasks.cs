@@ -145,6 +145,7 @@ internal sealed unsafe partial class SoftwareProcessor
             return Refuse(ExceptionVector.InvalidTss, selector & 0xFFFCu);
         }
 
+        // SAFETY: a 32-bit TSS is the larger one, and no more than its size is read or appended.
         byte* image = stackalloc byte[Tss32Size];
         bool was32 = (State->Tr.Attributes & 8) != 0;
         int oldSize = was32 ? Tss32Size : Tss16Size;

@@ -34,6 +34,7 @@ internal static unsafe class FxSave
             return Flow.Fault(state, op);
         }
 
+        // SAFETY: images have room for the legacy area and copies stay inside it; the FX area has 512 bytes.
         byte* image = stackalloc byte[UsedLegacy];
         Compose(state, image, op->Aux != 0);
         return GuestAccess.WriteBytes(state, linear, image, XmmEnd(state)) ? op + 1 : Flow.Fault(state, op);

@@ -35,6 +35,7 @@ internal static unsafe class GeneralOps
         where TWidth : struct, IWidth
     {
         ulong value;
+        // SAFETY: exactly the bytes of the local.
         RandomNumberGenerator.Fill(new Span<byte>(&value, sizeof(ulong)));
         TWidth.StoreRegister(CpuState.Register(state, op->Dst), TWidth.Truncate(value));
         LazyFlags.SetArithmetic(state, Rflags.Carry);

@@ -47,6 +47,7 @@ internal static unsafe class MmxState
         UInt128* slots = (UInt128*)(state->FxArea + FxRegisters);
         ushort* status = (ushort*)(state->FxArea + FxStatus);
         int top = (*status & TopMask) >> TopShift;
+        // SAFETY: indices are cut to 0 to 7; the FX area holds eight slots of 16 bytes.
         UInt128* physical = stackalloc UInt128[8];
         for (int i = 0; i < 8; i++)
         {

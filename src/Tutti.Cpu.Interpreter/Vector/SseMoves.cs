@@ -34,6 +34,7 @@ internal static unsafe class SseMoves
             return Flow.Fault(state, op);
         }
 
+        // SAFETY: VectorMemory gives a pointer to as many bytes as asked for; vector registers have 16.
         Unsafe.CopyBlockUnaligned(Destination(state, op), memory, 16);
         return op + 1;
     }

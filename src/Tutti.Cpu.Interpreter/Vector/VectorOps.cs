@@ -51,6 +51,7 @@ internal static unsafe class VectorOps
             return SseUnavailable(state, op);
         }
 
+        // SAFETY: Imm of a vector op is a thunk that lives as long as the process; operands are registers or checked memory.
         ((delegate* unmanaged[SuppressGCTransition]<byte*, byte*, byte*, CpuState*, ulong>)op->Imm)(
             Operand0(state, op), Operand1(state, op), null, state);
         return op + 1;

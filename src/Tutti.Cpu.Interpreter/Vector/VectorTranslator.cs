@@ -84,6 +84,7 @@ internal static unsafe class VectorTranslator
         }
 
         byte immediate = 0;
+        // SAFETY: of at most four operands the last is an immediate, so that registers have indices 0 to 2.
         int* offsets = stackalloc int[3] { 0, 0, 0 };
         ushort traits = 0;
         for (int i = 0; i < guest.OpCount; i++)

@@ -30,6 +30,7 @@ internal static unsafe class X87Environment
         }
 
         bool saves = size >= Registers;
+        // SAFETY: images have room for the largest environment with registers; sizes come from the form, not from the guest.
         byte* host = stackalloc byte[LargestImage];
         byte* guest = stackalloc byte[LargestImage];
         X87Ops.Invoke(state, op->Imm, host);
