@@ -6,6 +6,11 @@ namespace Tutti.Cpu.Interpreter;
 /// SSE floating point while some exception is unmasked. The host runs the instruction with all masked; what it reports
 /// decides whether the guest gets the result or an exception. Source: Intel SDM volume 1, sections 11.5.2 and 11.5.3.
 /// </summary>
+/// <remarks>
+/// Where an unmasked overflow or underflow is raised, MXCSR.PE is the masked response's: a processor sets it only when the
+/// result would be inexact with an unbounded exponent too. DPPS and DPPD report the flags of all their steps, where a
+/// processor stops at the first step that raises. Whether there is an exception, and all results, are the same.
+/// </remarks>
 internal static unsafe class SseExceptions
 {
     private const uint Invalid = 1;
