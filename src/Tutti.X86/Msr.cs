@@ -46,6 +46,7 @@ public static class Msr
     public const uint Hwcr = 0xC001_0015;
     public const uint TopMem = 0xC001_001A;
     public const uint TopMem2 = 0xC001_001D;
+    public const uint NorthBridgeConfiguration = 0xC001_001F;
     public const uint OsvwIdLength = 0xC001_0140;
     public const uint OsvwStatus = 0xC001_0141;
     public const uint DecodeConfiguration = 0xC001_1029;

@@ -41,6 +41,8 @@ internal sealed unsafe partial class SoftwareProcessor
             // TscFreqSel: the TSC counts at the rate of the P0 state.
             new(Msr.Hwcr, 1 << 24, ulong.MaxValue >> 32),
             new(Msr.TopMem, 0, PhysicalMask),
+            // Linux wants to set a bit of its own in there and reads it back.
+            new(Msr.NorthBridgeConfiguration, 0, ulong.MaxValue),
             new(Msr.TopMem2, 0, PhysicalMask),
             new(Msr.OsvwIdLength, 0, 0),
             new(Msr.OsvwStatus, 0, 0),
