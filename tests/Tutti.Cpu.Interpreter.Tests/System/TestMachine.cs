@@ -182,8 +182,16 @@ internal sealed unsafe class TestMachine : IDisposable, ICpuIo, IGuestClock, ILo
     /// <summary>Runs to a stub and returns its vector; registers are read back.</summary>
     public int RunToStub()
     {
+        bool late = false;
+        using var limit = new Timer(_ =>
+        {
+            late = true;
+            Cpu.RequestExit();
+        });
+        limit.Change(TimeSpan.FromSeconds(10), Timeout.InfiniteTimeSpan);
         ProcessorExit exit = Cpu.Run();
         Cpu.GetRegisters(Registers);
+        Assert.False(late, $"The guest runs on, at {Registers.Rip:X}");
         Assert.True(exit.Kind == ProcessorExitKind.Requested, $"{exit.Kind} at {Registers.Rip:X}");
         ulong linear = Registers.Segments[1].Base + Registers.Rip;
         return linear >= Stubs && linear < Stubs + (256 * StubSize) ? (int)((linear - Stubs) / StubSize) : -1;
