@@ -83,7 +83,7 @@ public sealed class PagingTests
     {
         ProcessorRegisters r = machine.Registers;
         ulong others = PageTableEntry.Present | PageTableEntry.Writable | (user ? PageTableEntry.User : 0);
-        foreach (ulong page in (ulong[])[TestMachine.Code, TestMachine.KernelStack - 0x1000, TestMachine.InnerStack - 0x1000])
+        foreach (ulong page in (ulong[])[TestMachine.Code, TestMachine.KernelStack - 0x1000])
         {
             machine.SetPage(page, page | others);
         }
@@ -93,7 +93,7 @@ public sealed class PagingTests
             machine.SetPage(page, page | PageTableEntry.Present | PageTableEntry.Writable);
         }
 
-        foreach (ulong page in (ulong[])[TestMachine.Gdt, TestMachine.Idt, TestMachine.Tss])
+        foreach (ulong page in (ulong[])[TestMachine.Gdt, TestMachine.Idt, TestMachine.Tss, TestMachine.InnerStack - 0x1000])
         {
             machine.SetPage(page, page | PageTableEntry.Present | PageTableEntry.Writable);
         }
