@@ -27,7 +27,7 @@ internal sealed class CaseGenerator(SeededRandom random)
         {
             FillOnce(input, form, group);
         }
-        while (form.Instruction.IsStackInstruction && input.Gpr[Rsp] - (ArenaLayout.Code - 16) < (2 * ArenaLayout.PageSize) + 32);
+        while (form.Accesses && form.Instruction.IsStackInstruction && input.Gpr[Rsp] - (ArenaLayout.Code - 16) < (2 * ArenaLayout.PageSize) + 32);
     }
 
     // A stack in the code pages would show the pads, which are not the same on both sides.
