@@ -19,6 +19,8 @@ internal sealed unsafe partial class SoftwareProcessor
     /// <summary>Indexes of the entries, of all sets, that hold a page: what a flush has to look at.</summary>
     private readonly ushort[] _filled = new ushort[TlbSets * TlbEntry.Count];
 
+    private readonly FetchTlb _fetches = new();
+
     private int _filledCount;
 
     /// <summary>Part of <see cref="CpuState.JumpTag"/>: another value makes all of the jump cache stale.</summary>
@@ -126,6 +128,24 @@ internal sealed unsafe partial class SoftwareProcessor
         return true;
     }
 
+    /// <summary>Translates the address of an instruction; false after a page fault was raised.</summary>
+    public bool TryTranslateFetch(ulong linear, out ulong physical)
+    {
+        bool user = State->Cpl == 3;
+        if (_fetches.TryGet(linear, user, out physical))
+        {
+            return true;
+        }
+
+        if (!TryTranslate(linear, Access.Fetch, out physical))
+        {
+            return false;
+        }
+
+        _fetches.Set(linear, user, physical);
+        return true;
+    }
+
     /// <summary>Drops every translation.</summary>
     public void FlushTlb()
     {
@@ -135,6 +155,29 @@ internal sealed unsafe partial class SoftwareProcessor
         }
 
         _filledCount = 0;
+        _fetches.Flush();
+        FlushJumpCache();
+    }
+
+    /// <summary>Drops all translations but those of global pages: a write of CR3.</summary>
+    public void FlushTlbButGlobal()
+    {
+        int kept = 0;
+        for (int i = 0; i < _filledCount; i++)
+        {
+            TlbEntry* entry = _tlb + _filled[i];
+            if ((entry->PageMask & TlbEntry.GlobalMark) != 0)
+            {
+                _filled[kept++] = _filled[i];
+            }
+            else
+            {
+                Drop(entry);
+            }
+        }
+
+        _filledCount = kept;
+        _fetches.Flush();
         FlushJumpCache();
     }
 
@@ -156,6 +199,7 @@ internal sealed unsafe partial class SoftwareProcessor
         }
 
         _filledCount = kept;
+        _fetches.Flush();
         FlushJumpCache();
     }
 
@@ -347,7 +391,7 @@ internal sealed unsafe partial class SoftwareProcessor
             _filled[_filledCount++] = (ushort)(entry - _tlb);
         }
 
-        entry->PageMask = translation.PageMask;
+        entry->PageMask = translation.PageMask | (translation.Global ? TlbEntry.GlobalMark : 0);
         entry->ReadTag = page;
         entry->WriteTag = TlbEntry.NoTag;
         entry->Addend = (long)host - (long)page;

@@ -132,7 +132,7 @@ internal sealed partial class GuestSession : IDisposable
         _process.Dispose();
     }
 
-    [GeneratedRegex(@"WARNING|BUG|Oops|Call Trace|unchecked MSR|general protection|segfault|traps:|soft lockup|rcu.*stall|unexpected|spurious|\bbug\b|[Ff]irmware [Bb]ug")]
+    [GeneratedRegex(@"WARNING|BUG|Oops|Call Trace|unchecked MSR|general protection|segfault|traps:|soft lockup|rcu.*stall|unexpected|spurious|[Ff]irmware [Bb]ug")]
     private static partial Regex Complaint();
 
     private async Task ReadAsync()

@@ -120,7 +120,7 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
         {
             ulong next = Linear(state) + (ulong)inPage;
             next = (state->Mode & CodeMode.BitnessMask) == CodeMode.Bits64 ? next : (uint)next;
-            if (!_processor.TryTranslate(next, Access.Fetch, out physical))
+            if (!_processor.TryTranslateFetch(next, out physical))
             {
                 return null;
             }
@@ -386,7 +386,7 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
             return false;
         }
 
-        return _processor.TryTranslate(linear, Access.Fetch, out physical);
+        return _processor.TryTranslateFetch(linear, out physical);
     }
 
     private static ulong Linear(CpuState* state) =>

@@ -7,8 +7,9 @@ namespace Tutti.Cpu.Interpreter;
 /// <param name="Physical">Guest physical address of the byte asked for.</param>
 /// <param name="Writable">A write with the same rights would need no further walk: permitted, and the dirty bit is set.</param>
 /// <param name="User">Every level allows user access.</param>
+/// <param name="Global">Stays valid across writes of CR3.</param>
 /// <param name="PageMask">The bits of the address inside the page: 0xFFF for a 4 KiB page.</param>
-internal readonly record struct Translation(ulong Physical, bool Writable, bool User, ulong PageMask);
+internal readonly record struct Translation(ulong Physical, bool Writable, bool User, bool Global, ulong PageMask);
 
 /// <summary>
 /// Translates linear to physical addresses by the guest's page tables: no paging, 32-bit (with 4 MiB pages), PAE and
@@ -30,7 +31,7 @@ internal sealed unsafe class PageWalker(GuestMemory memory)
     {
         if ((state->Cr0 & Cr0.Paging) == 0)
         {
-            translation = new Translation((uint)linear, true, true, 0xFFF);
+            translation = new Translation((uint)linear, true, true, false, 0xFFF);
             error = 0;
             return true;
         }
@@ -181,7 +182,8 @@ internal sealed unsafe class PageWalker(GuestMemory memory)
             entry = before | wanted;
         }
 
-        translation = new Translation(physical, writeAllowed && (entry & PageTableEntry.Dirty) != 0, userPage, pageMask);
+        bool global = (entry & PageTableEntry.Global) != 0 && (state->Cr4 & Cr4.PageGlobalEnable) != 0;
+        translation = new Translation(physical, writeAllowed && (entry & PageTableEntry.Dirty) != 0, userPage, global, pageMask);
         return true;
     }
 

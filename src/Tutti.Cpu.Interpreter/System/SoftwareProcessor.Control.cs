@@ -83,9 +83,9 @@ internal sealed unsafe partial class SoftwareProcessor
             return Refuse(ExceptionVector.GeneralProtection);
         }
 
-        // Flushing more than PCID or global pages ask for is always right.
+        // Flushing more than PCID asks for is always right.
         State->Cr3 = value;
-        FlushTlb();
+        FlushTlbButGlobal();
         return true;
     }
 
