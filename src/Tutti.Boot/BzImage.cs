@@ -14,8 +14,10 @@ public sealed class BzImage
     /// <summary>End of kernel_info_offset's predecessor init_size, the last field that loading needs.</summary>
     internal const int SmallestHeaderEnd = 0x264;
 
+    /// <summary>Where a 64-bit entry lies in <see cref="Payload"/>.</summary>
+    internal const int EntryOffset64 = 0x200;
+
     private const int SectorSize = 512;
-    private const int EntryOffset64 = 0x200;
     private const ushort LoadFlagKernel64 = 1 << 0;
     private const ushort LoadFlagAbove4G = 1 << 1;
     private readonly ReadOnlyMemory<byte> _file;
@@ -33,7 +35,10 @@ public sealed class BzImage
     /// <summary>The setup header, as it goes into boot_params at 0x1F1.</summary>
     public ReadOnlyMemory<byte> SetupHeader { get; }
 
-    /// <summary>The part that goes to <see cref="PreferredAddress"/>; its 64-bit entry lies at 0x200.</summary>
+    /// <summary>XLF_KERNEL_64: the payload has a 64-bit entry at 0x200 besides the 32-bit one at 0.</summary>
+    public bool HasEntry64 => (U16(0x236) & LoadFlagKernel64) != 0;
+
+    /// <summary>The part that goes to <see cref="PreferredAddress"/>, its 32-bit entry first.</summary>
     public ReadOnlyMemory<byte> Payload { get; }
 
     /// <summary>initrd_addr_max: highest address that a byte of the RAM disk may have.</summary>
@@ -56,7 +61,7 @@ public sealed class BzImage
         file.Length >= SmallestHeaderEnd && file[0x1FE] == 0x55 && file[0x1FF] == 0xAA && file.Slice(0x202, 4).SequenceEqual("HdrS"u8);
 
     /// <summary>Reads and checks a kernel file.</summary>
-    /// <exception cref="BootException">It is truncated, too old, 32-bit only, or contradicts itself.</exception>
+    /// <exception cref="BootException">It is truncated, too old, or contradicts itself.</exception>
     public static BzImage Parse(ReadOnlyMemory<byte> file)
     {
         ReadOnlySpan<byte> bytes = file.Span;
@@ -69,11 +74,6 @@ public sealed class BzImage
         if (version < 0x20C)
         {
             throw new BootException($"The kernel speaks boot protocol {version >> 8}.{version & 0xFF:D2}, older than 2.12: give Linux 3.8 or newer.");
-        }
-
-        if ((BinaryPrimitives.ReadUInt16LittleEndian(bytes[0x236..]) & LoadFlagKernel64) == 0)
-        {
-            throw new BootException("The kernel is a 32-bit x86 one without a 64-bit entry: give one for x86-64 (Debian calls it amd64).");
         }
 
         // The header ends where the jump over it lands: its offset byte at 0x201 counts from 0x202.

@@ -5,8 +5,8 @@ using Tutti.Memory;
 namespace Tutti.Boot;
 
 /// <summary>
-/// Loads a bzImage for its 64-bit entry. Source: Linux kernel, Documentation/arch/x86/boot.rst ("64-bit Boot Protocol")
-/// and zero-page.rst.
+/// Loads a bzImage for its 64-bit entry, or for its 32-bit entry when it has no other. Source: Linux kernel,
+/// Documentation/arch/x86/boot.rst ("64-bit Boot Protocol", "32-bit Boot Protocol") and zero-page.rst.
 /// </summary>
 internal static class BzImageLoader
 {
@@ -36,11 +36,13 @@ internal static class BzImageLoader
         GuestWriter.Write(memory, start, kernel.Payload.Span);
         GuestWriter.Write(memory, initrdAddress, initrd);
         GuestWriter.Write(memory, BootLayout.CommandLine, commandLine);
-        GuestWriter.Write(memory, BootLayout.BootParams, BuildBootParams(memory, kernel, initrdAddress, (ulong)initrd.Length));
-        return EntryState.Linux64(memory, start + 0x200);
+        GuestWriter.Write(memory, BootLayout.BootParams, BuildBootParams(memory, kernel, (uint)start, initrdAddress, (ulong)initrd.Length));
+        return kernel.HasEntry64
+            ? EntryState.Linux64(memory, start + BzImage.EntryOffset64)
+            : EntryState.Linux32(memory, (uint)start);
     }
 
-    private static byte[] BuildBootParams(GuestMemory memory, BzImage kernel, ulong initrdAddress, ulong initrdSize)
+    private static byte[] BuildBootParams(GuestMemory memory, BzImage kernel, uint start, ulong initrdAddress, ulong initrdSize)
     {
         byte[] page = new byte[GuestMemoryLayout.PageSize];
         Span<byte> fields = page;
@@ -49,6 +51,7 @@ internal static class BzImageLoader
         BinaryPrimitives.WriteUInt32LittleEndian(fields[0x0C0..], (uint)(initrdAddress >> 32)); // ext_ramdisk_image
         BinaryPrimitives.WriteUInt32LittleEndian(fields[0x0C4..], (uint)(initrdSize >> 32)); // ext_ramdisk_size
         fields[0x210] = 0xFF; // type_of_loader: one without a number of its own
+        BinaryPrimitives.WriteUInt32LittleEndian(fields[0x214..], start); // code32_start
         BinaryPrimitives.WriteUInt32LittleEndian(fields[0x218..], (uint)initrdAddress); // ramdisk_image
         BinaryPrimitives.WriteUInt32LittleEndian(fields[0x21C..], (uint)initrdSize); // ramdisk_size
         BinaryPrimitives.WriteUInt32LittleEndian(fields[0x228..], (uint)BootLayout.CommandLine); // cmd_line_ptr

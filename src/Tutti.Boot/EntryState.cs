@@ -36,13 +36,27 @@ internal static class EntryState
         return registers;
     }
 
+    /// <summary>32-bit protected mode without paging, ESI = boot_params; EBX, EBP and EDI are zero, as the protocol asks.</summary>
+    public static ProcessorRegisters Linux32(GuestMemory memory, uint entry)
+    {
+        ProcessorRegisters registers = Flat32(memory, entry);
+        registers.Gpr[6] = BootLayout.BootParams; // RSI
+        return registers;
+    }
+
     /// <summary>32-bit protected mode without paging, EBX = hvm_start_info. Source: Xen, docs/misc/pvh.pandoc.</summary>
     public static ProcessorRegisters Pvh32(GuestMemory memory, uint entry)
+    {
+        ProcessorRegisters registers = Flat32(memory, entry);
+        registers.Gpr[3] = BootLayout.StartInfo; // RBX
+        return registers;
+    }
+
+    private static ProcessorRegisters Flat32(GuestMemory memory, uint entry)
     {
         ProcessorRegisters registers = Flat(memory, Code32Attributes);
         registers.Cr0 = Cr0.ProtectionEnable | Cr0.ExtensionType;
         registers.Rip = entry;
-        registers.Gpr[3] = BootLayout.StartInfo; // RBX
         return registers;
     }
 

@@ -40,6 +40,24 @@ public class BzImageTests
         Assert.True(r.GdtLimit >= 0x1F);
     }
 
+    [Fact]
+    public void A_kernel_without_a_64_bit_entry_starts_at_its_32_bit_one_in_flat_protected_mode()
+    {
+        using TestMemory memory = new(64);
+        byte[] kernel = KernelFiles.BzImage();
+        kernel[0x236] = 0;
+        ProcessorRegisters r = LinuxLoader.Load(memory.Guest, new BootOptions { Kernel = kernel });
+        Assert.Equal(KernelFiles.PreferredAddress, r.Rip);
+        Assert.Equal(0x11UL, r.Cr0);
+        Assert.Equal(0UL, r.Cr4 | r.Efer | r.Cr3);
+        Assert.Equal(2UL, r.Rflags);
+        Assert.Equal([0, 0, 0, 0, 0, 0, BootParams, 0], r.Gpr[..8]);
+        Assert.Equal((0x10, 0xC09B), (r.Segments[1].Selector, r.Segments[1].Attributes));
+        Assert.All([0, 2, 3], i => Assert.Equal((0x18, 0xC093), (r.Segments[i].Selector, r.Segments[i].Attributes)));
+        Assert.Equal(0x00CF_9B00_0000_FFFFUL, memory.U64(r.GdtBase + 0x10));
+        Assert.Equal((uint)KernelFiles.PreferredAddress, memory.U32(BootParams + 0x214));
+    }
+
     [Theory]
     [InlineData(0)]
     [InlineData(0x7000)]
@@ -191,7 +209,6 @@ public class BzImageTests
 
     [Theory]
     [InlineData(0x206, 0x0B, "older than 2.12")]
-    [InlineData(0x236, 0x00, "32-bit")]
     [InlineData(0x201, 0x10, "impossible length")]
     [InlineData(0x1F6, 0xFF, "truncated")]
     [InlineData(0x25B, 0xFF, "outside")]
