@@ -268,8 +268,14 @@ internal sealed unsafe partial class SoftwareProcessor
             return null;
         }
 
-        if ((linear & 0xFFF) + (ulong)size <= 4096 && TryTranslate(linear, Access.Write, out ulong physical))
+        if ((linear & 0xFFF) + (ulong)size <= 4096)
         {
+            if (!TryTranslate(linear, Access.Write, out ulong physical))
+            {
+                // Another processor has changed the tables meanwhile.
+                return null;
+            }
+
             byte* pointer = Memory.GetPointer(physical);
             if (pointer != null)
             {

@@ -21,9 +21,15 @@ internal sealed unsafe partial class SoftwareProcessor
     public ProcessorExit Run()
     {
         SetInGuest(1);
-        ProcessorExit exit = RunUntilExit();
-        SetInGuest(0);
-        return exit;
+        try
+        {
+            return RunUntilExit();
+        }
+        finally
+        {
+            // Also where the engine breaks: other vCPUs must not wait for this one.
+            SetInGuest(0);
+        }
     }
 
     private ProcessorExit RunUntilExit()
@@ -35,8 +41,8 @@ internal sealed unsafe partial class SoftwareProcessor
                 return exit;
             }
 
-            // Delivery of an interrupt may have ended in a triple fault: then no block runs.
-            if (!_tripleFault)
+            // Delivery of an interrupt may have ended in a triple fault, or in a #DB of the task switched to: then no block runs.
+            if (!_tripleFault && State->FaultVector == NothingPending)
             {
                 RunBlocks();
             }

@@ -40,6 +40,7 @@ internal sealed unsafe partial class SoftwareProcessor : IVirtualProcessor, IPro
         _native = NativeMemory.AlignedAlloc(stateSize + tlbSize + jumpSize, 64);
         NativeMemory.Clear(_native, stateSize);
         State = (CpuState*)_native;
+        State->ReachValue = CpuState.Reach;
         _tlb = (TlbEntry*)((byte*)_native + stateSize);
         State->JumpCache = (JumpCacheEntry*)((byte*)_tlb + tlbSize);
         _self = GCHandle.Alloc(this);

@@ -119,7 +119,14 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
         if (_builder.ByteLength == 0 && inPage < MaxInstructionLength)
         {
             ulong next = Linear(state) + (ulong)inPage;
-            next = (state->Mode & CodeMode.BitnessMask) == CodeMode.Bits64 ? next : (uint)next;
+            bool is64 = (state->Mode & CodeMode.BitnessMask) == CodeMode.Bits64;
+            next = is64 ? next : (uint)next;
+            if (is64 && (ulong)((long)next << 16 >> 16) != next)
+            {
+                SoftwareProcessor.RaiseFault(state, ExceptionVector.GeneralProtection, 0);
+                return null;
+            }
+
             if (!_processor.TryTranslateFetch(next, out physical))
             {
                 return null;

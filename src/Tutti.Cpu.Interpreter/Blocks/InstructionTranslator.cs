@@ -91,6 +91,12 @@ internal static unsafe class InstructionTranslator
     {
         Register baseRegister = instruction.MemoryBase;
         Register index = instruction.MemoryIndex;
+        if (index != Register.None && !index.IsGPR())
+        {
+            // Gathers and scatters, whose index is a vector register: none of them is offered.
+            return false;
+        }
+
         op->Segment = Segment(instruction, context);
         op->Base = RegisterOffset.Of(baseRegister);
         op->Index = RegisterOffset.Of(index);
@@ -104,14 +110,22 @@ internal static unsafe class InstructionTranslator
         {
             displacement -= (long)context.BlockRip;
         }
-        else if (addressSize == 4)
+
+        if (addressSize == 4)
         {
             displacement = (int)displacement;
         }
 
+        if (baseRegister == Register.RIP && displacement > int.MaxValue)
+        {
+            // Counted from the block's start it is farther away than from its own instruction; there is no index register.
+            displacement -= CpuState.Reach;
+            op->Index = CpuState.ReachOffset;
+        }
+
         if (displacement != (int)displacement)
         {
-            // A 64-bit absolute address (MOV moffs) or a RIP-relative one just out of reach.
+            // A 64-bit absolute address (MOV moffs).
             op->Disp = 0;
             op->Imm = (ulong)displacement;
             context.Address = AddressKind.Long;

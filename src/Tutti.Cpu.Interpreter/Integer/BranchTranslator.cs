@@ -17,12 +17,13 @@ internal static unsafe partial class IntegerTranslator
         {
             case Mnemonic.Jmp when instruction.IsJmpShortOrNear:
                 SetTarget(instruction, op, context);
-                op->Handler = context.Is64 ? &Branches.Jump : &Branches.TakeLegacy;
+                op->Handler = context.Is64 && op->Aux != Branches.FarAway ? &Branches.Jump : &Branches.TakeLegacy;
                 break;
             case Mnemonic.Call when instruction.IsCallNear:
                 SetTarget(instruction, op, context);
                 op->Segment = 2;
-                op->Handler = context.Is64 ? &Branches.Call
+                op->Handler = op->Aux == Branches.FarAway ? &Branches.CallLegacy<W64>
+                    : context.Is64 ? &Branches.Call
                     : op->Aux == 2 ? &Branches.CallLegacy<W16>
                     : &Branches.CallLegacy<W32>;
                 break;
@@ -54,17 +55,24 @@ internal static unsafe partial class IntegerTranslator
 
     private static void SetTarget(in Instruction instruction, Op* op, in TranslationContext context)
     {
-        op->Target = (int)(instruction.NearBranchTarget - context.BlockRip);
+        long distance = (long)(instruction.NearBranchTarget - context.BlockRip);
+        op->Target = (int)distance;
         op->Aux = instruction.Op0Kind == OpKind.NearBranch16 ? (ushort)2 : (ushort)4;
+        if (context.Is64 && distance != op->Target)
+        {
+            op->Aux = Branches.FarAway;
+            op->Imm = (ulong)distance;
+        }
     }
 
     private static void TranslateConditionalJump(in Instruction instruction, Op* op, ref TranslationContext context)
     {
         int condition = (int)instruction.ConditionCode - 1;
         SetTarget(instruction, op, context);
-        op->Handler = ConditionTables.Jump(condition, context.Is64);
+        bool near64 = context.Is64 && op->Aux != Branches.FarAway;
+        op->Handler = ConditionTables.Jump(condition, near64);
         Op* previous = context.Previous;
-        if (previous == null || !context.Is64)
+        if (previous == null || !near64)
         {
             return;
         }

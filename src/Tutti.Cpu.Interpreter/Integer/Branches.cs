@@ -5,6 +5,9 @@ namespace Tutti.Cpu.Interpreter;
 /// <summary>Near branches.</summary>
 internal static unsafe class Branches
 {
+    /// <summary>In <see cref="Op.Aux"/>: a target in 64-bit mode too far from the block's start for Op.Target, so Imm holds the distance.</summary>
+    public const ushort FarAway = 8;
+
     /// <summary>Goes on behind a block that did not end with a branch.</summary>
     public static Op* EndOfBlock(CpuState* state, Op* op) => Flow.Jump(state, op, Flow.NextRip(state, op));
 
@@ -18,9 +21,14 @@ internal static unsafe class Branches
         return link != null && state->Attention == 0 ? link : Resolve(state, op);
     }
 
-    /// <summary>Takes a direct branch in any other mode: the target is cut to the operand size in Aux.</summary>
+    /// <summary>Takes a direct branch in any other mode: the target is cut to the operand size in Aux. Also for <see cref="FarAway"/>.</summary>
     public static Op* TakeLegacy(CpuState* state, Op* op)
     {
+        if (op->Aux == FarAway)
+        {
+            return Flow.Jump(state, op, state->Rip + op->Imm);
+        }
+
         ulong target = state->Rip + (ulong)(long)op->Target;
         return Flow.Jump(state, op, op->Aux == 2 ? (ushort)target : (uint)target);
     }

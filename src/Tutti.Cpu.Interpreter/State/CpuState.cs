@@ -35,6 +35,9 @@ internal unsafe struct CpuState
     /// </summary>
     public ulong Rip;
 
+    /// <summary>Always <see cref="Reach"/>: the index register of RIP-relative operands that <see cref="Op.Disp"/> cannot reach. Byte offset 144.</summary>
+    public ulong ReachValue;
+
     /// <summary><see cref="Interpreter.Attention"/> bits; not 0 makes the running block end at its next taken branch.</summary>
     public int Attention;
 
@@ -115,6 +118,9 @@ internal unsafe struct CpuState
     /// <summary>Linear address that <see cref="Bounce"/> stands for; or the physical one of a page with decoded code.</summary>
     public ulong BounceAddress;
 
+    /// <summary>Keeps <see cref="FxArea"/> on a 16-byte boundary.</summary>
+    public ulong Padding;
+
     /// <summary>Not 0 while a read-modify-write is under way that has something left to do at its end: its bytes.</summary>
     public int BounceSize;
 
@@ -129,6 +135,10 @@ internal unsafe struct CpuState
 
     public const byte ZeroOffset = 128;
     public const byte RipOffset = 136;
+    public const byte ReachOffset = 144;
+
+    /// <summary>Bytes: no instruction starts farther than this from the start of its block.</summary>
+    public const int Reach = 4096;
 
     /// <summary>Offset of MXCSR in the FXSAVE format.</summary>
     public const int FxMxcsr = 24;

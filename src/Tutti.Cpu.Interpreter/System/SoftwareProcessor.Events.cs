@@ -24,9 +24,16 @@ internal enum EventSource
 /// </summary>
 internal sealed unsafe partial class SoftwareProcessor
 {
+    /// <summary>More than the longest way to a triple fault: a benign exception, a contributory one, a page fault, #DF.</summary>
+    private const int MaxDeliveryAttempts = 8;
+
     private const ulong ClearedByDelivery = Rflags.Trap | Rflags.NestedTask | Rflags.Resume | Rflags.Virtual8086;
 
     /// <summary>Delivers an exception; one met on the way becomes a double fault where the classes say so, and then the end.</summary>
+    /// <remarks>
+    /// A benign exception (#AC on a misaligned stack) can meet itself for ever, as on a processor. Then this gives up, nothing
+    /// is changed, and the run loop comes back here by way of the same instruction, unless it has something else to do.
+    /// </remarks>
     private void DeliverException(int vector, uint error)
     {
         if (vector == NonCanonicalFault)
@@ -34,7 +41,7 @@ internal sealed unsafe partial class SoftwareProcessor
             vector = ExceptionVector.GeneralProtection;
         }
 
-        while (true)
+        for (int attempt = 0; attempt < MaxDeliveryAttempts; attempt++)
         {
             // Faults push RF set, so that the instruction's own breakpoint does not come again; #DB decides for itself.
             ulong resume = vector is ExceptionVector.Debug or ExceptionVector.DoubleFault or ExceptionVector.MachineCheck ? 0 : Rflags.Resume;

@@ -29,8 +29,13 @@ internal sealed unsafe partial class SoftwareProcessor
 
     private bool _switchedTask;
 
-    /// <summary>The transfer that failed last had already switched tasks: its fault belongs to the new task.</summary>
-    public bool HasSwitchedTask => _switchedTask;
+    /// <summary>Whether the transfer that just failed had already switched tasks: its fault belongs to the new task.</summary>
+    public bool TakeSwitchedTask()
+    {
+        bool switched = _switchedTask;
+        _switchedTask = false;
+        return switched;
+    }
 
     /// <summary>A far JMP or CALL to something that is neither code nor call gate: a TSS or a task gate.</summary>
     private bool TryTransferToTask(ushort selector, Descriptor target, TaskSwitchCause cause, ulong nextRip)
@@ -133,7 +138,7 @@ internal sealed unsafe partial class SoftwareProcessor
     }
 
     /// <summary>
-    /// Saves the old task, loads the new one. After the point of no return a fault leaves <see cref="HasSwitchedTask"/> set and
+    /// Saves the old task, loads the new one. After the point of no return a fault makes <see cref="TakeSwitchedTask"/> true and
     /// the registers as the new task has them.
     /// </summary>
     private bool TrySwitchTask(ushort selector, Descriptor descriptor, ulong address, TaskSwitchCause cause, ulong nextRip, ulong resume)
@@ -292,6 +297,7 @@ internal sealed unsafe partial class SoftwareProcessor
 
     private bool FinishTaskSwitch()
     {
+        _switchedTask = false;
         _keepsResumeFlag = true;
         UpdateMode();
         if (_taskTrap)

@@ -88,7 +88,7 @@ internal static unsafe class TransferInstructions
         if (!done)
         {
             // A fault behind the point of no return of a task switch belongs to the new task, which has its own RIP.
-            return SoftwareProcessor.From(state).HasSwitchedTask ? null : Flow.Fault(state, op);
+            return SoftwareProcessor.From(state).TakeSwitchedTask() ? null : Flow.Fault(state, op);
         }
 
         return Flow.Jump(state, op, state->Rip);

@@ -13,6 +13,7 @@ public unsafe class CpuStateLayoutTests
         Assert.Equal(0, (byte*)state.Gpr - start);
         Assert.Equal(CpuState.ZeroOffset, (byte*)&state.Zero - start);
         Assert.Equal(CpuState.RipOffset, (byte*)&state.Rip - start);
+        Assert.Equal(CpuState.ReachOffset, (byte*)&state.ReachValue - start);
     }
 
     [Fact]

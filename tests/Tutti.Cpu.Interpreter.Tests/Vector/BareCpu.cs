@@ -32,6 +32,7 @@ internal sealed unsafe class BareCpu : IDisposable
         State->Cr0 = Cr0.ProtectionEnable | Cr0.NumericError;
         State->Cr4 = Cr4.OsFxsr | Cr4.OsXmmException | Cr4.OsXsave;
         State->Xcr0 = 3;
+        State->ReachValue = CpuState.Reach;
         State->FaultVector = -1;
         State->Flags = Rflags.AlwaysOne;
         *(ushort*)State->FxArea = 0x37F;
