@@ -40,7 +40,7 @@ internal sealed class RunCommand : IDisposable
         {
             return status;
         }
-        catch (Exception e) when (e is BootException or ImageException)
+        catch (Exception e) when (e is BootException or ImageException or PlatformNotSupportedException)
         {
             throw new UserException(e.Message);
         }

@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using Tutti.Host;
 
 namespace Tutti.Cpu.Interpreter;
 
@@ -14,14 +15,29 @@ public sealed class SoftwareEngine : IEngine
     public IPartition CreatePartition(PartitionOptions options)
     {
         ArgumentNullException.ThrowIfNull(options);
-        if (RuntimeInformation.ProcessArchitecture != Architecture.X64)
-        {
-            throw new PlatformNotSupportedException("The software engine needs an x86-64 host: it runs floating point and vector operations on the host's own units.");
-        }
-
+        RequireHost(RuntimeInformation.ProcessArchitecture == Architecture.X64 && HostFeatures.X8664V2, NativeThunks.Prepare);
         ArgumentOutOfRangeException.ThrowIfLessThan(options.ProcessorCount, 1, nameof(options));
         ArgumentOutOfRangeException.ThrowIfGreaterThan(options.ProcessorCount, MaxProcessors, nameof(options));
         return new SoftwarePartition(options);
+    }
+
+    /// <summary>Refuses hosts on which some guest instruction would fail later, in the middle of a run.</summary>
+    /// <exception cref="PlatformNotSupportedException">The host cannot run the engine; the message says why, in one line.</exception>
+    internal static void RequireHost(bool hasInstructions, Action getExecutableMemory)
+    {
+        if (!hasInstructions)
+        {
+            throw new PlatformNotSupportedException("The software engine needs an x86-64-v2 host (SSE4.2, POPCNT): it runs floating point and vector operations on the host's own units.");
+        }
+
+        try
+        {
+            getExecutableMemory();
+        }
+        catch (HostException e)
+        {
+            throw new PlatformNotSupportedException($"The software engine needs executable memory, which this host forbids: {e.Message}.", e);
+        }
     }
 }
 

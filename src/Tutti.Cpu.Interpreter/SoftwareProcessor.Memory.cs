@@ -352,6 +352,7 @@ internal sealed unsafe partial class SoftwareProcessor
 
     private void MoveDevice(ulong physical, Span<byte> data, bool write)
     {
+        LeaveGuest();
         // Devices take naturally sized pieces.
         while (data.Length > 0)
         {
@@ -379,6 +380,8 @@ internal sealed unsafe partial class SoftwareProcessor
             physical += (ulong)piece;
             data = data[piece..];
         }
+
+        ReenterGuest();
     }
 
     private void FillTlb(ulong linear, in Translation translation)

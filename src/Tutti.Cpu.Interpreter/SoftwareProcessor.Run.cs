@@ -165,7 +165,9 @@ internal sealed unsafe partial class SoftwareProcessor
         }
 
         _interruptWaits = false;
+        LeaveGuest();
         int vector = Lapic.AcknowledgeInterrupt();
+        ReenterGuest();
         if (vector < 0)
         {
             return false;
@@ -218,6 +220,31 @@ internal sealed unsafe partial class SoftwareProcessor
 
         SetInGuest(1);
         Clear(Interpreter.Attention.Halted);
+    }
+
+    /// <summary>
+    /// Before a call out of the engine that may wait for another vCPU or for the user (devices, the local APIC): others that
+    /// want this vCPU's write tags need not wait with it. No pointer into guest memory is held over the call.
+    /// </summary>
+    public void LeaveGuest()
+    {
+        if (ProcessorCount > 1)
+        {
+            SetInGuest(0);
+        }
+    }
+
+    /// <summary>After the call: does first what others have asked for meanwhile.</summary>
+    public void ReenterGuest()
+    {
+        if (ProcessorCount > 1)
+        {
+            SetInGuest(1);
+            if ((Volatile.Read(ref State->Attention) & Interpreter.Attention.CodeWritten) != 0)
+            {
+                Code.TakePendingInvalidations(false);
+            }
+        }
     }
 
     // A full fence: whoever asks for something first sets an attention bit and then looks here; this side sets the mark

@@ -81,6 +81,25 @@ internal sealed unsafe partial class SoftwareProcessor : IVirtualProcessor, IPro
 
     public BlockCache Code { get; }
 
+    /// <summary>CR8.</summary>
+    public byte TaskPriority
+    {
+        get
+        {
+            LeaveGuest();
+            byte value = Lapic.TaskPriority;
+            ReenterGuest();
+            return value;
+        }
+
+        set
+        {
+            LeaveGuest();
+            Lapic.TaskPriority = value;
+            ReenterGuest();
+        }
+    }
+
     /// <summary>The processor that owns a state.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static SoftwareProcessor From(CpuState* state) =>

@@ -17,6 +17,11 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
     /// <summary>Writes into a page that hit none of its blocks before the page stops being treated as code.</summary>
     private const int HarmlessWritesPerPage = 64;
 
+    /// <summary>Requests of others that are kept one by one; what comes on top costs all blocks and write tags.</summary>
+    private const int MaxPending = 1024;
+
+    private const long NoPage = -1;
+
     private readonly SoftwareProcessor _processor;
     private readonly GuestMemory _memory;
     private readonly BlockBuilder _builder = new();
@@ -32,6 +37,11 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
 
     /// <summary>One instruction at a time: single-stepping and instructions that cross a page.</summary>
     private readonly Op* _single;
+
+    private bool _isPendingLost;
+
+    /// <summary>The page that is being claimed or decoded: it stays claimed although no block of it may be left.</summary>
+    private long _building = NoPage;
 
     private nuint _arenaUsed;
     private long _asked;
@@ -178,6 +188,14 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
 
         lock (_pendingLock)
         {
+            if (_isPendingLost)
+            {
+                _isPendingLost = false;
+                _pending.Clear();
+                DropAllPages();
+                _processor.FlushTlb();
+            }
+
             foreach ((ulong address, int length) in _pending)
             {
                 if (length == 0)
@@ -204,7 +222,7 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
         long ticket;
         lock (_pendingLock)
         {
-            _pending.Add((physicalPage, 0));
+            AddPending(physicalPage, 0);
             ticket = ++_asked;
         }
 
@@ -213,7 +231,7 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
         while (Volatile.Read(ref _taken) < ticket && _processor.IsInGuest)
         {
             caller.Code.TakePendingInvalidations(false);
-            spin.SpinOnce();
+            spin.SpinOnce(sleep1Threshold: -1);
         }
     }
 
@@ -228,11 +246,36 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
 
         lock (_pendingLock)
         {
-            _pending.Add((address, length));
+            AddPending(address, length);
             _asked++;
         }
 
         _processor.Signal(Attention.CodeWritten);
+    }
+
+    /// <summary>How many requests of others are kept.</summary>
+    public int PendingCount
+    {
+        get
+        {
+            lock (_pendingLock)
+            {
+                return _pending.Count;
+            }
+        }
+    }
+
+    // This vCPU may wait for a slow console while the others go on: what they ask for must not pile up without bound.
+    private void AddPending(ulong address, int length)
+    {
+        if (_pending.Count < MaxPending)
+        {
+            _pending.Add((address, length));
+        }
+        else
+        {
+            _isPendingLost = true;
+        }
     }
 
     /// <summary>Runs in place of an op whose bytes were changed: control goes back to the run loop, which decodes anew.</summary>
@@ -248,7 +291,11 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
         long page = _memory.GetPageIndex(address);
         if (!_pages.TryGetValue(page, out CodePage? codePage))
         {
-            _codePages.Release(page, _processor.Index);
+            if (page != _building)
+            {
+                _codePages.Release(page, _processor.Index);
+            }
+
             return;
         }
 
@@ -286,7 +333,19 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
         }
 
         _pages.Remove(page);
-        _codePages.Release(page, _processor.Index);
+        if (page != _building)
+        {
+            _codePages.Release(page, _processor.Index);
+        }
+    }
+
+    /// <summary>Drops all blocks but keeps their memory, so that it can be done while one of them runs.</summary>
+    private void DropAllPages()
+    {
+        foreach (long page in _pages.Keys.ToArray())
+        {
+            DropPage(page, _pages[page]);
+        }
     }
 
     /// <summary>Takes a block out of its bucket and turns all its ops into exits, for whoever still holds one.</summary>
@@ -336,7 +395,10 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
         long page = _memory.GetPageIndex(physical);
         if (!_pages.ContainsKey(page))
         {
+            // While it waits for others, this vCPU serves their requests: those for this page must not take the claim back.
+            _building = page;
             _codePages.Claim(physical, _processor);
+            _building = NoPage;
         }
 
         _builder.Build(code, 4096 - (int)(physical & 0xFFF), state->Mode, state->Rip, BlockBuilder.MaxInstructions);

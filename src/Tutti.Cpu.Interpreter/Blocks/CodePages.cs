@@ -11,6 +11,9 @@ internal sealed class CodePages(GuestMemory memory)
     private readonly Lock _lock = new();
     private readonly Dictionary<long, ulong> _users = [];
 
+    /// <summary>Not 0 while a vCPU claims a page.</summary>
+    private int _isClaiming;
+
     /// <summary>The vCPUs of the partition; set once before any of them runs.</summary>
     public SoftwareProcessor[] Processors { get; set; } = [];
 
@@ -19,6 +22,26 @@ internal sealed class CodePages(GuestMemory memory)
     /// their write tags when this returns: a write that this decoding does not see is then noticed.
     /// </summary>
     public void Claim(ulong physical, SoftwareProcessor claimant)
+    {
+        // One at a time: a page that another vCPU has marked, but not yet taken from all, must not count as claimed.
+        var spin = default(SpinWait);
+        while (Interlocked.CompareExchange(ref _isClaiming, 1, 0) != 0)
+        {
+            claimant.Code.TakePendingInvalidations(false);
+            spin.SpinOnce(sleep1Threshold: -1);
+        }
+
+        try
+        {
+            ClaimAlone(physical, claimant);
+        }
+        finally
+        {
+            Volatile.Write(ref _isClaiming, 0);
+        }
+    }
+
+    private void ClaimAlone(ulong physical, SoftwareProcessor claimant)
     {
         long page = memory.GetPageIndex(physical);
         lock (_lock)

@@ -22,6 +22,9 @@ internal sealed unsafe class PageWalker(GuestMemory memory)
 
     private const ulong PhysicalReserved = PageTableEntry.AddressMask & ~((1UL << PhysicalBits) - 1);
 
+    /// <summary>In place of an error code: an entry was no longer what the walk had read, so it must begin anew.</summary>
+    private const uint TablesChanged = uint.MaxValue;
+
     private static readonly Translation Nothing = default;
 
     /// <summary>
@@ -45,9 +48,17 @@ internal sealed unsafe class PageWalker(GuestMemory memory)
             error |= PageFaultError.InstructionFetch;
         }
 
-        return (state->Cr4 & Cr4.PhysicalAddressExtension) != 0
-            ? TryWalkLong(state, linear, access, user, out translation, ref error)
-            : TryWalk32(state, linear, access, user, out translation, ref error);
+        uint first = error;
+        bool found;
+        do
+        {
+            error = first;
+            found = (state->Cr4 & Cr4.PhysicalAddressExtension) != 0
+                ? TryWalkLong(state, linear, access, user, out translation, ref error)
+                : TryWalk32(state, linear, access, user, out translation, ref error);
+        }
+        while (!found && error == TablesChanged);
+        return found;
     }
 
     private bool TryWalkLong(CpuState* state, ulong linear, Access access, bool user, out Translation translation, ref uint error)
@@ -64,7 +75,8 @@ internal sealed unsafe class PageWalker(GuestMemory memory)
         {
             int shift = 12 + (9 * (level - 1));
             ulong index = (linear >> shift) & (level == 3 && !longMode ? 3UL : 511UL);
-            ulong* slot = (ulong*)memory.GetPointer(table + (index * 8));
+            ulong slotAddress = table + (index * 8);
+            ulong* slot = (ulong*)memory.GetPointer(slotAddress);
 
             // Tables outside RAM read as all-ones on a PC's bus, which has reserved bits set.
             ulong entry = slot == null ? ulong.MaxValue : Volatile.Read(ref *slot);
@@ -94,12 +106,12 @@ internal sealed unsafe class PageWalker(GuestMemory memory)
             {
                 ulong offsetMask = (1UL << shift) - 1;
                 ulong physical = (entry & PageTableEntry.AddressMask & ~offsetMask) | (linear & offsetMask);
-                return TryFinish(state, slot, entry, 8, access, user, rights, noExecute, physical, offsetMask, out translation, ref error);
+                return TryFinish(state, slot, slotAddress, entry, 8, access, user, rights, noExecute, physical, offsetMask, out translation, ref error);
             }
 
-            if (!pointers && (entry & PageTableEntry.Accessed) == 0 && !TrySetBits64(slot, entry, PageTableEntry.Accessed))
+            if (!pointers && (entry & PageTableEntry.Accessed) == 0 && !TrySetBits(slot, slotAddress, entry, 8, PageTableEntry.Accessed, ref error))
             {
-                continue;
+                return false;
             }
 
             table = entry & PageTableEntry.AddressMask;
@@ -110,45 +122,44 @@ internal sealed unsafe class PageWalker(GuestMemory memory)
     private bool TryWalk32(CpuState* state, ulong linear, Access access, bool user, out Translation translation, ref uint error)
     {
         translation = Nothing;
-        while (true)
+        ulong slotAddress = (state->Cr3 & 0xFFFF_F000) + (((uint)linear >> 22) * 4);
+        uint* slot = (uint*)memory.GetPointer(slotAddress);
+        uint directory = slot == null ? uint.MaxValue : Volatile.Read(ref *slot);
+        if ((directory & PageTableEntry.Present) == 0)
         {
-            uint* slot = (uint*)memory.GetPointer((state->Cr3 & 0xFFFF_F000) + (((uint)linear >> 22) * 4));
-            uint directory = slot == null ? uint.MaxValue : Volatile.Read(ref *slot);
-            if ((directory & PageTableEntry.Present) == 0)
-            {
-                return false;
-            }
-
-            if ((directory & PageTableEntry.PageSize) != 0 && (state->Cr4 & Cr4.PageSizeExtensions) != 0)
-            {
-                // PSE-36: bits 20:13 are address bits 39:32; bit 21 is reserved.
-                if ((directory & (1u << 21)) != 0)
-                {
-                    error |= PageFaultError.Present | PageFaultError.ReservedBit;
-                    return false;
-                }
-
-                ulong physical = (directory & 0xFFC0_0000) | ((ulong)((directory >> 13) & 0xFF) << 32) | (linear & 0x3F_FFFF);
-                return TryFinish(state, slot, directory, 4, access, user, directory, 0, physical, 0x3F_FFFF, out translation, ref error);
-            }
-
-            if ((directory & PageTableEntry.Accessed) == 0 && !TrySetBits32(slot, directory, (uint)PageTableEntry.Accessed))
-            {
-                continue;
-            }
-
-            uint* pageSlot = (uint*)memory.GetPointer((directory & 0xFFFF_F000) + (((linear >> 12) & 0x3FF) * 4));
-            uint page = pageSlot == null ? uint.MaxValue : Volatile.Read(ref *pageSlot);
-            if ((page & PageTableEntry.Present) == 0)
-            {
-                return false;
-            }
-
-            return TryFinish(state, pageSlot, page, 4, access, user, directory & page, 0, (page & 0xFFFF_F000) | (linear & 0xFFF), 0xFFF, out translation, ref error);
+            return false;
         }
+
+        if ((directory & PageTableEntry.PageSize) != 0 && (state->Cr4 & Cr4.PageSizeExtensions) != 0)
+        {
+            // PSE-36: bits 20:13 are address bits 39:32; bit 21 is reserved.
+            if ((directory & (1u << 21)) != 0)
+            {
+                error |= PageFaultError.Present | PageFaultError.ReservedBit;
+                return false;
+            }
+
+            ulong physical = (directory & 0xFFC0_0000) | ((ulong)((directory >> 13) & 0xFF) << 32) | (linear & 0x3F_FFFF);
+            return TryFinish(state, slot, slotAddress, directory, 4, access, user, directory, 0, physical, 0x3F_FFFF, out translation, ref error);
+        }
+
+        if ((directory & PageTableEntry.Accessed) == 0 && !TrySetBits(slot, slotAddress, directory, 4, PageTableEntry.Accessed, ref error))
+        {
+            return false;
+        }
+
+        ulong pageSlotAddress = (directory & 0xFFFF_F000) + (((linear >> 12) & 0x3FF) * 4);
+        uint* pageSlot = (uint*)memory.GetPointer(pageSlotAddress);
+        uint page = pageSlot == null ? uint.MaxValue : Volatile.Read(ref *pageSlot);
+        if ((page & PageTableEntry.Present) == 0)
+        {
+            return false;
+        }
+
+        return TryFinish(state, pageSlot, pageSlotAddress, page, 4, access, user, directory & page, 0, (page & 0xFFFF_F000) | (linear & 0xFFF), 0xFFF, out translation, ref error);
     }
 
-    private bool TryFinish(CpuState* state, void* slot, ulong entry, int entrySize, Access access, bool user, ulong rights, ulong noExecute, ulong physical, ulong pageMask, out Translation translation, ref uint error)
+    private bool TryFinish(CpuState* state, void* slot, ulong slotAddress, ulong entry, int entrySize, Access access, bool user, ulong rights, ulong noExecute, ulong physical, ulong pageMask, out Translation translation, ref uint error)
     {
         translation = Nothing;
         bool userPage = (rights & PageTableEntry.User) != 0;
@@ -175,11 +186,12 @@ internal sealed unsafe class PageWalker(GuestMemory memory)
         ulong wanted = PageTableEntry.Accessed | ((access & Access.Write) != 0 ? PageTableEntry.Dirty : 0);
         if ((entry & wanted) != wanted && slot != null)
         {
-            // SAFETY: slot points at an entry in guest RAM, aligned to its size.
-            ulong before = entrySize == 8
-                ? Interlocked.Or(ref *(ulong*)slot, wanted)
-                : Interlocked.Or(ref *(uint*)slot, (uint)wanted);
-            entry = before | wanted;
+            if (!TrySetBits(slot, slotAddress, entry, entrySize, wanted, ref error))
+            {
+                return false;
+            }
+
+            entry |= wanted;
         }
 
         bool global = (entry & PageTableEntry.Global) != 0 && (state->Cr4 & Cr4.PageGlobalEnable) != 0;
@@ -187,10 +199,23 @@ internal sealed unsafe class PageWalker(GuestMemory memory)
         return true;
     }
 
-    // Another processor may have changed the entry since it was read: the walk then looks again.
-    private static bool TrySetBits64(ulong* slot, ulong seen, ulong bits) =>
-        Interlocked.CompareExchange(ref *slot, seen | bits, seen) == seen;
+    /// <summary>
+    /// Sets bits in an entry that is still what the walk has read. Another processor may have made it something else, not
+    /// present perhaps, whose bits mean other things.
+    /// </summary>
+    private bool TrySetBits(void* slot, ulong slotAddress, ulong seen, int entrySize, ulong bits, ref uint error)
+    {
+        // SAFETY: slot points at an entry in guest RAM, aligned to its size.
+        bool done = entrySize == 8
+            ? Interlocked.CompareExchange(ref *(ulong*)slot, seen | bits, seen) == seen
+            : Interlocked.CompareExchange(ref *(uint*)slot, (uint)(seen | bits), (uint)seen) == (uint)seen;
+        if (!done)
+        {
+            error = TablesChanged;
+            return false;
+        }
 
-    private static bool TrySetBits32(uint* slot, uint seen, uint bits) =>
-        Interlocked.CompareExchange(ref *slot, seen | bits, seen) == seen;
+        memory.MarkWritten(slotAddress, entrySize);
+        return true;
+    }
 }

@@ -21,7 +21,7 @@ internal static unsafe class ControlInstructions
             2 => state->Cr2,
             3 => state->Cr3,
             4 => state->Cr4,
-            _ => SoftwareProcessor.From(state).Lapic.TaskPriority,
+            _ => SoftwareProcessor.From(state).TaskPriority,
         };
         SystemOperand.WriteRegister(state, op->Dst, SystemOperand.Size(op), value);
         return op + 1;
@@ -58,7 +58,7 @@ internal static unsafe class ControlInstructions
                     return Flow.Raise(state, op, ExceptionVector.GeneralProtection);
                 }
 
-                processor.Lapic.TaskPriority = (byte)value;
+                processor.TaskPriority = (byte)value;
                 break;
         }
 

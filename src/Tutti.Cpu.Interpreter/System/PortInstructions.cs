@@ -32,7 +32,7 @@ internal static unsafe class PortInstructions
 
         ulong value = 0;
         // SAFETY: size is 1, 2 or 4 and the local has 8 bytes; so too in the other handlers here.
-        processor.Io.ReadPort(port, new Span<byte>(&value, size));
+        processor.ReadPort(port, new Span<byte>(&value, size));
         SystemOperand.WriteRegister(state, Rax, size, value);
         return op + 1;
     }
@@ -47,7 +47,7 @@ internal static unsafe class PortInstructions
         }
 
         ulong value = state->Gpr[Rax];
-        processor.Io.WritePort(port, new ReadOnlySpan<byte>(&value, size));
+        processor.WritePort(port, new ReadOnlySpan<byte>(&value, size));
         return op + 1;
     }
 
@@ -73,7 +73,7 @@ internal static unsafe class PortInstructions
             }
 
             ulong value = 0;
-            processor.Io.ReadPort(port, new Span<byte>(&value, size));
+            processor.ReadPort(port, new Span<byte>(&value, size));
             if (!GuestAccess.WriteBytes(state, linear, (byte*)&value, size))
             {
                 return Flow.Fault(state, op);
@@ -115,7 +115,7 @@ internal static unsafe class PortInstructions
                 return Flow.Fault(state, op);
             }
 
-            processor.Io.WritePort(port, new ReadOnlySpan<byte>(&value, size));
+            processor.WritePort(port, new ReadOnlySpan<byte>(&value, size));
             Advance(state, op, Rsi, size);
             if (!IsRepeated(op))
             {

@@ -74,7 +74,10 @@ internal sealed unsafe partial class SoftwareProcessor
     {
         if (number is Msr.TscDeadline or (>= Msr.X2ApicFirst and <= Msr.X2ApicLast))
         {
-            return Lapic.TryReadMsr(number, out value);
+            LeaveGuest();
+            bool isApicRegister = Lapic.TryReadMsr(number, out value);
+            ReenterGuest();
+            return isApicRegister;
         }
 
         ulong? known = number switch
@@ -118,7 +121,10 @@ internal sealed unsafe partial class SoftwareProcessor
         switch (number)
         {
             case Msr.TscDeadline or (>= Msr.X2ApicFirst and <= Msr.X2ApicLast):
-                return Lapic.TryWriteMsr(number, value);
+                LeaveGuest();
+                bool written = Lapic.TryWriteMsr(number, value);
+                ReenterGuest();
+                return written;
             case Msr.FsBase:
                 return TrySetCanonical(ref State->Fs.Base, value);
             case Msr.GsBase:

@@ -20,6 +20,20 @@ internal sealed unsafe partial class SoftwareProcessor
         return true;
     }
 
+    public void ReadPort(ushort port, Span<byte> data)
+    {
+        LeaveGuest();
+        Io.ReadPort(port, data);
+        ReenterGuest();
+    }
+
+    public void WritePort(ushort port, ReadOnlySpan<byte> data)
+    {
+        LeaveGuest();
+        Io.WritePort(port, data);
+        ReenterGuest();
+    }
+
     private bool TryPassBitmap(ushort port, int size)
     {
         // A 16-bit TSS has no bitmap.

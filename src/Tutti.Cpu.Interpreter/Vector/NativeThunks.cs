@@ -25,6 +25,16 @@ internal static unsafe class NativeThunks
     private static ExecutableMapping? _mapping;
     private static long _used;
 
+    /// <summary>Gets the mapping, so that a host that forbids it says so before a guest runs.</summary>
+    /// <exception cref="HostException">The host forbids executable mappings.</exception>
+    public static void Prepare()
+    {
+        lock (Gate)
+        {
+            _mapping ??= new ExecutableMapping(Capacity);
+        }
+    }
+
     /// <summary>Address of a thunk, made with <paramref name="build"/> when it is new; 0 when there is no room left.</summary>
     /// <exception cref="HostException">The host forbids executable mappings.</exception>
     public static nint Get(ThunkKey key, in Instruction instruction, Func<Instruction, List<Instruction>> build)
