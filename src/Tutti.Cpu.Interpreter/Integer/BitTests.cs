@@ -39,7 +39,7 @@ internal struct BitComplement : IBitOperation
     public static ulong Run(ulong value, ulong mask) => value ^ mask;
 }
 
-/// <summary>Handlers of the bit tests. A register bit offset into memory is signed and reaches beyond the operand.</summary>
+/// <summary>Handlers of the bit tests. CF takes the bit; the other flags stay, as on processors. A register bit offset into memory is signed and reaches beyond the operand.</summary>
 internal static unsafe class Bits<TOperation, TWidth>
     where TOperation : struct, IBitOperation
     where TWidth : struct, IWidth
@@ -70,7 +70,7 @@ internal static unsafe class Bits<TOperation, TWidth>
             TWidth.StoreRegister(operand, TOperation.Run(value, mask));
         }
 
-        SetCarry(state, (value & mask) != 0);
+        LazyFlags.SetCarry(state, (value & mask) != 0);
         return op + 1;
     }
 
@@ -90,7 +90,7 @@ internal static unsafe class Bits<TOperation, TWidth>
                 return Flow.Fault(state, op);
             }
 
-            SetCarry(state, (tested & mask) != 0);
+            LazyFlags.SetCarry(state, (tested & mask) != 0);
             return op + 1;
         }
 
@@ -114,16 +114,9 @@ internal static unsafe class Bits<TOperation, TWidth>
             }
         }
 
-        SetCarry(state, (value & mask) != 0);
+        LazyFlags.SetCarry(state, (value & mask) != 0);
         GuestAccess.EndModify(state);
         return op + 1;
-    }
-
-    // Only CF is defined besides ZF, which stays; processors leave the others alone too.
-    private static void SetCarry(CpuState* state, bool carry)
-    {
-        LazyFlags.Materialize(state);
-        state->Flags = carry ? state->Flags | Rflags.Carry : state->Flags & ~Rflags.Carry;
     }
 }
 

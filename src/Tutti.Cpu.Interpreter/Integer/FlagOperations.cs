@@ -7,14 +7,21 @@ internal static unsafe class FlagOperations
 {
     private const ulong InAh = Rflags.Sign | Rflags.Zero | Rflags.Adjust | Rflags.Parity | Rflags.Carry;
 
-    public static Op* ClearCarry(CpuState* state, Op* op) => Change(state, op, Rflags.Carry, 0);
+    public static Op* ClearCarry(CpuState* state, Op* op)
+    {
+        LazyFlags.SetCarry(state, false);
+        return op + 1;
+    }
 
-    public static Op* SetCarry(CpuState* state, Op* op) => Change(state, op, 0, Rflags.Carry);
+    public static Op* SetCarry(CpuState* state, Op* op)
+    {
+        LazyFlags.SetCarry(state, true);
+        return op + 1;
+    }
 
     public static Op* ComplementCarry(CpuState* state, Op* op)
     {
-        LazyFlags.Materialize(state);
-        state->Flags ^= Rflags.Carry;
+        LazyFlags.SetCarry(state, !LazyFlags.Carry(state));
         return op + 1;
     }
 
@@ -51,13 +58,6 @@ internal static unsafe class FlagOperations
     }
 
     public static Op* Nothing(CpuState* state, Op* op) => op + 1;
-
-    private static Op* Change(CpuState* state, Op* op, ulong clear, ulong set)
-    {
-        LazyFlags.Materialize(state);
-        state->Flags = (state->Flags & ~clear) | set;
-        return op + 1;
-    }
 }
 
 /// <summary>Decimal adjustments, outside 64-bit mode. Source: Intel SDM volume 2, their pseudocode.</summary>

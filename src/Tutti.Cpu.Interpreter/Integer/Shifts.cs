@@ -62,7 +62,7 @@ internal unsafe struct RotateLeft : IShiftOperation
         ulong result = turn == 0 ? value : TWidth.Truncate((value << turn) | (value >> (bits - turn)));
         bool carry = (result & 1) != 0;
         bool sign = ((result >> (bits - 1)) & 1) != 0;
-        Rotate.SetFlags(state, carry, carry != sign);
+        LazyFlags.SetCarryOverflow(state, carry, carry != sign);
         return result;
     }
 }
@@ -77,7 +77,7 @@ internal unsafe struct RotateRight : IShiftOperation
         ulong result = turn == 0 ? value : TWidth.Truncate((value >> turn) | (value << (bits - turn)));
         bool carry = ((result >> (bits - 1)) & 1) != 0;
         bool next = ((result >> (bits - 2)) & 1) != 0;
-        Rotate.SetFlags(state, carry, carry != next);
+        LazyFlags.SetCarryOverflow(state, carry, carry != next);
         return result;
     }
 }
@@ -98,7 +98,7 @@ internal unsafe struct RotateCarryLeft : IShiftOperation
         }
 
         bool sign = ((value >> (bits - 1)) & 1) != 0;
-        Rotate.SetFlags(state, carry, carry != sign);
+        LazyFlags.SetCarryOverflow(state, carry, carry != sign);
         return value;
     }
 }
@@ -119,20 +119,8 @@ internal unsafe struct RotateCarryRight : IShiftOperation
         }
 
         bool overflow = (((value >> (bits - 1)) ^ (value >> (bits - 2))) & 1) != 0;
-        Rotate.SetFlags(state, carry, overflow);
+        LazyFlags.SetCarryOverflow(state, carry, overflow);
         return value;
-    }
-}
-
-internal static unsafe class Rotate
-{
-    /// <summary>Rotates touch CF and OF only.</summary>
-    public static void SetFlags(CpuState* state, bool carry, bool overflow)
-    {
-        LazyFlags.Materialize(state);
-        state->Flags = (state->Flags & ~(Rflags.Carry | Rflags.Overflow))
-            | (carry ? Rflags.Carry : 0)
-            | (overflow ? Rflags.Overflow : 0);
     }
 }
 

@@ -60,6 +60,34 @@ internal static unsafe class LazyFlags
         state->FlagKind = FlagKind.Mixed | WidthCode<TWidth>();
     }
 
+    /// <summary>Replaces CF and OF and keeps the rest, without computing what nobody asked for.</summary>
+    public static void SetCarryOverflow(CpuState* state, bool carry, bool overflow)
+    {
+        ulong flags = (carry ? Rflags.Carry : 0) | (overflow ? Rflags.Overflow : 0);
+        uint kind = state->FlagKind;
+        if (kind == FlagKind.Eager)
+        {
+            state->Flags = (state->Flags & ~(Rflags.Carry | Rflags.Overflow)) | flags;
+            return;
+        }
+
+        // ZF, SF and PF go on following FlagResult, whatever kind it came from.
+        state->FlagLeft = flags | (Adjust(state) ? Rflags.Adjust : 0);
+        state->FlagKind = FlagKind.Mixed | (kind & 3);
+    }
+
+    /// <summary>Replaces CF and keeps the rest.</summary>
+    public static void SetCarry(CpuState* state, bool carry)
+    {
+        if (state->FlagKind == FlagKind.Eager)
+        {
+            state->Flags = carry ? state->Flags | Rflags.Carry : state->Flags & ~Rflags.Carry;
+            return;
+        }
+
+        SetCarryOverflow(state, carry, Overflow(state));
+    }
+
     /// <summary>All of RFLAGS, up to date.</summary>
     public static ulong Get(CpuState* state)
     {
