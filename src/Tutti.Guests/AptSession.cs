@@ -4,7 +4,7 @@ using System.Globalization;
 namespace Tutti.Guests;
 
 /// <summary>
-/// Fetches packages for amd64 with the host's apt, sources and trusted keys, and with state folders of its own, so that
+/// Fetches packages for one architecture with the host's apt, sources and trusted keys, and with state folders of its own, so that
 /// neither root nor an earlier "apt-get update" is needed and nothing of the host's changes. apt checks signatures and
 /// hashes. Options: apt.conf(5), apt-get(8).
 /// </summary>
@@ -18,8 +18,9 @@ internal sealed class AptSession
 
     /// <param name="folder">An existing, empty folder; it may be deleted when the session is no longer used.</param>
     /// <param name="searchPath">Where apt's programs are looked for, in the form of PATH.</param>
+    /// <param name="architecture">Debian's name of it.</param>
     /// <exception cref="ImageException">The host has no apt.</exception>
-    public AptSession(string folder, string searchPath)
+    public AptSession(string folder, string searchPath, string architecture = "amd64")
     {
         _folder = folder;
         _aptGet = Require("apt-get", searchPath);
@@ -31,7 +32,7 @@ internal sealed class AptSession
         }
 
         File.WriteAllBytes(Path.Combine(folder, "status"), []);
-        File.WriteAllText(ConfigurationFile, Configuration(folder));
+        File.WriteAllText(ConfigurationFile, Configuration(folder, architecture));
     }
 
     private string ConfigurationFile => Path.Combine(_folder, "apt.conf");
@@ -128,14 +129,14 @@ internal sealed class AptSession
         $"Fetching this image needs {name}, which this host does not have (Debian and Ubuntu do): give a kernel with --kernel and an initial RAM disk with --initrd{HostKernel.Hint()}.");
 
     /// <summary>Hooks of the host's are cleared, as they refresh the host's own caches.</summary>
-    private static string Configuration(string folder) => $$"""
+    private static string Configuration(string folder, string architecture) => $$"""
         #clear APT::Update::Pre-Invoke;
         #clear APT::Update::Post-Invoke;
         #clear APT::Update::Post-Invoke-Success;
         #clear DPkg::Post-Invoke;
         #clear APT::Architectures;
-        APT::Architecture "amd64";
-        APT::Architectures { "amd64"; };
+        APT::Architecture "{{architecture}}";
+        APT::Architectures { "{{architecture}}"; };
         APT::Sandbox::User "";
         Acquire::Languages "none";
         Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";

@@ -52,6 +52,7 @@ internal sealed class Board : ICpuIo, IDisposable
         MapSerialPorts(clock, router, console);
         MapTimers(clock, router);
         _ports.Map(PostCodePort.Port, 1, new PostCodePort());
+        options.AddDevices?.Invoke(_ports);
         Partition = options.Engine.CreatePartition(new PartitionOptions
         {
             Memory = memory,

@@ -1,5 +1,6 @@
 using Tutti.Boot;
 using Tutti.Cpu;
+using Tutti.Devices;
 using Tutti.Memory;
 
 namespace Tutti.Machine;
@@ -23,6 +24,12 @@ public sealed record MachineOptions
 
     /// <summary>What the first serial port is connected to; null for nothing.</summary>
     public IConsoleBackend? Console { get; init; }
+
+    /// <summary>
+    /// Puts further devices on the ports of each new board, where none of its own are; null for none. A board calls its
+    /// devices under one lock, from its vCPUs' threads.
+    /// </summary>
+    public Action<PortBus>? AddDevices { get; init; }
 
     /// <summary>Whether a reset that the guest asks for ends the run.</summary>
     public bool NoReboot { get; init; }

@@ -45,6 +45,33 @@ public sealed class BusTests
     }
 
     [Fact]
+    public void Four_byte_accesses_at_a_port_may_have_a_device_of_their_own()
+    {
+        PortBus bus = new();
+        Recorder address = new();
+        Recorder reset = new();
+        bus.Map(0xCF9, 1, reset);
+        bus.MapDword(0xCF8, address);
+        byte[] data = new byte[4];
+        bus.Write(0xCF8, [1, 2, 3, 4]);
+        bus.Read(0xCF8, data);
+        Assert.Equal([0x11, 0x11, 0x11, 0x11], data);
+        Assert.Empty(reset.Writes);
+        Assert.Equal([1, 2, 3, 4], Assert.Single(address.Writes).Data);
+
+        bus.Write(0xCF9, [6]);
+        bus.Write(0xCF8, [7, 8]);
+        Assert.Equal([[6], [8]], reset.Writes.Select(write => write.Data));
+        Assert.Single(address.Writes);
+        Assert.Throws<ArgumentException>(() => bus.MapDword(0xCF8, reset));
+
+        PortBus unclaimed = new();
+        unclaimed.MapDword(0xCF8, new Recorder(claims: false));
+        unclaimed.Read(0xCF8, data);
+        Assert.Equal([0xFF, 0xFF, 0xFF, 0xFF], data);
+    }
+
+    [Fact]
     public void Port_accesses_are_split_by_width_and_at_the_end_of_a_device()
     {
         PortBus bus = new();

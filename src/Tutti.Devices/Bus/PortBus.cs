@@ -12,6 +12,7 @@ public sealed class PortBus
 
     private readonly byte[] _owner = new byte[PortCount];
     private Mapping[] _mappings = [default];
+    private Mapping[] _dwords = [];
 
     private readonly record struct Mapping(int First, int End, int MaxWidth, IPortDevice Device);
 
@@ -38,8 +39,34 @@ public sealed class PortBus
         _mappings = [.. _mappings, new Mapping(first, first + count, maxWidth, device)];
     }
 
+    /// <summary>
+    /// Gives a device the 4-byte accesses that begin at one port, whoever has the ports for other accesses: a PC keeps PCI's
+    /// CONFIG_ADDRESS over its reset register so.
+    /// </summary>
+    /// <exception cref="ArgumentException">A device has them already.</exception>
+    public void MapDword(ushort port, IPortDevice device)
+    {
+        ArgumentNullException.ThrowIfNull(device);
+        if (Array.Exists(_dwords, mapping => mapping.First == port))
+        {
+            throw new ArgumentException($"The 4-byte accesses at port 0x{port:X4} are taken.");
+        }
+
+        _dwords = [.. _dwords, new Mapping(port, port + 4, 4, device)];
+    }
+
     public void Read(ushort port, Span<byte> data)
     {
+        if (data.Length == 4 && FindDword(port) is IPortDevice dword)
+        {
+            if (dword.ReadPort(0, data) == IoResult.Unclaimed)
+            {
+                data.Fill(0xFF);
+            }
+
+            return;
+        }
+
         int position = 0;
         while (position < data.Length)
         {
@@ -57,6 +84,12 @@ public sealed class PortBus
 
     public void Write(ushort port, ReadOnlySpan<byte> data)
     {
+        if (data.Length == 4 && FindDword(port) is IPortDevice dword)
+        {
+            dword.WritePort(0, data);
+            return;
+        }
+
         int position = 0;
         while (position < data.Length)
         {
@@ -70,6 +103,19 @@ public sealed class PortBus
 
     // The port space does not wrap: what lies above port 0xFFFF belongs to nobody.
     private ref readonly Mapping Find(int port) => ref _mappings[port < PortCount ? _owner[port] : 0];
+
+    private IPortDevice? FindDword(ushort port)
+    {
+        foreach (ref readonly Mapping mapping in _dwords.AsSpan())
+        {
+            if (mapping.First == port)
+            {
+                return mapping.Device;
+            }
+        }
+
+        return null;
+    }
 
     private static int PieceLength(in Mapping mapping, int at, int remaining)
     {
