@@ -24,11 +24,12 @@ internal sealed class ConsoleOutput : IDisposable
 
     /// <param name="backend">Where the bytes go.</param>
     /// <param name="onRoom">Called from the writing thread, without a lock, once there is room after <see cref="TryPut"/> said no.</param>
-    internal ConsoleOutput(IConsoleBackend backend, Action onRoom)
+    /// <param name="onFailure">Told what the backend threw.</param>
+    internal ConsoleOutput(IConsoleBackend backend, Action onRoom, Action<Exception> onFailure)
     {
         _backend = backend;
         _onRoom = onRoom;
-        _thread = new Thread(Run) { Name = "console output", IsBackground = true };
+        _thread = new Thread(() => Guard(Run, onFailure)) { Name = "console output", IsBackground = true };
         _thread.Start();
     }
 
@@ -76,6 +77,19 @@ internal sealed class ConsoleOutput : IDisposable
         _thread.Join();
         _arrived.Dispose();
         _urgent.Dispose();
+    }
+
+    // What is thrown on a thread of its own would end the process.
+    internal static void Guard(Action body, Action<Exception> onFailure)
+    {
+        try
+        {
+            body();
+        }
+        catch (Exception e)
+        {
+            onFailure(e);
+        }
     }
 
     private void Run()

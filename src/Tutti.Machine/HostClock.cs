@@ -14,6 +14,7 @@ public sealed class HostClock : IGuestClock, IDisposable
 
     private const long NotPaused = -1;
     private readonly Lock _chipsetLock;
+    private readonly Action<Exception>? _onFailure;
     private readonly Lock _heapLock = new();
     private readonly HostEvent _wake = new();
     private readonly TimerHeap _heap = new();
@@ -26,9 +27,11 @@ public sealed class HostClock : IGuestClock, IDisposable
     /// <summary>Makes a clock that stands at 0 until <see cref="Resume"/>.</summary>
     /// <param name="chipsetLock">Held while a timer's callback runs.</param>
     /// <param name="powerOnTime">Wall-clock time at guest time 0.</param>
-    public HostClock(Lock chipsetLock, DateTimeOffset powerOnTime)
+    /// <param name="onFailure">Told what a callback threw, under the chipset lock; without it, that ends the process.</param>
+    public HostClock(Lock chipsetLock, DateTimeOffset powerOnTime, Action<Exception>? onFailure = null)
     {
         _chipsetLock = chipsetLock;
+        _onFailure = onFailure;
         PowerOnTime = powerOnTime;
         _thread = new Thread(Run) { Name = "guest timers", IsBackground = true };
         _thread.Start();
@@ -162,7 +165,15 @@ public sealed class HostClock : IGuestClock, IDisposable
                     _heap.Remove(due);
                 }
 
-                due.OnExpired();
+                try
+                {
+                    due.OnExpired();
+                }
+                catch (Exception e) when (_onFailure != null)
+                {
+                    // What a device throws must end its machine, not the process.
+                    _onFailure(e);
+                }
             }
         }
     }

@@ -22,12 +22,13 @@ internal sealed class SerialConsole : ISerialBackend
     private volatile bool _isEnding;
     private int _ends;
 
-    internal SerialConsole(IConsoleBackend backend, Lock chipset)
+    /// <param name="onFailure">Told what the backend or the port's input threw.</param>
+    internal SerialConsole(IConsoleBackend backend, Lock chipset, Action<Exception> onFailure)
     {
         _backend = backend;
         _chipset = chipset;
-        _output = new ConsoleOutput(backend, _outputRoom.Signal);
-        _inputThread = new Thread(ReadInput) { Name = "console input", IsBackground = true };
+        _output = new ConsoleOutput(backend, _outputRoom.Signal, onFailure);
+        _inputThread = new Thread(() => ConsoleOutput.Guard(ReadInput, onFailure)) { Name = "console input", IsBackground = true };
     }
 
     /// <summary>Whether the guest's console showed a kernel panic since <see cref="Connect"/>.</summary>

@@ -56,8 +56,8 @@ public sealed class VirtualMachine : IDisposable
         _options = options;
         _power = new Power(this);
         _mapping = new HostMapping(options.MemorySize, hugePages: true);
-        _clock = new HostClock(_chipset, options.PowerOnTime ?? DateTimeOffset.UtcNow);
-        _console = options.Console == null ? null : new SerialConsole(options.Console, _chipset);
+        _clock = new HostClock(_chipset, options.PowerOnTime ?? DateTimeOffset.UtcNow, e => OnFailure("guest timers", e));
+        _console = options.Console == null ? null : new SerialConsole(options.Console, _chipset, e => OnFailure("console input", e));
     }
 
     /// <summary>Guest instructions that all vCPUs have run since the last reset, as far as the engine counts them.</summary>
@@ -249,6 +249,9 @@ public sealed class VirtualMachine : IDisposable
         Volatile.Read(ref _board)?.Gate.BeginClose();
         _control.Signal();
     }
+
+    private void OnFailure(string where, Exception e) =>
+        RequestEnd(new MachineExit(MachineExitKind.InternalError, $"{where}: {e}"));
 
     private void OnProcessorExit(int processor, ProcessorExit exit)
     {

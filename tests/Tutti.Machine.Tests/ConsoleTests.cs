@@ -9,7 +9,7 @@ public sealed class ConsoleTests
     public void FirstByteAfterSilenceLeavesSoon()
     {
         FakeConsole console = new();
-        using ConsoleOutput output = new(console, () => { });
+        using ConsoleOutput output = new(console, () => { }, _ => { });
         Stopwatch watch = Stopwatch.StartNew();
         Assert.True(output.TryPut((byte)'x'));
         Assert.True(SpinWait.SpinUntil(() => console.Text == "x", TimeSpan.FromSeconds(10)));
@@ -21,7 +21,7 @@ public sealed class ConsoleTests
     {
         FakeConsole console = new();
         StringBuilder expected = new();
-        using (ConsoleOutput output = new(console, () => { }))
+        using (ConsoleOutput output = new(console, () => { }, _ => { }))
         {
             for (int i = 0; i < 10_000; i++)
             {
@@ -41,7 +41,7 @@ public sealed class ConsoleTests
         FakeConsole console = new();
         console.Gate.Reset();
         using ManualResetEventSlim room = new();
-        using (ConsoleOutput output = new(console, room.Set))
+        using (ConsoleOutput output = new(console, room.Set, _ => { }))
         {
             int taken = 0;
             while (output.TryPut((byte)'x'))
@@ -62,7 +62,7 @@ public sealed class ConsoleTests
     public void BackendThatIsGoneSwallowsOutput()
     {
         FakeConsole console = new() { IsGone = true };
-        using ConsoleOutput output = new(console, () => { });
+        using ConsoleOutput output = new(console, () => { }, _ => { });
         for (int i = 0; i < 200_000; i++)
         {
             Assert.True(SpinWait.SpinUntil(() => output.TryPut(0), TimeSpan.FromSeconds(10)));

@@ -171,6 +171,43 @@ public sealed class VirtualMachineTests
     }
 
     [Fact]
+    public void DeviceThatThrowsInATimerIsAnInternalErrorOfThisMachineOnly()
+    {
+        MachineExit exit = Run(cpu =>
+        {
+            cpu.Options.Clock.CreateTimer(() => throw new InvalidOperationException("broken device")).Arm(1);
+            return Requested;
+        });
+        Assert.Equal(MachineExitKind.InternalError, exit.Kind);
+        Assert.Contains("broken device", exit.Message);
+        Assert.NotNull(exit.Registers);
+    }
+
+    [Fact]
+    public void ConsoleThatThrowsIsAnInternalErrorOfThisMachineOnly()
+    {
+        using VirtualMachine machine = new(Options(new FakeEngine(_ => Requested), null) with { Console = new BrokenConsole() });
+        MachineExit exit = machine.Run(TimeSpan.FromSeconds(30));
+        Assert.Equal(MachineExitKind.InternalError, exit.Kind);
+        Assert.Contains("broken console", exit.Message);
+    }
+
+    private sealed class BrokenConsole : IConsoleBackend
+    {
+        public int Read(Span<byte> buffer) => throw new InvalidOperationException("broken console");
+
+        public void CancelRead()
+        {
+        }
+
+        public bool Write(ReadOnlySpan<byte> data) => true;
+
+        public void CancelWrite()
+        {
+        }
+    }
+
+    [Fact]
     public void IdleMachineTimesOutOnTime()
     {
         Stopwatch watch = Stopwatch.StartNew();

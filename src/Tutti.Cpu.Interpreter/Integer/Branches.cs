@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using Tutti.X86;
 
 namespace Tutti.Cpu.Interpreter;
 
@@ -49,27 +50,21 @@ internal static unsafe class Branches
         Stack.Push<TWidth>(state, Flow.NextRip(state, op)) ? TakeLegacy(state, op) : Flow.Fault(state, op);
 
     public static Op* JumpRegister<TWidth>(CpuState* state, Op* op)
-        where TWidth : struct, IWidth => Flow.Jump(state, op, TWidth.Load(CpuState.Register(state, op->Dst)));
+        where TWidth : struct, IWidth => JumpTo<TWidth>(state, op, TWidth.Load(CpuState.Register(state, op->Dst)));
 
     public static Op* JumpMemory<TWidth>(CpuState* state, Op* op)
         where TWidth : struct, IWidth =>
         AnyAddress.TryGet(state, op, TWidth.Bytes, false, out ulong linear) && GuestAccess.Read<TWidth>(state, linear, out ulong target)
-            ? Flow.Jump(state, op, target)
+            ? JumpTo<TWidth>(state, op, target)
             : Flow.Fault(state, op);
 
     public static Op* CallRegister<TWidth>(CpuState* state, Op* op)
-        where TWidth : struct, IWidth
-    {
-        ulong target = TWidth.Load(CpuState.Register(state, op->Dst));
-        return Stack.Push<TWidth>(state, Flow.NextRip(state, op)) ? Flow.Jump(state, op, target) : Flow.Fault(state, op);
-    }
+        where TWidth : struct, IWidth => CallTo<TWidth>(state, op, TWidth.Load(CpuState.Register(state, op->Dst)));
 
     public static Op* CallMemory<TWidth>(CpuState* state, Op* op)
         where TWidth : struct, IWidth =>
-        AnyAddress.TryGet(state, op, TWidth.Bytes, false, out ulong linear)
-        && GuestAccess.Read<TWidth>(state, linear, out ulong target)
-        && Stack.Push<TWidth>(state, Flow.NextRip(state, op))
-            ? Flow.Jump(state, op, target)
+        AnyAddress.TryGet(state, op, TWidth.Bytes, false, out ulong linear) && GuestAccess.Read<TWidth>(state, linear, out ulong target)
+            ? CallTo<TWidth>(state, op, target)
             : Flow.Fault(state, op);
 
     /// <summary>RET, with the bytes to drop behind the return address in Imm.</summary>
@@ -81,9 +76,36 @@ internal static unsafe class Branches
             return Flow.Fault(state, op);
         }
 
+        if (!IsTarget<TWidth>(target))
+        {
+            return Flow.Raise(state, op, ExceptionVector.GeneralProtection);
+        }
+
         Stack.Move(state, TWidth.Bytes + (long)op->Imm);
         return Flow.Jump(state, op, target);
     }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Op* JumpTo<TWidth>(CpuState* state, Op* op, ulong target)
+        where TWidth : struct, IWidth =>
+        IsTarget<TWidth>(target) ? Flow.Jump(state, op, target) : Flow.Raise(state, op, ExceptionVector.GeneralProtection);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Op* CallTo<TWidth>(CpuState* state, Op* op, ulong target)
+        where TWidth : struct, IWidth
+    {
+        if (!IsTarget<TWidth>(target))
+        {
+            return Flow.Raise(state, op, ExceptionVector.GeneralProtection);
+        }
+
+        return Stack.Push<TWidth>(state, Flow.NextRip(state, op)) ? Flow.Jump(state, op, target) : Flow.Fault(state, op);
+    }
+
+    /// <summary>A target that is not canonical is the branch's own fault, before it changes anything.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static bool IsTarget<TWidth>(ulong target)
+        where TWidth : struct, IWidth => TWidth.Bytes < 8 || (ulong)((long)target << 16 >> 16) == target;
 
     /// <summary>LOOP, LOOPE, LOOPNE (Imm 0, 1, 2) and JCXZ (3), counting in the register of the address size.</summary>
     public static Op* Loop(CpuState* state, Op* op)

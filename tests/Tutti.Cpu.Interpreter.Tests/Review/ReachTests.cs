@@ -64,6 +64,25 @@ public sealed class ReachTests
     }
 
     [Theory]
+    [InlineData(new byte[] { 0xC3 })] // ret
+    [InlineData(new byte[] { 0xFF, 0xE0 })] // jmp rax
+    [InlineData(new byte[] { 0xFF, 0xD0 })] // call rax
+    [InlineData(new byte[] { 0xFF, 0x24, 0x24 })] // jmp [rsp]
+    [InlineData(new byte[] { 0xFF, 0x14, 0x24 })] // call [rsp]
+    public void BranchToWhatIsNotCanonicalFaultsItself(byte[] code)
+    {
+        const ulong Target = 0x8000_0000_0000;
+        using TestMachine machine = TestMachine.Long();
+        machine.Write(TestMachine.KernelStack, Target);
+        machine.Registers.Gpr[0] = Target;
+        machine.Apply();
+        machine.Memory.TryWrite(TestMachine.Code, [0x90, .. code]);
+        Assert.Equal(13, machine.RunToStub());
+        Assert.Equal(TestMachine.Code + 1, machine.Frame(1));
+        Assert.Equal(TestMachine.KernelStack, machine.Frame(4));
+    }
+
+    [Theory]
     [InlineData(new byte[] { 0xC4, 0xE2, 0x69, 0x90, 0x04, 0x88 })] // vpgatherdd xmm0, [rax+xmm1*4], xmm2
     [InlineData(new byte[] { 0xC4, 0xE2, 0xE9, 0x93, 0x04, 0x88 })] // vgatherqpd
     [InlineData(new byte[] { 0x62, 0xF2, 0x7D, 0x09, 0xA0, 0x04, 0x88 })] // vpscatterdd [rax+xmm1*4]{k1}, xmm0
