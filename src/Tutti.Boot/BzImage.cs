@@ -86,7 +86,8 @@ public sealed class BzImage
         }
 
         long payloadSize = BinaryPrimitives.ReadUInt32LittleEndian(bytes[0x1F4..]) * 16L;
-        if (payloadStart + Math.Max(payloadSize, EntryOffset64 + 1) > bytes.Length)
+        // The header counts 16-byte units, rounded up; not every file is filled up to that.
+        if (payloadStart + Math.Max(payloadSize - 15, EntryOffset64 + 1) > bytes.Length)
         {
             throw new BootException($"The kernel file is truncated: its header speaks of {payloadStart + payloadSize} bytes and it has {bytes.Length}, fetch or copy it again.");
         }

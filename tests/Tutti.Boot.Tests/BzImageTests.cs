@@ -221,11 +221,21 @@ public class BzImageTests
     }
 
     [Fact]
+    public void The_last_unit_of_16_bytes_need_not_be_full()
+    {
+        using TestMemory memory = new(64);
+        byte[] kernel = KernelFiles.BzImage();
+        LinuxLoader.Load(memory.Guest, new BootOptions { Kernel = kernel[..^15] });
+        Assert.Equal(kernel[^16], memory.U8(KernelFiles.PreferredAddress + KernelFiles.PayloadSize - 16));
+        Assert.Equal(TestMemory.Pattern, memory.U8(KernelFiles.PreferredAddress + KernelFiles.PayloadSize - 15));
+    }
+
+    [Fact]
     public void Every_truncation_is_refused()
     {
         using TestMemory memory = new(64);
         byte[] kernel = KernelFiles.BzImage();
-        for (int length = 0; length < kernel.Length; length += length < 0x300 ? 1 : 509)
+        for (int length = 0; length <= kernel.Length - 16; length += length < 0x300 ? 1 : 509)
         {
             Refusal(memory, kernel[..length], default);
         }

@@ -40,6 +40,9 @@ internal sealed class PackageFile
     /// <summary>A PC BIOS.</summary>
     public static PackageFile SeaBios { get; } = new("amd64", "seabios", "usr/share/seabios/bios-256k.bin");
 
+    /// <summary>A memory test with a boot sector of its own, for floppies.</summary>
+    public static PackageFile MemTest { get; } = new("amd64", "memtest86+", "boot/memtest86+ia32.bin");
+
     /// <summary>Where the file lies when <see cref="Problem"/> is null.</summary>
     public string Path { get; }
 
