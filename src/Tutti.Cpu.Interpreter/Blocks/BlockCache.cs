@@ -164,6 +164,9 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
     /// <summary>Whether ops are those of <see cref="FindSingle"/>, which the next call overwrites.</summary>
     public bool IsTemporary(Op* ops) => ops == _single;
 
+    /// <summary>Whether ops are those of a block that has been dropped.</summary>
+    public static bool IsStale(Op* ops) => (ops->Flags & OpFlags.Dropped) != 0;
+
     /// <summary>Empties the cache.</summary>
     public void Flush()
     {
@@ -318,9 +321,27 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
         }
 
         codePage.Blocks = kept;
+        if (hit)
+        {
+            // Links lead to blocks of the same page only; one to a dropped block would go by way of the run loop for good.
+            Unlink(kept);
+        }
+
         if (kept == null || (!hit && ++codePage.HarmlessWrites > HarmlessWritesPerPage))
         {
             DropPage(page, codePage);
+        }
+    }
+
+    private static void Unlink(Block* block)
+    {
+        for (; block != null; block = block->NextInPage)
+        {
+            Op* ops = Block.Ops(block);
+            for (int i = 0; i < block->OpCount; i++)
+            {
+                ops[i].Link = null;
+            }
         }
     }
 
@@ -362,6 +383,7 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
         for (int i = 0; i < block->OpCount; i++)
         {
             ops[i].Handler = &Stale;
+            ops[i].Flags |= OpFlags.Dropped;
         }
     }
 

@@ -68,6 +68,9 @@ internal static class OpFlags
     public const ushort Rep = 2;
     public const ushort Repne = 4;
 
+    /// <summary>Of a block that has been dropped because its bytes were written.</summary>
+    public const ushort Dropped = 8;
+
     /// <summary>Operand size is 16, 32 or 64 bits: bits 4 and 5 as log2 of bytes (1, 2, 3; 0 is 8 bits).</summary>
     public const int SizeShift = 4;
 

@@ -150,7 +150,7 @@ internal static unsafe class Branches
         ulong target = state->Rip;
         ulong source = target - (ulong)(long)op->Target + op->IpOffset;
         JumpCacheEntry* entry = state->JumpCache + JumpCacheEntry.IndexOf(target);
-        Op* next = entry->Rip == target && entry->Tag == state->JumpTag
+        Op* next = entry->Rip == target && entry->Tag == state->JumpTag && !BlockCache.IsStale(entry->Ops)
             ? entry->Ops
             : SoftwareProcessor.From(state).Code.Find();
         if (next != null && ((source ^ target) >> 12) == 0 && state->Attention == 0

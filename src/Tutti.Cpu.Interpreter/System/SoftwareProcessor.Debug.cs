@@ -142,7 +142,8 @@ internal sealed unsafe partial class SoftwareProcessor
             ulong length = condition == 0 ? 1UL : (ulong)Dr7.Length(dr7, i);
             ulong start = State->Dr[i] & ~(length - 1);
             start = IsLongMode ? start : (uint)start;
-            if (start < address + (ulong)size && address < start + length)
+            // Differences, so that the last page of the address space has an end.
+            if (start - address < (ulong)size || address - start < length)
             {
                 hits |= 1UL << i;
             }
