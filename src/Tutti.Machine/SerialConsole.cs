@@ -37,6 +37,9 @@ internal sealed class SerialConsole : ISerialBackend
     /// <summary>Whether the port has ever taken input.</summary>
     internal volatile bool HasBeenRead;
 
+    /// <summary>Whether a vCPU waits for the backend to take output.</summary>
+    internal volatile bool IsHoldingUp;
+
     /// <summary>Plugs the cable into a port. Call it with the vCPUs stopped.</summary>
     internal void Connect(Serial16550 port)
     {
@@ -61,8 +64,11 @@ internal sealed class SerialConsole : ISerialBackend
             _panic.Watch(value);
             while (!_output.TryPut(value) && !_isReleased)
             {
+                IsHoldingUp = true;
                 _ = _outputRoom.Wait(-1);
             }
+
+            IsHoldingUp = false;
         }
     }
 

@@ -12,7 +12,7 @@ namespace Tutti.Machine;
 public sealed class VirtualMachine : IDisposable
 {
     /// <summary>How long a vCPU may take to leave guest code before the engine counts as broken.</summary>
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(10);
+    internal TimeSpan Patience { get; init; } = TimeSpan.FromSeconds(10);
 
     /// <summary>How long a slow console holds up the end of a machine that somebody stopped.</summary>
     private static readonly TimeSpan LastOutput = TimeSpan.FromSeconds(1);
@@ -88,7 +88,7 @@ public sealed class VirtualMachine : IDisposable
                     _console?.Release();
                 }
 
-                if (!_board!.Gate.Close(Patience))
+                if (!TryStopProcessors(end))
                 {
                     _isStuck = true;
                     return new MachineExit(MachineExitKind.InternalError, "A processor did not stop when it was asked to.");
@@ -184,6 +184,25 @@ public sealed class VirtualMachine : IDisposable
         }
 
         board.StartThreads();
+    }
+
+    /// <summary>Stops the processors for good. One that waits for a slow reader of the console has the time that it needs.</summary>
+    private bool TryStopProcessors(long end)
+    {
+        while (!_board!.Gate.Close(Patience))
+        {
+            if (_console is not { IsHoldingUp: true })
+            {
+                return false;
+            }
+
+            if (HostTime.Nanoseconds > end)
+            {
+                _console.Release();
+            }
+        }
+
+        return true;
     }
 
     /// <summary>Waits until the run is over; null when the machine shall reset instead.</summary>

@@ -236,6 +236,37 @@ public sealed class VirtualMachineTests
     }
 
     [Fact]
+    public void PowerOffWaitsForAProcessorThatASlowConsoleHoldsUp()
+    {
+        FakeConsole console = new();
+        console.Gate.Reset();
+        using ManualResetEventSlim isIn = new();
+        using ManualResetEventSlim isOff = new();
+        FakeEngine engine = new(cpu =>
+        {
+            if (cpu.Index == 0)
+            {
+                isIn.Wait();
+                PowerOff(cpu);
+                isOff.Set();
+            }
+            else
+            {
+                isIn.Set();
+                isOff.Wait();
+                cpu.Print(new string('x', 200_000));
+            }
+
+            return Requested;
+        });
+        MachineOptions options = Options(engine, console) with { ProcessorCount = 2 };
+        using VirtualMachine machine = new(options) { Patience = TimeSpan.FromMilliseconds(50) };
+        using Timer read = new(_ => console.Gate.Set(), null, 1000, Timeout.Infinite);
+        Assert.Equal(MachineExitKind.PoweredOff, machine.Run(Limit).Kind);
+        Assert.Equal(200_000, console.Text.Length);
+    }
+
+    [Fact]
     public void GuestTimeStandsStillWhilePaused()
     {
         using ManualResetEventSlim running = new();
