@@ -20,6 +20,8 @@ internal sealed class SerialConsole : ISerialBackend
     private ReadOnlyMemory<byte> _pending;
     private volatile bool _isReleased;
     private volatile bool _isEnding;
+    private volatile bool _isHoldingUp;
+    private volatile bool _hasHeldUp;
     private int _ends;
 
     /// <param name="onFailure">Told what the backend or the port's input threw.</param>
@@ -37,8 +39,13 @@ internal sealed class SerialConsole : ISerialBackend
     /// <summary>Whether the port has ever taken input.</summary>
     internal volatile bool HasBeenRead;
 
-    /// <summary>Whether a vCPU waits for the backend to take output.</summary>
-    internal volatile bool IsHoldingUp;
+    /// <summary>Whether a vCPU waits for the backend to take output, or has waited since the last time this was asked.</summary>
+    internal bool TakeHoldUp()
+    {
+        bool held = _hasHeldUp;
+        _hasHeldUp = _isHoldingUp;
+        return held;
+    }
 
     /// <summary>Plugs the cable into a port. Call it with the vCPUs stopped.</summary>
     internal void Connect(Serial16550 port)
@@ -64,11 +71,12 @@ internal sealed class SerialConsole : ISerialBackend
             _panic.Watch(value);
             while (!_output.TryPut(value) && !_isReleased)
             {
-                IsHoldingUp = true;
+                _isHoldingUp = true;
+                _hasHeldUp = true;
                 _ = _outputRoom.Wait(-1);
             }
 
-            IsHoldingUp = false;
+            _isHoldingUp = false;
         }
     }
 

@@ -191,7 +191,7 @@ public sealed class VirtualMachine : IDisposable
     {
         while (!_board!.Gate.Close(Patience))
         {
-            if (_console is not { IsHoldingUp: true })
+            if (_console?.TakeHoldUp() != true)
             {
                 return false;
             }

@@ -260,8 +260,8 @@ public sealed class VirtualMachineTests
             return Requested;
         });
         MachineOptions options = Options(engine, console) with { ProcessorCount = 2 };
-        using VirtualMachine machine = new(options) { Patience = TimeSpan.FromMilliseconds(50) };
-        using Timer read = new(_ => console.Gate.Set(), null, 1000, Timeout.Infinite);
+        using VirtualMachine machine = new(options) { Patience = TimeSpan.FromMilliseconds(400) };
+        using Timer read = new(_ => console.Gate.Set(), null, 1500, Timeout.Infinite);
         Assert.Equal(MachineExitKind.PoweredOff, machine.Run(Limit).Kind);
         Assert.Equal(200_000, console.Text.Length);
     }
