@@ -153,11 +153,13 @@ internal sealed unsafe partial class SoftwareProcessor
             return Refuse(ExceptionVector.InvalidOpcode);
         }
 
-        bool to64 = size == 8;
-        if (State->Cpl != 0 || (to64 && !IsCanonical(State->Gpr[1])))
+        if (State->Cpl != 0)
         {
             return Refuse(ExceptionVector.GeneralProtection);
         }
+
+        // As on AMD processors, RCX is not looked at here: what is not canonical faults at level 3, when it is fetched.
+        bool to64 = size == 8;
 
         ushort selector = (ushort)(State->Star >> 48);
         bool isLong = IsLongMode;
