@@ -1,0 +1,187 @@
+using Tutti.X86;
+
+namespace Tutti.Cpu.Interpreter.Tests.System;
+
+/// <summary>Single-stepping, breakpoints on data and ports, RF. Source: Intel SDM volume 3, chapter "Debug".</summary>
+public sealed class DebugTests
+{
+    private const int Execute = 0;
+    private const int Write = 1;
+    private const int Port = 2;
+    private const int ReadOrWrite = 3;
+
+    private static void Step(TestMachine machine, byte[] code, ulong flags = Rflags.Trap)
+    {
+        machine.Memory.TryWrite(TestMachine.Code, code);
+        machine.Registers.Rflags = Rflags.AlwaysOne | flags;
+        machine.Apply();
+    }
+
+    private static void Break(TestMachine machine, int index, ulong address, int condition, int lengthCode)
+    {
+        machine.Registers.Dr[index] = address;
+        machine.Registers.Dr[7] |= 0x400UL | (2UL << (index * 2)) | ((ulong)(condition | (lengthCode << 2)) << (16 + (index * 4)));
+    }
+
+    [Fact]
+    public void SingleStepTrapsAfterEachRepetition()
+    {
+        using TestMachine machine = TestMachine.Long();
+        machine.Write(TestMachine.Data, 0x0403_0201u);
+        machine.Registers.Gpr[1] = 3;
+        machine.Registers.Gpr[6] = TestMachine.Data;
+        machine.Registers.Gpr[7] = TestMachine.Data + 0x100;
+        Step(machine, [0xF3, 0xA4, 0x90]);
+        foreach (int left in (int[])[2, 1, 0])
+        {
+            Assert.Equal(1, machine.RunToStub());
+            Assert.Equal((ulong)left, machine.Registers.Gpr[1]);
+            Assert.Equal(TestMachine.Code + (left == 0 ? 2UL : 0), machine.Frame(0));
+            Assert.Equal((byte)(left == 0 ? 3 : 0), machine.Read<byte>(TestMachine.Data + 0x102));
+            Assert.NotEqual(0UL, machine.Registers.Dr[6] & Dr6.SingleStep);
+
+            // Back by IRET, which steps on.
+            machine.Memory.TryWrite(TestMachine.UserCode, [0x48, 0xCF]);
+            machine.Registers.Rip = TestMachine.UserCode;
+            machine.Apply();
+        }
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void SingleStepOverSyscallTrapsAtTheHandlerUnlessItsMaskClearsTrap(bool masked)
+    {
+        using TestMachine machine = TestMachine.Long();
+        machine.Registers.Msrs[Msr.Star] = (0x18UL << 48) | ((ulong)TestMachine.KernelCode << 32);
+        machine.Registers.Msrs[Msr.Lstar] = TestMachine.Code;
+        machine.Registers.Msrs[Msr.Sfmask] = masked ? Rflags.Trap : 0;
+        machine.Registers.Rflags = Rflags.AlwaysOne | Rflags.Trap;
+        machine.Registers.Gpr[4] = TestMachine.KernelStack;
+        machine.EnterUser();
+        machine.Memory.TryWrite(TestMachine.UserCode, [0x0F, 0x05]);
+        machine.Memory.TryWrite(TestMachine.Code, [0x0F, 0x0B]);
+        Assert.Equal(masked ? 6 : 1, machine.RunToStub());
+        Assert.Equal(TestMachine.Code, machine.Frame(0));
+        Assert.Equal(TestMachine.KernelCode, machine.Frame(1));
+        Assert.Equal(masked ? 0 : Dr6.SingleStep, machine.Registers.Dr[6] & Dr6.SingleStep);
+    }
+
+    [Fact]
+    public void SoftwareInterruptTakesTheTrapAway()
+    {
+        using TestMachine machine = TestMachine.Long();
+        Step(machine, [0xCD, 0x55]);
+        Assert.Equal(0x55, machine.RunToStub());
+        Assert.Equal(TestMachine.Code + 2, machine.Frame(0));
+        Assert.NotEqual(0UL, machine.Frame(2) & Rflags.Trap);
+        Assert.Equal(0UL, machine.Registers.Dr[6] & Dr6.SingleStep);
+    }
+
+    [Fact]
+    public void HaltWithTrapFlagTrapsBehindItself()
+    {
+        using TestMachine machine = TestMachine.Long();
+        Step(machine, [0xF4]);
+        Assert.Equal(1, machine.RunToStub());
+        Assert.Equal(TestMachine.Code + 1, machine.Frame(0));
+    }
+
+    [Fact]
+    public void PopfThatClearsTrapStillTraps()
+    {
+        using TestMachine machine = TestMachine.Long();
+        Step(machine, [0x9D, 0x90]);
+        machine.Write(TestMachine.KernelStack, Rflags.AlwaysOne);
+        Assert.Equal(1, machine.RunToStub());
+        Assert.Equal(TestMachine.Code + 1, machine.Frame(0));
+        Assert.Equal(0UL, machine.Frame(2) & Rflags.Trap);
+    }
+
+    [Fact]
+    public void FaultingInstructionIsNotStepped()
+    {
+        using TestMachine machine = TestMachine.Long();
+        Step(machine, [0x0F, 0x0B]);
+        Assert.Equal(6, machine.RunToStub());
+        Assert.Equal(0UL, machine.Registers.Dr[6] & Dr6.SingleStep);
+    }
+
+    /// <summary>Offset of an 8-byte store from a page's end, breakpoint offset and length code there, and whether it hits.</summary>
+    [Theory]
+    [InlineData(-4, 0, 3, true)] // the part behind the page's end
+    [InlineData(-4, -1, 0, true)] // the last byte before it
+    [InlineData(-4, -8, 3, false)]
+    [InlineData(-4, 4, 3, false)]
+    [InlineData(-4, 4, 2, true)] // 8 bytes, so rounded down to 0
+    [InlineData(-8, 0, 2, false)]
+    [InlineData(-8, -8, 2, true)]
+    [InlineData(-7, 0, 0, true)]
+    [InlineData(0, 7, 0, true)]
+    [InlineData(0, 8, 0, false)]
+    [InlineData(1, 0, 0, false)]
+    public void DataBreakpointIsMetOnBothPagesOfAnAccess(int store, int breakpoint, int lengthCode, bool hits)
+    {
+        using TestMachine machine = TestMachine.Long();
+        const ulong Edge = TestMachine.Data + 0x1000;
+        Break(machine, 2, (ulong)((long)Edge + breakpoint), Write, lengthCode);
+        machine.Registers.Gpr[3] = (ulong)((long)Edge + store);
+
+        // A read of the same bytes first: not what this breakpoint looks for.
+        Step(machine, [0x48, 0x8B, 0x0B, 0x48, 0x89, 0x03, 0x90, 0x0F, 0x0B], 0);
+        Assert.Equal(hits ? 1 : 6, machine.RunToStub());
+        Assert.Equal(hits ? 4UL : 0, machine.Registers.Dr[6] & 0xF);
+        Assert.Equal(TestMachine.Code + (hits ? 6UL : 7), machine.Frame(0));
+    }
+
+    [Fact]
+    public void DataBreakpointAndSingleStepAreToldTogether()
+    {
+        using TestMachine machine = TestMachine.Long();
+        Break(machine, 1, TestMachine.Data, ReadOrWrite, 0);
+        machine.Registers.Gpr[3] = TestMachine.Data;
+        Step(machine, [0x8A, 0x03, 0x90]);
+        Assert.Equal(1, machine.RunToStub());
+        Assert.Equal(Dr6.AlwaysOne | Dr6.SingleStep | 2, machine.Registers.Dr[6]);
+    }
+
+    [Theory]
+    [InlineData(0x80, 0, true, true)]
+    [InlineData(0x80, 0, false, false)] // CR4.DE clear
+    [InlineData(0x81, 0, true, false)]
+    [InlineData(0x7E, 3, true, false)] // the address is rounded down to its length: 7C to 7F
+    [InlineData(0x82, 3, true, true)] // 80 to 83
+    public void PortBreakpointTrapsBehindTheInstruction(int port, int lengthCode, bool enabled, bool hits)
+    {
+        using TestMachine machine = TestMachine.Long();
+        Break(machine, 0, (ulong)port, Port, lengthCode);
+        machine.Registers.Cr4 |= enabled ? Cr4.DebuggingExtensions : 0;
+        Step(machine, [0xE6, 0x80, 0x90, 0x0F, 0x0B], 0);
+        Assert.Equal(hits ? 1 : 6, machine.RunToStub());
+        Assert.Equal(TestMachine.Code + (hits ? 2UL : 3), machine.Frame(0));
+        Assert.Single(machine.PortWrites);
+    }
+
+    [Fact]
+    public void ResumeFlagHoldsForOneInstructionOnly()
+    {
+        using TestMachine machine = TestMachine.Long();
+        Break(machine, 0, TestMachine.Code, Execute, 0);
+        Step(machine, [0xFF, 0xC3, 0xEB, 0xFC], Rflags.Resume); // inc ebx; jmp back
+        Assert.Equal(1, machine.RunToStub());
+        Assert.Equal(1UL, machine.Registers.Gpr[3]);
+        Assert.Equal(TestMachine.Code, machine.Frame(0));
+    }
+
+    [Fact]
+    public void CodeBreakpointBehindAStackLoadIsLeftOut()
+    {
+        using TestMachine machine = TestMachine.Long();
+        Break(machine, 0, TestMachine.Code + 2, Execute, 0);
+        machine.Registers.Gpr[0] = TestMachine.KernelData;
+
+        // mov ss, eax; nop (its breakpoint is held off for good); ud2
+        Step(machine, [0x8E, 0xD0, 0x90, 0x0F, 0x0B], 0);
+        Assert.Equal(6, machine.RunToStub());
+    }
+}
