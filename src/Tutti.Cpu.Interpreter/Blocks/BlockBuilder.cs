@@ -11,6 +11,7 @@ internal sealed unsafe class BlockBuilder : IDisposable
 
     private readonly PageReader _reader = new();
     private readonly Decoder[] _decoders;
+    private readonly FlagLiveness _liveness = new();
     private readonly Op* _ops;
 
     public BlockBuilder()
@@ -41,6 +42,7 @@ internal sealed unsafe class BlockBuilder : IDisposable
         OpCount = 0;
         ByteLength = 0;
         int count = 0;
+        _liveness.Begin();
         while (count < maxInstructions && !context.EndsBlock)
         {
             decoder.Decode(out Instruction instruction);
@@ -58,10 +60,12 @@ internal sealed unsafe class BlockBuilder : IDisposable
             context.Fusable = null;
             context.Fused = false;
             InstructionTranslator.Translate(instruction, op, ref context);
+            _liveness.Add(instruction, op);
             ByteLength += instruction.Length;
             OpCount += context.Fused ? 0 : 1;
         }
 
+        _liveness.Apply();
         if (ByteLength > 0 && !context.EndsBlock)
         {
             Op* end = _ops + OpCount++;
