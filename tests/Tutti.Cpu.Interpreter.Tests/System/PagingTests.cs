@@ -220,4 +220,50 @@ public sealed class PagingTests
         machine.RunToExit();
         Assert.Equal(7UL, machine.Registers.Gpr[3]);
     }
+
+    /// <summary>The processor's own reads of tables are a supervisor's at any level, and AC does not lift SMAP for them.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void DescriptorsAreReadWithSupervisorRights(bool user)
+    {
+        using TestMachine machine = PagingFormat.All.Single(f => f.Name == "4-level, 4 KiB").CreateMachine();
+        machine.Write(Target + 8, TestMachine.Segment(0xFFFFF, 0xF3, 0xC));
+        foreach (ulong code in (ulong[])[TestMachine.Code, TestMachine.UserCode])
+        {
+            machine.Memory.TryWrite(code, [0x8E, 0xD8, 0x0F, 0x0B]); // mov ds, eax; ud2
+        }
+
+        ProcessorRegisters r = machine.Registers;
+        r.Ldtr = new SegmentRegister(TestMachine.FreeSelector, Target, 0xFF, 0x82);
+        foreach (int bits in Enumerable.Range(0, 8))
+        {
+            bool userPage = (bits & 1) != 0;
+            bool smap = (bits & 2) != 0;
+            machine.SetPage(Target, Target | PageTableEntry.Present | (userPage ? PageTableEntry.User : 0));
+            r.Cr4 = (r.Cr4 & ~Cr4.SupervisorModeAccessPrevention) | (smap ? Cr4.SupervisorModeAccessPrevention : 0);
+            r.Rflags = Rflags.AlwaysOne | ((bits & 4) != 0 ? Rflags.AlignmentCheck : 0);
+            r.Gpr[0] = 0xF;
+            if (user)
+            {
+                machine.EnterUser();
+            }
+            else
+            {
+                r.Segments[1] = new SegmentRegister(TestMachine.KernelCode, 0, uint.MaxValue, 0xA09B);
+                r.Segments[2] = new SegmentRegister(TestMachine.KernelData, 0, uint.MaxValue, 0xC093);
+                r.Rip = TestMachine.Code;
+                r.Gpr[4] = TestMachine.KernelStack;
+            }
+
+            machine.Apply();
+            bool faults = userPage && smap;
+            Assert.True(machine.RunToStub() == (faults ? 14 : 6), $"user page {userPage}, SMAP {smap}, bits {bits}");
+            if (faults)
+            {
+                Assert.Equal(PageFaultError.Present, machine.Frame(0));
+                Assert.Equal(Target + 8, r.Cr2);
+            }
+        }
+    }
 }
