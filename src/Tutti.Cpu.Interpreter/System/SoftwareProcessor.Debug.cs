@@ -27,6 +27,9 @@ internal sealed unsafe partial class SoftwareProcessor
     /// <summary>B0 to B3 of data and port breakpoints that the running instruction has hit.</summary>
     private ulong _breakpointHits;
 
+    /// <summary>Hits of a load of SS, which are told behind the next instruction.</summary>
+    private ulong _heldHits;
+
     private bool HasBreakpoints => (State->Dr[7] & Dr7.EnableMask) != 0;
 
     private bool HasCodeBreakpoints
@@ -102,11 +105,17 @@ internal sealed unsafe partial class SoftwareProcessor
                 state->Flags &= ~Rflags.Resume;
             }
 
-            ulong hits = _breakpointHits | (_trapAfterStep ? Dr6.SingleStep : 0);
-            if (hits != 0 && state->InterruptShadow != ShadowOfStackLoad)
+            ulong hits = _heldHits | _breakpointHits | (_trapAfterStep ? Dr6.SingleStep : 0);
+            bool holds = state->InterruptShadow == ShadowOfStackLoad;
+            _heldHits = holds ? hits & ~Dr6.SingleStep : 0;
+            if (hits != 0 && !holds)
             {
                 RaiseDebug(hits);
             }
+        }
+        else
+        {
+            _heldHits = 0;
         }
 
         _breakpointHits = 0;

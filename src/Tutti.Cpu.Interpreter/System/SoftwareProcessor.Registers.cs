@@ -66,6 +66,7 @@ internal sealed unsafe partial class SoftwareProcessor
         State->Dr[6] = Dr6.AlwaysOne;
         State->Dr[7] = Dr7.AlwaysOne;
         State->FaultVector = NothingPending;
+        _heldHits = 0;
         State->InterruptShadow = 0;
         _nmiBlocked = false;
         _nmiWaits = false;
@@ -175,6 +176,7 @@ internal sealed unsafe partial class SoftwareProcessor
         ImportModelSpecificRegisters(registers.Msrs);
         _activity = registers.Activity;
         State->FaultVector = NothingPending;
+        _heldHits = 0;
         _nmiBlocked = registers.NmiBlocked;
         _nmiWaits = registers.NmiPending;
         State->InterruptShadow = registers.InterruptShadow ? ShadowOfSti : 0;

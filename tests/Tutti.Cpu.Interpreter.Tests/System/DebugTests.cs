@@ -184,4 +184,44 @@ public sealed class DebugTests
         Step(machine, [0x8E, 0xD0, 0x90, 0x0F, 0x0B], 0);
         Assert.Equal(6, machine.RunToStub());
     }
+
+    /// <summary>MOV SS from watched memory: the trap waits for the next instruction, even where that goes elsewhere.</summary>
+    [Theory]
+    [InlineData(new byte[] { 0x90, 0x0F, 0x0B }, 3UL, TestMachine.Code)]
+    [InlineData(new byte[] { 0xCD, 0x55 }, 0UL, TestMachine.Stubs + (0x55 * TestMachine.StubSize))] // int 55h
+    public void BreakpointOnTheSourceOfAStackLoadIsHeldForOneInstruction(byte[] next, ulong offset, ulong from)
+    {
+        using TestMachine machine = TestMachine.Long();
+        machine.Write(TestMachine.Data, TestMachine.KernelData);
+        Break(machine, 3, TestMachine.Data, ReadOrWrite, 1);
+        machine.Registers.Gpr[3] = TestMachine.Data;
+        Step(machine, [0x8E, 0x13, .. next], 0); // mov ss, [rbx]
+        Assert.Equal(1, machine.RunToStub());
+        Assert.Equal(Dr6.AlwaysOne | 8, machine.Registers.Dr[6]);
+        Assert.Equal(from + offset, machine.Frame(0));
+    }
+
+    [Fact]
+    public void BreakpointInARepetitionTrapsBehindTheElement()
+    {
+        using TestMachine machine = TestMachine.Long();
+        Break(machine, 0, TestMachine.Data + 2, Write, 0);
+        machine.Registers.Gpr[1] = 5;
+        machine.Registers.Gpr[7] = TestMachine.Data;
+        Step(machine, [0xF3, 0xAA, 0x0F, 0x0B], 0); // rep stosb
+        Assert.Equal(1, machine.RunToStub());
+        Assert.Equal(2UL, machine.Registers.Gpr[1]);
+        Assert.Equal(TestMachine.Code, machine.Frame(0));
+    }
+
+    [Fact]
+    public void FaultThatAnInstructionMeetsUnderResumePushesItSet()
+    {
+        using TestMachine machine = TestMachine.Long();
+        Break(machine, 0, TestMachine.Code, Execute, 0);
+        Step(machine, [0x0F, 0x0B], Rflags.Resume);
+        Assert.Equal(6, machine.RunToStub());
+        Assert.NotEqual(0UL, machine.Frame(2) & Rflags.Resume);
+        Assert.Equal(0UL, machine.Registers.Dr[6] & 1);
+    }
 }
