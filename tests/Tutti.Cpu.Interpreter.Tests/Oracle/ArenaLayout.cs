@@ -31,11 +31,23 @@ internal static class ArenaLayout
     /// <summary>Two pages of stack between unmapped ones.</summary>
     public const ulong Stack = Base + 0x3_1000;
 
+    /// <summary>Two pages of operands that 16-bit addresses reach, where the host lets a process have such pages.</summary>
+    public const ulong LowData = 0xA000;
+
     /// <summary>The instruction under test, when it does not cross into the second code page.</summary>
     public const ulong Instruction = Code + 0x800;
 
+    /// <summary>Whether there is <see cref="LowData"/>: Linux keeps the lowest addresses, up to vm.mmap_min_addr, unmapped.</summary>
+    public static readonly bool HasLowData = HostCalls.CanMap(LowData, 2 * PageSize);
+
+    private static readonly ulong[] LongPages = [Data, Data + PageSize, Stack, Stack + PageSize];
+    private static readonly ulong[] LegacyPages = HasLowData ? [.. LongPages, LowData, LowData + PageSize] : LongPages;
+
+    /// <summary>Where operands lie that addresses of this many bytes reach.</summary>
+    public static ulong Operands(int addressSize) => addressSize == 2 ? LowData : Data;
+
     /// <summary>The pages that both sides may write: their contents are set before and compared after each case.</summary>
-    public static readonly ulong[] WritablePages = [Data, Data + PageSize, Stack, Stack + PageSize];
+    public static ulong[] WritablePages(int bits) => bits == 64 ? LongPages : LegacyPages;
 }
 
 /// <summary>Offsets in the record page.</summary>
@@ -43,7 +55,13 @@ internal static class RecordLayout
 {
     public const int GprIn = 0x000;
     public const int FlagsIn = 0x080;
+
+    /// <summary>Where tested code begins, as an offset of 32 bits and a code selector.</summary>
     public const int Target = 0x088;
+
+    /// <summary>DS and ES of tested code.</summary>
+    public const int DataSelector = 0x090;
+
     public const int GprOut = 0x100;
     public const int FlagsOut = 0x180;
 

@@ -9,7 +9,7 @@ namespace Tutti.Cpu.Interpreter.Tests.Oracle;
 /// Chooses registers, flags and memory for an encoded instruction: random with edges, but with every address that the
 /// instruction makes inside the arena or known to fault.
 /// </summary>
-internal sealed class CaseGenerator(SeededRandom random)
+internal sealed class CaseGenerator(SeededRandom random, int bits)
 {
     private const int Rax = 0;
     private const int Rcx = 1;
@@ -44,6 +44,7 @@ internal sealed class CaseGenerator(SeededRandom random)
         SetOperandValues(input, instruction, group);
         SetImplicitAddresses(input, instruction);
         ulong target = 0;
+        ClearUpperHalves(input.Gpr);
         if (form.Accesses)
         {
             target = SolveAddress(input, instruction, group);
@@ -51,6 +52,7 @@ internal sealed class CaseGenerator(SeededRandom random)
         }
 
         SetBranchTargets(input, form, target);
+        ClearUpperHalves(input.Gpr);
         if (group == FormTable.Vector)
         {
             // DPPS and DPPD multiply and then add, and processors do not agree on what an unmasked exception between leaves.
@@ -60,7 +62,20 @@ internal sealed class CaseGenerator(SeededRandom random)
 
     private static int Number(Register register) => register.GetFullRegister() - Register.RAX;
 
-    private static ulong Merge(ulong old, ulong value, int size) => size == 4 ? (old & 0xFFFF_FFFF_0000_0000) | (uint)value : value;
+    private static ulong Merge(ulong old, ulong value, int size) => size switch
+    {
+        2 => (old & ~0xFFFFUL) | (ushort)value,
+        4 => (old & 0xFFFF_FFFF_0000_0000) | (uint)value,
+        _ => value,
+    };
+
+    private void ClearUpperHalves(Span<ulong> gpr)
+    {
+        for (int i = 0; i < 8 && bits == 32; i++)
+        {
+            gpr[i] = (uint)gpr[i];
+        }
+    }
 
     private void SetOperandValues(CaseInput input, in Instruction instruction, string group)
     {
@@ -88,8 +103,8 @@ internal sealed class CaseGenerator(SeededRandom random)
             case Mnemonic.Cmpxchg when instruction.Op0Kind == OpKind.Register && instruction.Op0Register.GetSize() > 1 && random.Percent(50):
                 input.Gpr[Rax] = input.Gpr[Number(instruction.Op0Register)];
                 break;
-            case Mnemonic.Loop or Mnemonic.Loope or Mnemonic.Loopne or Mnemonic.Jrcxz or Mnemonic.Jecxz when random.Percent(60):
-                input.Gpr[Rcx] = (uint)random.Below(3) | (random.Percent(50) ? 0 : 0xABCD_0000_0000_0000UL);
+            case Mnemonic.Loop or Mnemonic.Loope or Mnemonic.Loopne or Mnemonic.Jrcxz or Mnemonic.Jecxz or Mnemonic.Jcxz when random.Percent(60):
+                input.Gpr[Rcx] = (uint)random.Below(3) | (random.Percent(50) ? 0 : bits == 64 ? 0xABCD_0000_0000_0000UL : 0xABCD_0000UL);
                 break;
         }
 
@@ -111,7 +126,7 @@ internal sealed class CaseGenerator(SeededRandom random)
             case Mnemonic.Enter or Mnemonic.Leave:
                 input.Gpr[Rbp] = StackPointer();
                 break;
-            case Mnemonic.Popf or Mnemonic.Popfq:
+            case Mnemonic.Popf or Mnemonic.Popfd or Mnemonic.Popfq:
                 input.Poke(input.Gpr[Rsp], random.Next() & (Rflags.Arithmetic | Rflags.Direction | Rflags.Identification | Rflags.Interrupt | Rflags.Iopl), 8);
                 break;
         }
@@ -121,16 +136,22 @@ internal sealed class CaseGenerator(SeededRandom random)
             switch (instruction.GetOpKind(i))
             {
                 case OpKind.MemorySegRSI:
-                    input.Gpr[Rsi] = Target(16, true);
+                    input.Gpr[Rsi] = Target(16, 8);
                     break;
                 case OpKind.MemorySegESI:
-                    input.Gpr[Rsi] = Merge(random.Next(), Target(16, false), 4);
+                    input.Gpr[Rsi] = Merge(random.Next(), Target(16, 4), 4);
+                    break;
+                case OpKind.MemorySegSI:
+                    input.Gpr[Rsi] = Merge(random.Next(), Target(16, 2), 2);
                     break;
                 case OpKind.MemoryESRDI or OpKind.MemorySegRDI:
-                    input.Gpr[Rdi] = Target(16, true);
+                    input.Gpr[Rdi] = Target(16, 8);
                     break;
                 case OpKind.MemoryESEDI or OpKind.MemorySegEDI:
-                    input.Gpr[Rdi] = Merge(random.Next(), Target(16, false), 4);
+                    input.Gpr[Rdi] = Merge(random.Next(), Target(16, 4), 4);
+                    break;
+                case OpKind.MemoryESDI or OpKind.MemorySegDI:
+                    input.Gpr[Rdi] = Merge(random.Next(), Target(16, 2), 2);
                     break;
                 default:
                     continue;
@@ -138,9 +159,14 @@ internal sealed class CaseGenerator(SeededRandom random)
 
             if (instruction.HasRepPrefix || instruction.HasRepnePrefix)
             {
-                bool is32 = instruction.GetOpKind(i) is OpKind.MemorySegESI or OpKind.MemoryESEDI;
+                int addressSize = instruction.GetOpKind(i) switch
+                {
+                    OpKind.MemorySegESI or OpKind.MemoryESEDI => 4,
+                    OpKind.MemorySegSI or OpKind.MemoryESDI => 2,
+                    _ => 8,
+                };
                 ulong count = (ulong)random.Below(random.Percent(90) ? 24 : 3000);
-                input.Gpr[Rcx] = is32 ? Merge(random.Next(), count, 4) : count;
+                input.Gpr[Rcx] = Merge(random.Next(), count, addressSize);
             }
         }
     }
@@ -155,9 +181,20 @@ internal sealed class CaseGenerator(SeededRandom random)
     };
 
     /// <summary>An address for an operand: mostly in the data pages, at times where it faults.</summary>
-    private ulong Target(int size, bool mayBeNonCanonical)
+    private ulong Target(int size, int addressSize)
     {
         int choice = random.Below(100);
+        if (addressSize == 2)
+        {
+            return choice switch
+            {
+                < 70 => ArenaLayout.LowData + (ulong)random.Between(0x200, 0x1E00),
+                < 85 => ArenaLayout.LowData + ArenaLayout.PageSize - (ulong)random.Below(size + 1),
+                < 95 => ArenaLayout.LowData + (2 * ArenaLayout.PageSize) - (ulong)random.Below(2 * size),
+                _ => ArenaLayout.LowData - (ulong)random.Between(0, 200),
+            };
+        }
+
         ulong inside = ArenaLayout.Data + (ulong)random.Between(0x200, 0x1E00);
         return choice switch
         {
@@ -168,7 +205,7 @@ internal sealed class CaseGenerator(SeededRandom random)
             < 91 => DataEnd - (ulong)random.Below(size),
             < 94 => ArenaLayout.Data - (ulong)random.Between(0, 200),
             < 97 => ArenaLayout.ReadOnly + (ulong)random.Below(4096 - size),
-            _ => mayBeNonCanonical ? 0x0000_8000_0000_0000 + (random.Next() >> 18) : inside,
+            _ => addressSize == 8 ? 0x0000_8000_0000_0000 + (random.Next() >> 18) : inside,
         };
     }
 
@@ -199,25 +236,26 @@ internal sealed class CaseGenerator(SeededRandom random)
             return displacement + (small * (ulong)instruction.MemoryIndexScale);
         }
 
-        bool is64 = baseRegister.GetSize() == 8;
+        int addressSize = baseRegister.GetSize();
+        ulong operands = ArenaLayout.Operands(addressSize);
         bool isBitOffset = instruction.Mnemonic is Mnemonic.Bt or Mnemonic.Bts or Mnemonic.Btr or Mnemonic.Btc;
         bool isBranch = group == "Branch";
-        ulong target = isBitOffset || isBranch ? ArenaLayout.Data + (ulong)random.Between(0x300, 0x1C00)
-            : IsAligned(instruction) ? ArenaLayout.Data + ((ulong)random.Between(0x30, 0x1C0) << 4)
-            : Target(size, is64);
+        ulong target = isBitOffset || isBranch ? operands + (ulong)random.Between(0x300, 0x1C00)
+            : IsAligned(instruction) ? operands + ((ulong)random.Between(0x30, 0x1C0) << 4)
+            : Target(size, addressSize);
         if (instruction.Mnemonic == Mnemonic.Xlatb)
         {
-            input.Gpr[Rbx] = Merge(random.Next(), target - (byte)input.Gpr[Rax], is64 ? 8 : 4);
+            input.Gpr[Rbx] = Merge(random.Next(), target - (byte)input.Gpr[Rax], addressSize);
             return target;
         }
 
-        return SolveBase(input, instruction, target, displacement, is64);
+        return SolveBase(input, instruction, target, displacement, addressSize);
     }
 
     /// <summary>Whether only aligned operands are compared: Intel's SHA instructions want them, AMD's do not.</summary>
     private static bool IsAligned(in Instruction instruction) => instruction.CpuidFeatures[0] == CpuidFeature.SHA;
 
-    private ulong SolveBase(CaseInput input, in Instruction instruction, ulong target, ulong displacement, bool is64)
+    private ulong SolveBase(CaseInput input, in Instruction instruction, ulong target, ulong displacement, int addressSize)
     {
         int baseNumber = Number(instruction.MemoryBase);
         ulong scale = (ulong)instruction.MemoryIndexScale;
@@ -227,17 +265,17 @@ internal sealed class CaseGenerator(SeededRandom random)
             int index = Number(instruction.MemoryIndex);
             if (index == baseNumber)
             {
-                ulong wholeMask = is64 ? ulong.MaxValue : uint.MaxValue;
+                ulong wholeMask = addressSize == 8 ? ulong.MaxValue : uint.MaxValue;
                 ulong sum = wanted & wholeMask;
                 ulong value = sum / (1 + scale);
-                input.Gpr[baseNumber] = is64 ? value : Merge(random.Next(), value, 4);
+                input.Gpr[baseNumber] = Merge(random.Next(), value, addressSize);
                 return target - (sum - (value * (1 + scale)));
             }
 
             wanted -= input.Gpr[index] * scale;
         }
 
-        input.Gpr[baseNumber] = is64 ? wanted : Merge(random.Next(), wanted, 4);
+        input.Gpr[baseNumber] = Merge(random.Next(), wanted, addressSize);
         return target;
     }
 
@@ -253,6 +291,14 @@ internal sealed class CaseGenerator(SeededRandom random)
             int half = size / 2;
             input.Poke(target, input.Gpr[Rax], half);
             input.Poke(target + (ulong)half, input.Gpr[Rdx], half);
+        }
+        else if (instruction.Mnemonic == Mnemonic.Bound && random.Percent(80))
+        {
+            // Random bounds are seldom kept.
+            int half = size / 2;
+            ulong index = input.Gpr[Number(instruction.Op0Register)];
+            input.Poke(target, index - (ulong)random.Between(-1, 3), half);
+            input.Poke(target + (ulong)half, index + (ulong)random.Between(-1, 3), half);
         }
         else if (instruction.Mnemonic == Mnemonic.Ldmxcsr)
         {

@@ -29,7 +29,7 @@ internal sealed class CaseInput
         for (int i = 0; i < size && _pokeCount < MaxPokes; i++)
         {
             ulong at = address + (ulong)i;
-            if (Array.IndexOf(ArenaLayout.WritablePages, at & ~0xFFFUL) >= 0)
+            if (Array.IndexOf(ArenaLayout.WritablePages(32), at & ~0xFFFUL) >= 0)
             {
                 _pokes[_pokeCount++] = (at, (byte)(value >> (8 * i)));
             }

@@ -12,17 +12,28 @@ internal sealed class EncodedForm
 
     public required ulong Address { get; init; }
 
+    /// <summary>64 for 64-bit mode, 32 for compatibility mode.</summary>
+    public required int Bits { get; init; }
+
     /// <summary>Whether a ModRM or offset operand reads or writes memory (an LEA or NOP does not).</summary>
     public bool Accesses { get; init; }
 }
 
 /// <summary>Makes encodings of a form: random registers, addressing, prefixes and immediates.</summary>
-internal sealed class FormEncoder(SeededRandom random)
+internal sealed class FormEncoder(SeededRandom random, int bits)
 {
+    private readonly int _registers = bits == 64 ? 16 : 8;
+
     /// <summary>Offsets from the instruction at which control may land, in order of pad numbers from 1.</summary>
     public static readonly long[] PadOffsets = [0x40, -0x40, 0x300, -0x300];
 
     private const int Attempts = 200;
+
+    private static readonly (Register Base, Register Index)[] WordShapes =
+    [
+        (Register.BX, Register.SI), (Register.BX, Register.DI), (Register.BP, Register.SI), (Register.BP, Register.DI),
+        (Register.SI, Register.None), (Register.DI, Register.None), (Register.BP, Register.None), (Register.BX, Register.None),
+    ];
 
     private static readonly byte[] IgnoredPrefixes = [0x26, 0x2E, 0x36, 0x3E];
 
@@ -63,13 +74,13 @@ internal sealed class FormEncoder(SeededRandom random)
         byte[] prefix = !code.ToOpCode().IsReservedNop && code.FlowControl() == FlowControl.Next && random.Percent(8) ? [random.Pick(IgnoredPrefixes)] : [];
         _bytes.Clear();
         _bytes.AddRange(prefix);
-        var encoder = Encoder.Create(64, new ListWriter(_bytes));
+        var encoder = Encoder.Create(bits, new ListWriter(_bytes));
         if (!encoder.TryEncode(instruction, address + (ulong)prefix.Length, out _, out _) || _bytes.Count > 15)
         {
             return false;
         }
 
-        var decoder = Decoder.Create(64, [.. _bytes]);
+        var decoder = Decoder.Create(bits, [.. _bytes]);
         decoder.IP = address;
         decoder.Decode(out Instruction decoded);
         if (decoded.Code != code || decoded.Length != _bytes.Count || !IsSafe(decoded))
@@ -83,6 +94,7 @@ internal sealed class FormEncoder(SeededRandom random)
             Bytes = [.. _bytes],
             Instruction = decoded,
             Address = address,
+            Bits = bits,
             Accesses = hasMemory && decoded.Mnemonic is not (Mnemonic.Lea or Mnemonic.Nop or Mnemonic.Reservednop)
                 && !decoded.Mnemonic.ToString().StartsWith("Prefetch", StringComparison.Ordinal),
         };
@@ -152,7 +164,7 @@ internal sealed class FormEncoder(SeededRandom random)
             return;
         }
 
-        bool is32 = random.Percent(15);
+        bool isShort = random.Percent(15);
         switch (kind)
         {
             case OpCodeOperandKind.br64_1:
@@ -161,34 +173,62 @@ internal sealed class FormEncoder(SeededRandom random)
                 instruction.SetOpKind(index, OpKind.NearBranch64);
                 instruction.NearBranch64 = (ulong)((long)address + offset);
                 break;
+            case OpCodeOperandKind.br16_1 or OpCodeOperandKind.br16_2 or OpCodeOperandKind.br32_1 or OpCodeOperandKind.br32_4:
+                SetLegacyBranch(ref instruction, kind, index, address);
+                break;
             case OpCodeOperandKind.es_rDI:
-                instruction.SetOpKind(index, SameSize(instruction, index, is32) ? OpKind.MemoryESEDI : OpKind.MemoryESRDI);
+                instruction.SetOpKind(index, Sized(SameSize(instruction, index, isShort), OpKind.MemoryESDI, OpKind.MemoryESEDI, OpKind.MemoryESRDI));
                 break;
             case OpCodeOperandKind.seg_rSI:
-                instruction.SetOpKind(index, SameSize(instruction, index, is32) ? OpKind.MemorySegESI : OpKind.MemorySegRSI);
+                instruction.SetOpKind(index, Sized(SameSize(instruction, index, isShort), OpKind.MemorySegSI, OpKind.MemorySegESI, OpKind.MemorySegRSI));
                 break;
             case OpCodeOperandKind.seg_rDI:
-                instruction.SetOpKind(index, is32 ? OpKind.MemorySegEDI : OpKind.MemorySegRDI);
+                instruction.SetOpKind(index, Sized(isShort, OpKind.MemorySegDI, OpKind.MemorySegEDI, OpKind.MemorySegRDI));
                 break;
             case OpCodeOperandKind.seg_rBX_al:
                 instruction.SetOpKind(index, OpKind.Memory);
-                instruction.MemoryBase = is32 ? Register.EBX : Register.RBX;
+                instruction.MemoryBase = Sized(isShort, Register.BX, Register.EBX, Register.RBX);
                 instruction.MemoryIndex = Register.AL;
                 instruction.MemoryIndexScale = 1;
                 break;
             case OpCodeOperandKind.mem_offs:
                 instruction.SetOpKind(index, OpKind.Memory);
-                instruction.MemoryDisplSize = is32 ? 4 : 8;
-                instruction.MemoryDisplacement64 = DataTarget();
+                SetAbsolute(ref instruction, isShort);
                 break;
             default:
                 throw new NotSupportedException($"Operand kind {kind} of {instruction.Code}.");
         }
     }
 
+    private void SetLegacyBranch(ref Instruction instruction, OpCodeOperandKind kind, int index, ulong address)
+    {
+        bool isByte = kind is OpCodeOperandKind.br16_1 or OpCodeOperandKind.br32_1;
+        ulong target = (ulong)((long)address + (isByte ? PadOffsets[random.Below(2)] : random.Pick(PadOffsets)));
+        bool is16 = kind is OpCodeOperandKind.br16_1 or OpCodeOperandKind.br16_2;
+        instruction.SetOpKind(index, is16 ? OpKind.NearBranch16 : OpKind.NearBranch32);
+        instruction.NearBranch64 = is16 ? (ushort)target : (uint)target;
+    }
+
+    /// <summary>What has the mode's own address size, or the one that prefix 67h chooses.</summary>
+    private T Sized<T>(bool isShort, T word, T doubleword, T quadword) =>
+        (bits, isShort) switch
+        {
+            (64, false) => quadword,
+            (64, true) or (_, false) => doubleword,
+            _ => word,
+        };
+
     /// <summary>Both operands of a string instruction have the address size of the first one.</summary>
-    private static bool SameSize(in Instruction instruction, int index, bool is32) =>
-        index == 0 ? is32 : instruction.GetOpKind(0) is OpKind.MemoryESEDI or OpKind.MemorySegESI || (instruction.GetOpKind(0) == OpKind.Register && is32);
+    private bool SameSize(in Instruction instruction, int index, bool isShort) =>
+        index == 0 || instruction.GetOpKind(0) == OpKind.Register ? isShort
+            : instruction.GetOpKind(0) == Sized(true, OpKind.MemoryESDI, OpKind.MemoryESEDI, default)
+                || instruction.GetOpKind(0) == Sized(true, OpKind.MemorySegSI, OpKind.MemorySegESI, default);
+
+    private void SetAbsolute(ref Instruction instruction, bool isShort)
+    {
+        instruction.MemoryDisplSize = Sized(isShort, 2, 4, 8);
+        instruction.MemoryDisplacement64 = DataTarget(instruction.MemoryDisplSize);
+    }
 
     private Register? RegisterOf(OpCodeOperandKind kind, string name)
     {
@@ -206,6 +246,14 @@ internal sealed class FormEncoder(SeededRandom random)
                 return Register.EAX;
             case OpCodeOperandKind.rax:
                 return Register.RAX;
+            case OpCodeOperandKind.es:
+                return Register.ES;
+            case OpCodeOperandKind.cs:
+                return Register.CS;
+            case OpCodeOperandKind.ss:
+                return Register.SS;
+            case OpCodeOperandKind.ds:
+                return Register.DS;
             case OpCodeOperandKind.fs:
                 return Register.FS;
             case OpCodeOperandKind.gs:
@@ -214,14 +262,14 @@ internal sealed class FormEncoder(SeededRandom random)
                 return Register.ES + random.Below(6);
         }
 
-        int number = random.Percent(3) ? 4 : random.Below(16);
+        int number = random.Percent(3) ? 4 : random.Below(_registers);
         return name.Split('_')[0] switch
         {
-            "r8" => random.Percent(25) ? Register.AH + random.Below(4) : ByteRegister(number),
+            "r8" => random.Percent(bits == 64 ? 25 : 50) ? Register.AH + random.Below(4) : ByteRegister(bits == 64 ? number : number & 3),
             "r16" => Register.AX + number,
             "r32" => Register.EAX + number,
             "r64" => Register.RAX + number,
-            "xmm" => Register.XMM0 + random.Below(16),
+            "xmm" => Register.XMM0 + random.Below(_registers),
             "mm" => Register.MM0 + random.Below(8),
             _ => null,
         };
@@ -255,16 +303,22 @@ internal sealed class FormEncoder(SeededRandom random)
         instruction.SetImmediate(index, value);
     }
 
-    private ulong DataTarget() => ArenaLayout.Data + ((ulong)random.Between(0x10, 0x1E0) << 4) + (random.Percent(50) ? 0 : (ulong)random.Below(16));
+    private ulong DataTarget(int addressSize) => ArenaLayout.Operands(addressSize) + ((ulong)random.Between(0x10, 0x1E0) << 4) + (random.Percent(50) ? 0 : (ulong)random.Below(16));
 
     private void SetMemory(ref Instruction instruction, int index)
     {
         instruction.SetOpKind(index, OpKind.Memory);
         instruction.MemoryIndexScale = 1;
-        bool is32 = random.Percent(12);
-        Register first = is32 ? Register.EAX : Register.RAX;
-        Register baseRegister = first + random.Below(16);
-        Register indexRegister = first + random.Below(16);
+        bool isShort = random.Percent(12);
+        if (isShort && bits == 32)
+        {
+            SetWordMemory(ref instruction);
+            return;
+        }
+
+        Register first = Sized(isShort, Register.None, Register.EAX, Register.RAX);
+        Register baseRegister = first + random.Below(_registers);
+        Register indexRegister = first + random.Below(_registers);
         int shape = random.Below(20);
         if (shape < 14)
         {
@@ -279,17 +333,30 @@ internal sealed class FormEncoder(SeededRandom random)
             return;
         }
 
-        instruction.MemoryDisplSize = is32 ? 4 : 8;
-        instruction.MemoryDisplacement64 = DataTarget();
+        SetAbsolute(ref instruction, isShort);
         if (shape < 16 && indexRegister != first + 4)
         {
             instruction.MemoryIndex = indexRegister;
             instruction.MemoryIndexScale = 1 << random.Below(4);
         }
-        else if (shape < 19)
+        else if (shape < 19 && bits == 64)
         {
-            instruction.MemoryBase = is32 ? Register.EIP : Register.RIP;
+            instruction.MemoryBase = isShort ? Register.EIP : Register.RIP;
         }
+    }
+
+    /// <summary>The eight 16-bit forms, and the displacement alone.</summary>
+    private void SetWordMemory(ref Instruction instruction)
+    {
+        int shape = random.Below(9);
+        if (shape == 8)
+        {
+            SetAbsolute(ref instruction, isShort: true);
+            return;
+        }
+
+        (instruction.MemoryBase, instruction.MemoryIndex) = WordShapes[shape];
+        SetDisplacement(ref instruction);
     }
 
     private void SetDisplacement(ref Instruction instruction)
@@ -304,8 +371,10 @@ internal sealed class FormEncoder(SeededRandom random)
                 instruction.MemoryDisplacement64 = (ulong)random.Between(-128, 127);
                 break;
             default:
-                instruction.MemoryDisplSize = instruction.MemoryBase.GetSize() == 4 ? 4 : 8;
-                instruction.MemoryDisplacement64 = (ulong)random.Between(int.MinValue, int.MaxValue);
+                instruction.MemoryDisplSize = instruction.MemoryBase.GetSize();
+                instruction.MemoryDisplacement64 = instruction.MemoryDisplSize == 2
+                    ? (ushort)random.Next()
+                    : (ulong)random.Between(int.MinValue, int.MaxValue);
                 break;
         }
     }

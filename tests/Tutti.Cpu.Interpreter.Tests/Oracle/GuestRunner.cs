@@ -5,7 +5,7 @@ using Tutti.X86;
 namespace Tutti.Cpu.Interpreter.Tests.Oracle;
 
 /// <summary>
-/// Runs tested code in the interpreter: user mode of 64-bit mode, with page tables that put pages scattered over guest RAM at
+/// Runs tested code in the interpreter: user mode of 64-bit or compatibility mode, with page tables that put pages scattered over guest RAM at
 /// the arena's addresses. State is set and read in place, so that a case costs little more than its instruction.
 /// </summary>
 internal sealed unsafe class GuestRunner : IDisposable
@@ -15,7 +15,10 @@ internal sealed unsafe class GuestRunner : IDisposable
     private const ulong Pdpt = 0x2000;
     private const ulong PageDirectory = 0x3000;
     private const ulong PageTable = 0x4000;
+    private const ulong LowPageTable = 0x5000;
     private const ulong CodePhysical = 0x2_A000;
+    private const int UserCode = SegmentAttributes.Present | (3 << SegmentAttributes.DplShift) | SegmentAttributes.NonSystem
+        | SegmentAttributes.Code | SegmentAttributes.WritableOrReadable | SegmentAttributes.Accessed | SegmentAttributes.Granularity;
 
     /// <summary>Returns to the run loop before a case counts as hanging; a repeated string instruction needs a few.</summary>
     private const int MaxRounds = 20_000;
@@ -33,11 +36,18 @@ internal sealed unsafe class GuestRunner : IDisposable
     };
 
     private readonly GuestMemory _memory;
+    private int _bits;
     private readonly IPartition _partition;
 
     public GuestRunner()
     {
         _memory = new GuestMemory(GuestMemoryLayout.Pc(RamSize), _mapping.Address);
+        if (ArenaLayout.HasLowData)
+        {
+            _physical[ArenaLayout.LowData] = 0x2_F000;
+            _physical[ArenaLayout.LowData + ArenaLayout.PageSize] = 0x2_C000;
+        }
+
         BuildPageTables();
         var platform = new GuestPlatform();
         _partition = new SoftwareEngine().CreatePartition(new PartitionOptions
@@ -50,6 +60,7 @@ internal sealed unsafe class GuestRunner : IDisposable
         });
         Processor = (SoftwareProcessor)_partition.Processors[0];
         SetSystemState();
+        SetCodeSize(64);
         Page(ArenaLayout.ReadOnly).Fill(0x5A);
     }
 
@@ -60,6 +71,29 @@ internal sealed unsafe class GuestRunner : IDisposable
     /// <summary>Bytes of a page of the arena as the guest has them.</summary>
     public Span<byte> Page(ulong linear) =>
         _memory.TryGetSpan(_physical[linear], ArenaLayout.PageSize, out Span<byte> span) ? span : throw new ArgumentOutOfRangeException(nameof(linear));
+
+    /// <summary>Goes to 64-bit mode or to 32-bit compatibility mode, with the selectors that Linux gives a process.</summary>
+    public void SetCodeSize(int bits)
+    {
+        if (bits == _bits)
+        {
+            return;
+        }
+
+        _bits = bits;
+        CpuState* state = State;
+        bool isLong = bits == 64;
+        state->Cs = new Segment
+        {
+            Selector = isLong ? Trampoline.LongCode : Trampoline.LegacyCode,
+            Limit = uint.MaxValue,
+            Attributes = (ushort)(UserCode | (isLong ? SegmentAttributes.Long : SegmentAttributes.Big)),
+        };
+        state->Ds = isLong ? default : state->Ss;
+        state->Es = state->Ds;
+        Processor.UpdateMode();
+        Processor.FlushTlb();
+    }
 
     /// <summary>Replaces tested code, as a guest that writes its own code would.</summary>
     public void WriteCode(ulong linear, ReadOnlySpan<byte> code)
@@ -111,19 +145,19 @@ internal sealed unsafe class GuestRunner : IDisposable
         _memory.TryWrite(Pml4 + (8 * ((ArenaLayout.Base >> 39) & 511)), Pdpt | Table);
         _memory.TryWrite(Pdpt + (8 * ((ArenaLayout.Base >> 30) & 511)), PageDirectory | Table);
         _memory.TryWrite(PageDirectory + (8 * ((ArenaLayout.Base >> 21) & 511)), PageTable | Table);
+        _memory.TryWrite(PageDirectory, LowPageTable | Table);
         foreach ((ulong linear, ulong physical) in _physical)
         {
-            bool isCode = linear < ArenaLayout.Code + (2 * ArenaLayout.PageSize);
+            bool isCode = linear >= ArenaLayout.Code && linear < ArenaLayout.Code + (2 * ArenaLayout.PageSize);
             ulong rights = isCode ? 0 : PageTableEntry.NoExecute;
             rights |= isCode || linear == ArenaLayout.ReadOnly ? 0 : PageTableEntry.Writable;
-            _memory.TryWrite(PageTable + (8 * ((linear >> 12) & 511)), physical | rights | PageTableEntry.Present | PageTableEntry.User);
+            ulong table = linear < ArenaLayout.Base ? LowPageTable : PageTable;
+            _memory.TryWrite(table + (8 * ((linear >> 12) & 511)), physical | rights | PageTableEntry.Present | PageTableEntry.User);
         }
     }
 
     private void SetSystemState()
     {
-        const ushort UserCode = SegmentAttributes.Present | (3 << SegmentAttributes.DplShift) | SegmentAttributes.NonSystem
-            | SegmentAttributes.Code | SegmentAttributes.WritableOrReadable | SegmentAttributes.Accessed | SegmentAttributes.Long | SegmentAttributes.Granularity;
         const ushort UserData = SegmentAttributes.Present | (3 << SegmentAttributes.DplShift) | SegmentAttributes.NonSystem
             | SegmentAttributes.WritableOrReadable | SegmentAttributes.Accessed | SegmentAttributes.Big | SegmentAttributes.Granularity;
         CpuState* state = State;
@@ -135,18 +169,12 @@ internal sealed unsafe class GuestRunner : IDisposable
         state->Flags = Rflags.AlwaysOne | Rflags.Interrupt;
         state->FlagKind = FlagKind.Eager;
 
-        // The selectors that Linux gives a 64-bit process.
-        state->Cs = new Segment { Selector = 0x33, Limit = uint.MaxValue, Attributes = UserCode };
-        state->Ss = new Segment { Selector = 0x2B, Limit = uint.MaxValue, Attributes = UserData };
-        state->Ds = default;
-        state->Es = default;
+        state->Ss = new Segment { Selector = Trampoline.UserData, Limit = uint.MaxValue, Attributes = UserData };
         state->Fs = default;
         state->Gs = default;
 
         // Too short to tell of an I/O permission bitmap.
         state->Tr = new Segment { Selector = 0x40, Limit = 0x65, Attributes = SegmentAttributes.Present | 0xB };
-        Processor.UpdateMode();
-        Processor.FlushTlb();
         Interlocked.And(ref state->Attention, 0);
     }
 }

@@ -26,6 +26,18 @@ internal static unsafe partial class HostCalls
     [LibraryImport("libc", SetLastError = true)]
     internal static partial nint mmap(nint address, nuint length, int prot, int flags, int fd, long offset);
 
+    /// <summary>Whether the kernel gives this process pages at these addresses.</summary>
+    internal static bool CanMap(ulong address, int length)
+    {
+        nint mapped = mmap((nint)address, (nuint)length, ProtNone, MapPrivate | MapAnonymous | MapFixedNoReplace, -1, 0);
+        if (mapped != -1)
+        {
+            _ = munmap(mapped, (nuint)length);
+        }
+
+        return mapped == (nint)address;
+    }
+
     [LibraryImport("libc", SetLastError = true)]
     internal static partial int munmap(nint address, nuint length);
 

@@ -86,6 +86,11 @@ internal sealed unsafe class NativeRunner : IDisposable
     public void Dispose()
     {
         HostCalls.munmap((nint)ArenaLayout.Base, ArenaLayout.Size);
+        if (ArenaLayout.HasLowData)
+        {
+            HostCalls.munmap((nint)ArenaLayout.LowData, 2 * ArenaLayout.PageSize);
+        }
+
         Marshal.FreeHGlobal(_altStack);
     }
 
@@ -105,7 +110,7 @@ internal sealed unsafe class NativeRunner : IDisposable
         Map(ArenaLayout.CodeAlias, Pages, HostCalls.ProtRead | HostCalls.ProtWrite, HostCalls.MapShared, fd);
         Map(ArenaLayout.Trampoline, Pages, HostCalls.ProtRead | HostCalls.ProtExec, HostCalls.MapShared, fd);
         HostCalls.close(fd);
-        foreach (ulong page in (ulong[])[ArenaLayout.Record, ArenaLayout.ReadOnly, .. ArenaLayout.WritablePages])
+        foreach (ulong page in (ulong[])[ArenaLayout.Record, ArenaLayout.ReadOnly, .. ArenaLayout.WritablePages(32)])
         {
             Map(page, ArenaLayout.PageSize, HostCalls.ProtRead | HostCalls.ProtWrite, HostCalls.MapPrivate | HostCalls.MapAnonymous, -1);
             Page(page).Fill(0x5A);

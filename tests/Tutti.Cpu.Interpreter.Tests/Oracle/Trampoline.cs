@@ -12,8 +12,16 @@ internal sealed class Trampoline
 {
     public const int PadCount = 6;
 
+    /// <summary>__USER_CS and __USER_DS of Linux.</summary>
+    public const ushort LongCode = 0x33;
+    public const ushort UserData = 0x2B;
+
+    /// <summary>__USER32_CS of Linux: compatibility mode.</summary>
+    public const ushort LegacyCode = 0x23;
+
     // Offsets in ucontext_t of x86-64 Linux.
     private const int ContextRip = 168;
+    private const int ContextCs = 184;
     private const int ContextError = 192;
     private const int ContextTrap = 200;
     private const int ContextCr2 = 216;
@@ -88,6 +96,8 @@ internal sealed class Trampoline
         _code.fxrstor64(__[(long)ArenaLayout.Record + RecordLayout.FxIn]);
         _code.Label(ref noFx);
         _code.mov(Field(RecordLayout.Active), 1);
+        _code.mov(ds, __word_ptr[(long)ArenaLayout.Record + RecordLayout.DataSelector]);
+        _code.mov(es, __word_ptr[(long)ArenaLayout.Record + RecordLayout.DataSelector]);
         _code.push(Field(RecordLayout.FlagsIn));
         _code.popfq();
         foreach (AssemblerRegister64 register in Registers)
@@ -95,7 +105,7 @@ internal sealed class Trampoline
             _code.mov(register, Field(RecordLayout.GprIn + (8 * Array.IndexOf(Registers, register))));
         }
 
-        _code.jmp(Field(RecordLayout.Target));
+        _code.jmp(__fword_ptr[(long)ArenaLayout.Record + RecordLayout.Target]);
         return entry;
     }
 
@@ -112,6 +122,9 @@ internal sealed class Trampoline
         _code.pop(Field(RecordLayout.FlagsOut));
         _code.push(Field(RecordLayout.HostFlags));
         _code.popfq();
+        _code.xor(eax, eax);
+        _code.mov(ds, eax);
+        _code.mov(es, eax);
         Label noFx = _code.CreateLabel();
         _code.cmp(Field(RecordLayout.UseFx), 0);
         _code.je(noFx);
@@ -158,6 +171,7 @@ internal sealed class Trampoline
 
         _code.lea(rax, __[fault]);
         _code.mov(__qword_ptr[rdx + ContextRip], rax);
+        _code.mov(__word_ptr[rdx + ContextCs], LongCode);
         _code.ret();
         _code.Label(ref notOurs);
         _code.jmp(__qword_ptr[(rdi * 8) + ((long)ArenaLayout.Record + RecordLayout.OldHandlers)]);
