@@ -157,6 +157,13 @@ internal sealed class CaseGenerator(SeededRandom random, int bits)
                     continue;
             }
 
+            if (instruction.GetOpKind(0) == OpKind.MemoryESDI && instruction.OpCount > 1 && instruction.Op1Kind == OpKind.MemorySegSI)
+            {
+                // AMD's repeated moves do not see that operands overlap when the unused upper halves are not 0.
+                input.Gpr[Rsi] &= 0xFFFF;
+                input.Gpr[Rdi] &= 0xFFFF;
+            }
+
             if (instruction.HasRepPrefix || instruction.HasRepnePrefix)
             {
                 int addressSize = instruction.GetOpKind(i) switch

@@ -173,6 +173,9 @@ internal sealed unsafe class GuestRunner : IDisposable
         state->Fs = default;
         state->Gs = default;
 
+        // Without vectors, so that a trap ends in a #GP that names it.
+        state->Idtr.Limit = 0;
+
         // Too short to tell of an I/O permission bitmap.
         state->Tr = new Segment { Selector = 0x40, Limit = 0x65, Attributes = SegmentAttributes.Present | 0xB };
         Interlocked.And(ref state->Attention, 0);

@@ -233,7 +233,7 @@ public sealed unsafe class ProcessorOracle : IDisposable
         else if (form.Instruction.Mnemonic == Mnemonic.Into && state->FaultVector == ExceptionVector.GeneralProtection
             && state->FaultError == ((ExceptionVector.Overflow << 3) | 2))
         {
-            // The guest has no IDT, so that the trap ends in a #GP that names its vector.
+            // The IDT is empty.
             _mine.Faulted(ExceptionVector.Overflow, 0, 0, form.Instruction.NextIP);
         }
         else
@@ -292,9 +292,11 @@ public sealed unsafe class ProcessorOracle : IDisposable
             return null;
         }
 
+        // What POPA has popped when it faults is popped again, all but ESP.
+        bool isHalfDone = _host.Vector >= 0 && form.Instruction.Mnemonic is (Mnemonic.Popa or Mnemonic.Popad);
         for (int i = 0; i < 16; i++)
         {
-            if (_host.Gpr[i] != _mine.Gpr[i])
+            if (_host.Gpr[i] != _mine.Gpr[i] && (!isHalfDone || i is 4 or > 7))
             {
                 return $"{RegisterNames.Gpr[i]}: host {_host.Gpr[i]:x}, interpreter {_mine.Gpr[i]:x}";
             }
