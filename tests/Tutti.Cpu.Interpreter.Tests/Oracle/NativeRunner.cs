@@ -27,6 +27,14 @@ internal sealed unsafe class NativeRunner : IDisposable
 
     public static ref ulong Field(int offset) => ref *(ulong*)(Record + offset);
 
+    /// <summary>Says where the next run begins, and whether in 64-bit mode or in 32-bit compatibility mode.</summary>
+    public static void SetTarget(ulong address, int bits)
+    {
+        bool isLong = bits == 64;
+        Field(RecordLayout.Target) = address | ((ulong)(isLong ? Trampoline.LongCode : Trampoline.LegacyCode) << 32);
+        Field(RecordLayout.DataSelector) = isLong ? 0UL : Trampoline.UserData;
+    }
+
     /// <summary>Where pad code jumps to.</summary>
     public ulong PadExit(int pad) => _trampoline.PadExits[pad];
 

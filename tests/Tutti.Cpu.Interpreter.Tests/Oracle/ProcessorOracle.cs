@@ -169,9 +169,7 @@ public sealed unsafe class ProcessorOracle : IDisposable
 
         _input.Gpr.CopyTo(new Span<ulong>(NativeRunner.Record + RecordLayout.GprIn, 16));
         NativeRunner.Field(RecordLayout.FlagsIn) = _input.Flags;
-        bool isLong = form.Bits == 64;
-        NativeRunner.Field(RecordLayout.Target) = form.Address | ((ulong)(isLong ? Trampoline.LongCode : Trampoline.LegacyCode) << 32);
-        NativeRunner.Field(RecordLayout.DataSelector) = isLong ? 0UL : Trampoline.UserData;
+        NativeRunner.SetTarget(form.Address, form.Bits);
         NativeRunner.Field(RecordLayout.UseFx) = isVector ? 1UL : 0;
         if (isVector)
         {

@@ -20,12 +20,12 @@ internal sealed class SequenceGenerator(SeededRandom random)
 {
     private static readonly string[] Groups = ["Alu", "Shift", "MulDiv", "Move", "Condition", "Bit", "Bmi"];
 
-    private static readonly Code[] Codes = [.. FormTable.All.Where(form => Groups.Contains(form.Group) && IsWanted(form.Code)).Select(form => form.Code)];
+    private static readonly Code[] Codes = [.. FormTable.All(64).Where(form => Groups.Contains(form.Group) && IsWanted(form.Code)).Select(form => form.Code)];
 
     private static readonly Code[] Compares =
         [.. Codes.Where(code => code.Mnemonic() is Mnemonic.Cmp or Mnemonic.Test)];
 
-    private readonly FormEncoder _encoder = new(random);
+    private readonly FormEncoder _encoder = new(random, 64);
     private readonly List<byte> _bytes = [];
     private readonly StringBuilder _text = new();
     private ulong _undefined;

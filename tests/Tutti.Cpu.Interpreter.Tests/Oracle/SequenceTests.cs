@@ -95,7 +95,7 @@ public sealed unsafe class SequenceTests : IDisposable
         _data.AsSpan(4096).CopyTo(NativeRunner.Page(ArenaLayout.Data + 4096));
         _gpr.CopyTo(new Span<ulong>(NativeRunner.Record + RecordLayout.GprIn, 16));
         NativeRunner.Field(RecordLayout.FlagsIn) = _flags;
-        NativeRunner.Field(RecordLayout.Target) = address;
+        NativeRunner.SetTarget(address, 64);
         NativeRunner.Field(RecordLayout.UseFx) = 0;
         _native.Run();
 
