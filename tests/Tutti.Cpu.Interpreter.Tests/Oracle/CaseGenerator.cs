@@ -27,10 +27,11 @@ internal sealed class CaseGenerator(SeededRandom random, int bits)
         {
             FillOnce(input, form, group);
         }
-        while (form.Accesses && form.Instruction.IsStackInstruction && input.Gpr[Rsp] - (ArenaLayout.Code - 16) < (2 * ArenaLayout.PageSize) + 32);
+        while (form.Accesses && form.Instruction.IsStackInstruction
+            && (input.Gpr[Rsp] - (ArenaLayout.Code - 16) < (2 * ArenaLayout.PageSize) + 32 || input.Gpr[Rsp] - (ArenaLayout.Record - 16) < ArenaLayout.PageSize + 32));
     }
 
-    // A stack in the code pages would show the pads, which are not the same on both sides.
+    // A stack in the code pages would show the pads, which are not the same on both sides; the guest has no record page.
     private void FillOnce(CaseInput input, EncodedForm form, string group)
     {
         input.Clear();
