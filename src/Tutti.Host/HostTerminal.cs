@@ -23,9 +23,6 @@ public sealed unsafe class HostTerminal : IDisposable
         _before = before;
     }
 
-    /// <summary>The window has a new size. Called from a thread of the pool.</summary>
-    public event Action? SizeChanged;
-
     /// <summary>Whether a file descriptor is a terminal; false too when it is closed.</summary>
     public static bool IsTerminal(int fd) => LibC.isatty(fd) == 1;
 
@@ -59,7 +56,6 @@ public sealed unsafe class HostTerminal : IDisposable
             // Before raw mode: starting a child makes the runtime remember the mode, to restore it at its own end.
             terminal._guard = TerminalGuard.TryStart(fd, terminal.RawMode(), before);
             terminal.Set(terminal.RawMode());
-            terminal._signals.Add(PosixSignalRegistration.Create(PosixSignal.SIGWINCH, _ => terminal.SizeChanged?.Invoke()));
             terminal._signals.Add(PosixSignalRegistration.Create(PosixSignal.SIGTSTP, terminal.OnStop));
             terminal._signals.Add(PosixSignalRegistration.Create(PosixSignal.SIGCONT, terminal.OnContinue));
         }

@@ -15,9 +15,7 @@ internal static unsafe class Flow
             state->FaultVector = op->Segment == 2 ? ExceptionVector.StackFault : ExceptionVector.GeneralProtection;
         }
 
-        state->Rip += op->IpOffset;
-        state->InstructionCount += (ulong)(op->Count - 1);
-        return null;
+        return Again(state, op);
     }
 
     /// <summary>Raises a fault with error code and gives up this instruction.</summary>

@@ -233,12 +233,7 @@ internal static unsafe class Alu<TOperation, TWidth>
 
     private static Op* Locked(CpuState* state, Op* op, ulong right)
     {
-        if (!AnyAddress.TryGet(state, op, TWidth.Bytes, true, out ulong linear))
-        {
-            return Flow.Fault(state, op);
-        }
-
-        byte* operand = GuestAccess.BeginModify(state, linear, TWidth.Bytes);
+        byte* operand = GuestAccess.BeginModifyOperand(state, op, TWidth.Bytes);
         if (operand == null)
         {
             return Flow.Fault(state, op);

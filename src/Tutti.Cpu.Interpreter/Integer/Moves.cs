@@ -276,8 +276,5 @@ internal static unsafe class Exchange<TWidth>
         return op + 1;
     }
 
-    private static byte* Operand(CpuState* state, Op* op) =>
-        AnyAddress.TryGet(state, op, TWidth.Bytes, true, out ulong linear)
-            ? GuestAccess.BeginModify(state, linear, TWidth.Bytes)
-            : null;
+    private static byte* Operand(CpuState* state, Op* op) => GuestAccess.BeginModifyOperand(state, op, TWidth.Bytes);
 }

@@ -149,9 +149,7 @@ internal static unsafe class Shift<TOperation, TWidth>
 
     private static Op* Memory(CpuState* state, Op* op, int count)
     {
-        byte* operand = AnyAddress.TryGet(state, op, TWidth.Bytes, true, out ulong linear)
-            ? GuestAccess.BeginModify(state, linear, TWidth.Bytes)
-            : null;
+        byte* operand = GuestAccess.BeginModifyOperand(state, op, TWidth.Bytes);
         if (operand == null)
         {
             return Flow.Fault(state, op);
@@ -185,9 +183,7 @@ internal static unsafe class DoubleShift<TWidth>
 
     private static Op* Memory(CpuState* state, Op* op, bool left)
     {
-        byte* operand = AnyAddress.TryGet(state, op, TWidth.Bytes, true, out ulong linear)
-            ? GuestAccess.BeginModify(state, linear, TWidth.Bytes)
-            : null;
+        byte* operand = GuestAccess.BeginModifyOperand(state, op, TWidth.Bytes);
         if (operand == null)
         {
             return Flow.Fault(state, op);

@@ -81,12 +81,7 @@ internal static unsafe class Unary<TOperation, TWidth>
 
     public static Op* Locked(CpuState* state, Op* op)
     {
-        if (!AnyAddress.TryGet(state, op, TWidth.Bytes, true, out ulong linear))
-        {
-            return Flow.Fault(state, op);
-        }
-
-        byte* operand = GuestAccess.BeginModify(state, linear, TWidth.Bytes);
+        byte* operand = GuestAccess.BeginModifyOperand(state, op, TWidth.Bytes);
         if (operand == null)
         {
             return Flow.Fault(state, op);

@@ -58,6 +58,10 @@ internal static unsafe class GuestAccess
         return BeginModifySlow(state, linear, size);
     }
 
+    /// <summary><see cref="BeginModify"/> of an op's memory operand, in any mode; null after a fault.</summary>
+    public static byte* BeginModifyOperand(CpuState* state, Op* op, int size) =>
+        AnyAddress.TryGet(state, op, size, true, out ulong linear) ? BeginModify(state, linear, size) : null;
+
     /// <summary>Ends what <see cref="BeginModify"/> started.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void EndModify(CpuState* state)
