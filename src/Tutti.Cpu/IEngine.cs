@@ -9,12 +9,16 @@ public interface IEngine
     /// <summary>The name that <c>--engine</c> takes.</summary>
     string Name { get; }
 
-    /// <summary>Whether partitions come with interrupt controllers of their own, so that ours stay out.</summary>
+    /// <summary>
+    /// Whether partitions come with a PC's interrupt controllers and interval timer of their own, so that ours stay out:
+    /// local APICs, I/O APIC, 8259s (ports 0x20, 0xA0, 0x4D0) and 8254 (ports 0x40 and 0x61). See <see cref="IPartition.InterruptControllers"/>.
+    /// </summary>
     bool BringsInterruptControllers { get; }
 
     /// <summary>The most vCPUs that a partition can have.</summary>
     int MaxProcessors { get; }
 
+    /// <exception cref="PlatformNotSupportedException">The host can't run this engine, or not with these options; the message says why, in one line.</exception>
     IPartition CreatePartition(PartitionOptions options);
 }
 
@@ -40,6 +44,36 @@ public sealed class PartitionOptions
 public interface IPartition : IDisposable
 {
     IReadOnlyList<IVirtualProcessor> Processors { get; }
+
+    /// <summary>The controllers that the engine brings; null where the machine provides them.</summary>
+    IInterruptControllers? InterruptControllers => null;
+
+    /// <summary>
+    /// Stops the time that the engine itself gives to the guest (time-stamp counters, paravirtual clock), where it does not
+    /// follow <see cref="PartitionOptions.Clock"/>. Partitions begin with it running. Only while no vCPU runs.
+    /// </summary>
+    void PauseTime()
+    {
+    }
+
+    /// <summary>Lets that time go on from where it stopped. Only while no vCPU runs.</summary>
+    void ResumeTime()
+    {
+    }
+}
+
+/// <summary>A PC's interrupt controllers that come with an engine's partition. Calls are safe from any thread.</summary>
+public interface IInterruptControllers
+{
+    /// <summary>
+    /// Drives an interrupt line. IRQ n, 0 to 23, drives I/O APIC pin n and, below 16, 8259 input n; but IRQ 0 drives pin 2,
+    /// and there is no IRQ 2. Devices that share a line are wired-OR by whoever calls.
+    /// </summary>
+    /// <exception cref="ArgumentOutOfRangeException">There is no such line.</exception>
+    void SetLine(int irq, bool asserted);
+
+    /// <summary>Sends a message-signalled interrupt: what a device writes, and where (0xFEExxxxx).</summary>
+    void SignalMsi(ulong address, uint data);
 }
 
 /// <summary>One guest processor. All but <see cref="RequestExit"/> belongs to the thread that runs it.</summary>
