@@ -28,7 +28,7 @@ internal static class InstructionRate
                 Memory = memory,
                 Io = io,
                 Clock = new RunningClock(),
-                Cpu = CpuModel.Software,
+                Cpu = CpuModel.Host,
                 CreateLocalApic = (_, _) => new NoApic(),
             });
             IVirtualProcessor processor = partition.Processors[0];

@@ -18,6 +18,7 @@ public sealed class SoftwareEngine : IEngine
         RequireHost(RuntimeInformation.ProcessArchitecture == Architecture.X64 && HostFeatures.X8664V2, NativeThunks.Prepare);
         ArgumentOutOfRangeException.ThrowIfLessThan(options.ProcessorCount, 1, nameof(options));
         ArgumentOutOfRangeException.ThrowIfGreaterThan(options.ProcessorCount, MaxProcessors, nameof(options));
+        ProcessorCpuid.RequireModel(options.Cpu);
         return new SoftwarePartition(options);
     }
 

@@ -29,8 +29,8 @@ internal sealed unsafe partial class SoftwareProcessor : IVirtualProcessor, IPro
         Memory = options.Memory;
         Io = options.Io;
         Clock = options.Clock;
-        Model = options.Cpu;
         ProcessorCount = options.ProcessorCount;
+        Cpuid = new ProcessorCpuid(options.Cpu, index, ProcessorCount);
         Walker = new PageWalker(Memory);
 
         // SAFETY: sizes are those of the structures placed behind one another; freed once, in Dispose.
@@ -71,9 +71,9 @@ internal sealed unsafe partial class SoftwareProcessor : IVirtualProcessor, IPro
 
     public IGuestClock Clock { get; }
 
-    public CpuModel Model { get; }
-
     public int ProcessorCount { get; }
+
+    public ProcessorCpuid Cpuid { get; }
 
     public PageWalker Walker { get; }
 

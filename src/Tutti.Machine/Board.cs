@@ -6,7 +6,6 @@ using Tutti.Devices.Keyboard;
 using Tutti.Devices.Serial;
 using Tutti.Devices.Timers;
 using Tutti.Memory;
-using Tutti.X86;
 
 namespace Tutti.Machine;
 
@@ -58,7 +57,7 @@ internal sealed class Board : ICpuIo, IDisposable
             Memory = memory,
             Io = this,
             Clock = clock,
-            Cpu = CpuModel.Software,
+            Cpu = options.Cpu,
             ProcessorCount = options.ProcessorCount,
             CreateLocalApic = (index, signals) => CreateLocalApic(index, signals, bus, clock),
         });

@@ -2,6 +2,7 @@ using Tutti.Boot;
 using Tutti.Cpu;
 using Tutti.Devices;
 using Tutti.Memory;
+using Tutti.X86;
 
 namespace Tutti.Machine;
 
@@ -15,6 +16,9 @@ public sealed record MachineOptions
     public int ProcessorCount { get; init; } = 1;
 
     public required IEngine Engine { get; init; }
+
+    /// <summary>What the vCPUs show of themselves.</summary>
+    public CpuModel Cpu { get; init; } = CpuModel.Host;
 
     /// <summary>
     /// What firmware does: fills zeroed memory and gives the state in which the bootstrap processor starts. Called at

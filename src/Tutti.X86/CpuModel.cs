@@ -1,191 +1,78 @@
-using System.Text;
-
 namespace Tutti.X86;
 
-/// <summary>The answer of CPUID for one leaf and subleaf.</summary>
-public readonly record struct CpuidResult(uint Eax, uint Ebx, uint Ecx, uint Edx);
-
-/// <summary>What CPUID answers depend on besides the leaf: the vCPU asking and its state.</summary>
-/// <param name="ApicId">The vCPU's APIC ID.</param>
-/// <param name="ProcessorCount">vCPUs in the machine.</param>
-/// <param name="Cr4">The vCPU's CR4, for OSXSAVE.</param>
-/// <param name="Xcr0">The vCPU's XCR0, for the size of the XSAVE area.</param>
-public readonly record struct CpuidContext(uint ApicId, int ProcessorCount, ulong Cr4, ulong Xcr0);
-
 /// <summary>
-/// A named processor model: what CPUID shows. Sources: AMD APM volume 3, appendix E; Intel SDM volume 2, "CPUID";
-/// Linux Documentation/virt/kvm/x86/cpuid.rst.
+/// A named processor model: what CPUID shows to a guest. A named level shows the same on every host of one vendor that can
+/// run it, whatever else that host has; docs/cpu-models.md tells what and why.
 /// </summary>
 public sealed class CpuModel
 {
-    private const uint MaxBasicLeaf = 0x16;
-    private const uint HypervisorLeaf = 0x4000_0000;
-    private const uint MaxHypervisorLeaf = 0x4000_0010;
-    private const uint MaxExtendedLeaf = 0x8000_0021;
+    private readonly CpuidLevel? _level;
 
-    /// <summary>
-    /// Family 1Ah, model 02h, stepping 0: young enough that Linux knows no erratum to work around and expects no
-    /// microcode.
-    /// </summary>
-    private const uint Signature = 0x00B0_0F20;
-
-    private const uint FrequencyKilohertz = 1_000_000;
-
-    private readonly byte[] _vendor;
-    private readonly byte[] _brand;
-
-    private CpuModel(string name, string vendor, string brand)
+    private CpuModel(string name, string description, CpuidLevel? level)
     {
         Name = name;
-        _vendor = Encoding.ASCII.GetBytes(vendor);
-        _brand = Encoding.ASCII.GetBytes(brand.PadRight(48, '\0'));
+        Description = description;
+        _level = level;
     }
 
-    /// <summary>The model of the software engine: x86-64-v2 and the extensions that the interpreter implements.</summary>
-    public static CpuModel Software { get; } = new("software", "AuthenticAMD", "Tutti Software CPU");
+    /// <summary>Everything that the engine can show on this host.</summary>
+    public static CpuModel Host { get; } = new("host", "all that the engine offers on this host", null);
+
+    /// <summary>Level 2 of the x86-64 psABI: SSE4.2, POPCNT, CMPXCHG16B.</summary>
+    public static CpuModel X8664V2 { get; } = new("x86-64-v2", "SSE4.2, POPCNT; the same on every host", CpuidLevel.V2);
+
+    /// <summary>Level 3 of the x86-64 psABI: AVX2, BMI2, FMA, and what Haswell and Zen both have.</summary>
+    public static CpuModel X8664V3 { get; } = new("x86-64-v3", "AVX2, BMI2, FMA, AES; the same on every host", CpuidLevel.V3);
+
+    public static IReadOnlyList<CpuModel> All { get; } = [Host, X8664V2, X8664V3];
 
     public string Name { get; }
 
-    /// <summary>Linear address bits.</summary>
-    public const int LinearBits = 48;
+    /// <summary>What it shows, for a list: a few words.</summary>
+    public string Description { get; }
 
-    /// <summary>Physical address bits.</summary>
-    public const int PhysicalBits = 40;
+    /// <summary>Physical address bits that the model shows, which guest memory must fit in; null for those of the host.</summary>
+    public int? PhysicalAddressBits => _level == null ? null : CpuidLevel.PhysicalBits;
 
-    /// <summary>Leaf 1 ECX: SSE3, PCLMULQDQ, SSSE3, CX16, PCID, SSE4.1, SSE4.2, x2APIC, MOVBE, POPCNT, TSC-deadline, AES, XSAVE, RDRAND, hypervisor.</summary>
-    public const uint Features1Ecx = 1u << 0 | 1u << 1 | 1u << 9 | 1u << 13 | 1u << 17 | 1u << 19 | 1u << 20 | 1u << 21
-        | 1u << 22 | 1u << 23 | 1u << 24 | 1u << 25 | 1u << 26 | 1u << 30 | 1u << 31;
+    /// <summary>The model of this name, or null.</summary>
+    public static CpuModel? Find(string name) => All.FirstOrDefault(model => model.Name == name);
 
-    /// <summary>Leaf 1 EDX: FPU, VME, DE, PSE, TSC, MSR, PAE, CX8, APIC, SEP, MTRR, PGE, CMOV, PAT, PSE-36, CLFSH, MMX, FXSR, SSE, SSE2.</summary>
-    public const uint Features1Edx = 1u << 0 | 1u << 1 | 1u << 2 | 1u << 3 | 1u << 4 | 1u << 5 | 1u << 6 | 1u << 8 | 1u << 9
-        | 1u << 11 | 1u << 12 | 1u << 13 | 1u << 15 | 1u << 16 | 1u << 17 | 1u << 19 | 1u << 23 | 1u << 24 | 1u << 25 | 1u << 26;
+    public override string ToString() => Name;
 
-    /// <summary>Leaf 7 EBX: FSGSBASE, BMI1, SMEP, BMI2, ERMS, INVPCID, RDSEED, ADX, SMAP, CLFLUSHOPT, SHA.</summary>
-    public const uint Features7Ebx = 1u << 0 | 1u << 3 | 1u << 7 | 1u << 8 | 1u << 9 | 1u << 10 | 1u << 18 | 1u << 19
-        | 1u << 20 | 1u << 23 | 1u << 29;
+    /// <summary>What the model needs and the host lacks, by name; empty when it can run.</summary>
+    /// <param name="supported">What the engine can show on this host: KVM_GET_SUPPORTED_CPUID.</param>
+    /// <param name="hasTscDeadline">See <see cref="CpuidProcessor.HasTscDeadline"/>.</param>
+    public IReadOnlyList<string> FindMissing(IReadOnlyList<CpuidEntry> supported, bool hasTscDeadline) =>
+        _level == null ? [] : [.. _level.FindMissing([.. supported], hasTscDeadline)];
 
-    /// <summary>Leaf 7 EDX: FSRM.</summary>
-    public const uint Features7Edx = 1u << 4;
-
-    /// <summary>Leaf 80000001h ECX: LAHF in 64-bit mode, CmpLegacy, ABM (LZCNT), topology extensions.</summary>
-    public const uint FeaturesExtendedEcx = 1u << 0 | 1u << 1 | 1u << 5 | 1u << 22;
-
-    /// <summary>Leaf 80000001h EDX beside the bits that repeat leaf 1: SYSCALL, NX, 1 GiB pages, RDTSCP, long mode.</summary>
-    public const uint FeaturesExtendedEdx = 1u << 11 | 1u << 20 | 1u << 26 | 1u << 27 | 1u << 29;
-
-    // Bits of leaf 1 EDX that AMD repeats in leaf 80000001h.
-    private const uint RepeatedEdx = 0x0183_F3FF;
-
-    /// <summary>Answers CPUID. Leaves that are not there answer zeros, as AMD processors do.</summary>
-    public CpuidResult Query(uint leaf, uint subleaf, in CpuidContext context) => leaf switch
+    /// <summary>One line that refuses to run the model: "this host lacks AVX2, BMI2: x86-64-v3 needs them".</summary>
+    /// <param name="who">Who lacks them: "this host".</param>
+    public string Refusal(string who, IReadOnlyList<string> missing)
     {
-        <= MaxBasicLeaf => QueryBasic(leaf, subleaf, context),
-        >= HypervisorLeaf and <= MaxHypervisorLeaf => QueryHypervisor(leaf),
-        >= 0x8000_0000 and <= MaxExtendedLeaf => QueryExtended(leaf, subleaf, context),
-        _ => default,
-    };
-
-    private CpuidResult QueryBasic(uint leaf, uint subleaf, in CpuidContext context) => leaf switch
-    {
-        0 => new(MaxBasicLeaf, Word(_vendor, 0), Word(_vendor, 8), Word(_vendor, 4)),
-        1 => QueryFeatures(context),
-        // ARAT: the local APIC timer runs on in every idle state.
-        6 => new(1u << 2, 0, 0, 0),
-        7 when subleaf == 0 => new(0, Features7Ebx, 0, Features7Edx),
-        0xB => QueryTopology(subleaf, context),
-        0xD => QueryXsave(subleaf, context),
-        // The TSC runs at its crystal's frequency.
-        0x15 => new(1, 1, FrequencyKilohertz * 1000, 0),
-        0x16 => new(FrequencyKilohertz / 1000, FrequencyKilohertz / 1000, 0, 0),
-        _ => default,
-    };
-
-    private static CpuidResult QueryFeatures(in CpuidContext context)
-    {
-        uint osXsave = (context.Cr4 & Cr4.OsXsave) != 0 ? 1u << 27 : 0;
-        uint multithreading = context.ProcessorCount > 1 ? 1u << 28 : 0;
-
-        // EBX: APIC ID, logical processors, CLFLUSH line of 8 quadwords.
-        uint ebx = (context.ApicId << 24) | ((uint)Math.Min(context.ProcessorCount, 255) << 16) | (8u << 8);
-        return new(Signature, ebx, Features1Ecx | osXsave, Features1Edx | multithreading);
+        ArgumentNullException.ThrowIfNull(missing);
+        return $"{who} lacks {string.Join(", ", missing)}: the CPU model {Name} needs {(missing.Count == 1 ? "it" : "them")}";
     }
 
-    /// <summary>Leaf 0Bh: one thread a core, all cores in one package.</summary>
-    private static CpuidResult QueryTopology(uint subleaf, in CpuidContext context) => subleaf switch
+    /// <summary>
+    /// The table of one vCPU's CPUID answers, for KVM_SET_CPUID2. Bits that follow the vCPU's state (OSXSAVE, OSPKE, APIC, the
+    /// sizes of the enabled XSAVE area) have their values after reset; KVM keeps them true from there.
+    /// </summary>
+    /// <param name="supported">What the engine can show on this host: KVM_GET_SUPPORTED_CPUID.</param>
+    /// <exception cref="PlatformNotSupportedException">The host lacks something that the model needs; the message names it, in one line.</exception>
+    /// <exception cref="ArgumentOutOfRangeException">No machine has that many processors, or that APIC ID.</exception>
+    public CpuidEntry[] Build(IReadOnlyList<CpuidEntry> supported, in CpuidProcessor processor)
     {
-        0 => new(0, 1, 0x100, context.ApicId),
-        1 => new((uint)CoreIdBits(context.ProcessorCount), (uint)context.ProcessorCount, 0x201, context.ApicId),
-        _ => new(0, 0, subleaf & 0xFF, context.ApicId),
-    };
-
-    /// <summary>Leaf 0Dh: x87 and SSE, and XSAVEOPT.</summary>
-    private static CpuidResult QueryXsave(uint subleaf, in CpuidContext context) => subleaf switch
-    {
-        0 => new(3, 576, 576, 0),
-        1 => new(1, 0, 0, 0),
-        _ => default,
-    };
-
-    /// <summary>The KVM signature: its clock is what lets guests calibrate nothing.</summary>
-    private static CpuidResult QueryHypervisor(uint leaf) => leaf switch
-    {
-        HypervisorLeaf => new(MaxHypervisorLeaf, 0x4B4D_564B, 0x564B_4D56, 0x4D),
-        // Old and new clock MSRs, no delays after port I/O, clock stable across vCPUs.
-        0x4000_0001 => new(1u << 0 | 1u << 1 | 1u << 3 | 1u << 24, 0, 0, 0),
-        // TSC and APIC timer frequency in kHz.
-        0x4000_0010 => new(FrequencyKilohertz, FrequencyKilohertz, 0, 0),
-        _ => default,
-    };
-
-    private CpuidResult QueryExtended(uint leaf, uint subleaf, in CpuidContext context) => leaf switch
-    {
-        0x8000_0000 => new(MaxExtendedLeaf, Word(_vendor, 0), Word(_vendor, 8), Word(_vendor, 4)),
-        0x8000_0001 => new(Signature, 0, FeaturesExtendedEcx, FeaturesExtendedEdx | (Features1Edx & RepeatedEdx)),
-        0x8000_0002 or 0x8000_0003 or 0x8000_0004 => Brand((int)(leaf - 0x8000_0002)),
-        // L1 TLBs and caches: 32 KiB, 8 ways, 64-byte lines.
-        0x8000_0005 => new(0xFF40_FF40, 0xFF40_FF40, 0x2008_0140, 0x2008_0140),
-        // L2: 512 KiB, 8 ways; L3: 16 MiB, 16 ways.
-        0x8000_0006 => new(0x4200_4200, 0x4200_4200, 0x0200_6140, 0x0080_8140),
-        // The TSC is invariant.
-        0x8000_0007 => new(0, 0, 0, 1u << 8),
-        // EBX: no speculative store bypass.
-        0x8000_0008 => new(((uint)LinearBits << 8) | PhysicalBits, 1u << 26, ((uint)CoreIdBits(context.ProcessorCount) << 12) | (uint)(context.ProcessorCount - 1), 0),
-        0x8000_001D => QueryCache(subleaf, context),
-        0x8000_001E => new(context.ApicId, context.ApicId & 0xFF, 0, 0),
-        // LFENCE orders, null selectors clear the base, Automatic IBRS, not touched by SRSO or TSA: nothing here
-        // runs ahead along predictions that guest code trains by its own addresses.
-        0x8000_0021 => new(1u << 2 | 1u << 6 | 1u << 8 | 1u << 29 | 1u << 30, 0, 1u << 1 | 1u << 2, 0),
-        _ => default,
-    };
-
-    private CpuidResult Brand(int part) =>
-        new(Word(_brand, part * 16), Word(_brand, (part * 16) + 4), Word(_brand, (part * 16) + 8), Word(_brand, (part * 16) + 12));
-
-    private static CpuidResult QueryCache(uint subleaf, in CpuidContext context)
-    {
-        // Type and level; sets of 64-byte lines; the last level is shared by all.
-        uint all = (uint)(context.ProcessorCount - 1) << 14;
-        return subleaf switch
+        ArgumentOutOfRangeException.ThrowIfLessThan(processor.ProcessorCount, 1, nameof(processor));
+        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(processor.ApicId, 1u << processor.CoreIdBits, nameof(processor));
+        CpuidEntry[] table = [.. supported];
+        if (_level == null)
         {
-            0 => new(0x121, (7u << 22) | 63, 63, 0),
-            1 => new(0x122, (7u << 22) | 63, 63, 0),
-            2 => new(0x143, (7u << 22) | 63, 1023, 2),
-            3 => new(0x163 | all, (15u << 22) | 63, 16383, 1),
-            _ => default,
-        };
-    }
-
-    private static int CoreIdBits(int processorCount)
-    {
-        int bits = 0;
-        while (1 << bits < processorCount)
-        {
-            bits++;
+            return HostCpuid.Build(table, processor);
         }
 
-        return bits;
+        IReadOnlyList<string> missing = FindMissing(table, processor.HasTscDeadline);
+        return missing.Count == 0
+            ? _level.Build(CpuidVendor.Of(table), processor)
+            : throw new PlatformNotSupportedException(Refusal("this host", missing));
     }
-
-    private static uint Word(byte[] text, int offset) =>
-        (uint)(text[offset] | (text[offset + 1] << 8) | (text[offset + 2] << 16) | (text[offset + 3] << 24));
 }

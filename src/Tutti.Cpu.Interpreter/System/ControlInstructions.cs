@@ -234,28 +234,13 @@ internal static unsafe class ControlInstructions
     public static Op* Cpuid(CpuState* state, Op* op)
     {
         SoftwareProcessor processor = SoftwareProcessor.From(state);
-        var context = new CpuidContext((uint)processor.Index, processor.ProcessorCount, state->Cr4, state->Xcr0);
-        uint leaf = (uint)state->Gpr[0];
-        CpuidResult result = OnThisHost(leaf, processor.Model.Query(leaf, (uint)state->Gpr[1], context));
+        CpuidResult result = processor.Cpuid.Query((uint)state->Gpr[0], (uint)state->Gpr[1], state->Cr4, state->Xcr0);
         state->Gpr[0] = result.Eax;
         state->Gpr[3] = result.Ebx;
         state->Gpr[1] = result.Ecx;
         state->Gpr[2] = result.Edx;
         return op + 1;
     }
-
-    /// <summary>Takes out the extensions that run on the host's own units where the host lacks them.</summary>
-    private static CpuidResult OnThisHost(uint leaf, CpuidResult result) => leaf switch
-    {
-        1 => result with { Ecx = result.Ecx & ~((HostFeatures.AesNi ? 0 : 1u << 25) | (HostFeatures.Pclmulqdq ? 0 : 1u << 1)) },
-        7 => result with
-        {
-            Ebx = result.Ebx & ~((HostFeatures.Bmi1 ? 0 : 1u << 3) | (HostFeatures.Bmi2 ? 0 : 1u << 8)
-                | (HostFeatures.Adx ? 0 : 1u << 19) | (HostFeatures.Sha ? 0 : 1u << 29)),
-        },
-        0x8000_0001 => result with { Ecx = result.Ecx & ~(HostFeatures.Lzcnt ? 0 : 1u << 5) },
-        _ => result,
-    };
 
     public static Op* Xgetbv(CpuState* state, Op* op)
     {

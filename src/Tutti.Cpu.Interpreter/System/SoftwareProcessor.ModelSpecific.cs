@@ -11,7 +11,7 @@ internal sealed unsafe partial class SoftwareProcessor
     /// <summary>MTRRdefType: enabled (11), fixed ranges enabled (10), write-back.</summary>
     private const ulong MtrrDefTypeAfterFirmware = 0xC06;
 
-    private const ulong PhysicalMask = (1UL << CpuModel.PhysicalBits) - 1;
+    private const ulong PhysicalMask = (1UL << SoftwareCpuid.PhysicalBits) - 1;
 
     /// <summary>Registers that only keep what was written, in the bits that may be.</summary>
     private static readonly PlainMsr[] PlainRegisters = MakePlainRegisters();

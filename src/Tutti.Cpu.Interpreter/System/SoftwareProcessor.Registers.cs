@@ -42,7 +42,7 @@ internal sealed unsafe partial class SoftwareProcessor
             State->Gpr[i] = 0;
         }
 
-        State->Gpr[2] = Model.Query(1, 0, new CpuidContext((uint)Index, ProcessorCount, 0, 0)).Eax;
+        State->Gpr[2] = Cpuid.Query(CpuidLeaf.Features, 0, 0, 0).Eax;
         State->Rip = 0xFFF0;
         State->Flags = Rflags.AlwaysOne;
         State->FlagKind = FlagKind.Eager;

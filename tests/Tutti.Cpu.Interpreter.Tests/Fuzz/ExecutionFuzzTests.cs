@@ -42,7 +42,7 @@ public sealed class ExecutionFuzzTests
             Memory = memory,
             Io = platform,
             Clock = platform,
-            Cpu = CpuModel.Software,
+            Cpu = CpuModel.Host,
             CreateLocalApic = (_, _) => platform,
         });
         var processor = (SoftwareProcessor)partition.Processors[0];

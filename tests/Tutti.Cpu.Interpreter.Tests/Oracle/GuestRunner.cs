@@ -55,7 +55,7 @@ internal sealed unsafe class GuestRunner : IDisposable
             Memory = _memory,
             Io = platform,
             Clock = platform,
-            Cpu = CpuModel.Software,
+            Cpu = CpuModel.Host,
             CreateLocalApic = (_, _) => platform,
         });
         Processor = (SoftwareProcessor)_partition.Processors[0];

@@ -51,7 +51,7 @@ internal static class HostFeatures
                     return $"this host has no {feature}";
                 }
 
-                CpuidResult model = CpuModel.Software.Query(bit.Leaf, 0, new CpuidContext(0, 1, 0, 1));
+                CpuidResult model = SoftwareCpuid.Query(bit.Leaf, 0, new CpuidContext(0, 1, 0, 1));
                 if (!IsSet([model.Eax, model.Ebx, model.Ecx, model.Edx], bit.Register, bit.Bit))
                 {
                     return $"the processor model does not show {feature}";

@@ -36,7 +36,7 @@ internal sealed unsafe class SharedMemoryMachine : IDisposable, ICpuIo, IGuestCl
             Memory = Memory,
             Io = this,
             Clock = this,
-            Cpu = CpuModel.Software,
+            Cpu = CpuModel.Host,
             ProcessorCount = processors,
             CreateLocalApic = (_, _) => new Oracle.GuestPlatform(),
         });

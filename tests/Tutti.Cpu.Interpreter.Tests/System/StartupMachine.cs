@@ -27,7 +27,7 @@ internal sealed unsafe class StartupMachine : IDisposable, ICpuIo, IGuestClock
             Memory = Memory,
             Io = this,
             Clock = this,
-            Cpu = CpuModel.Software,
+            Cpu = CpuModel.Host,
             ProcessorCount = 2,
             CreateLocalApic = (index, signals) => new Locked(new LocalApic((uint)index, _bus, this, signals, index == 0), _chipset),
         });

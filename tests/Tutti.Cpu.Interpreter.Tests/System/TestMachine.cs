@@ -54,7 +54,7 @@ internal sealed unsafe class TestMachine : IDisposable, ICpuIo, IGuestClock, ILo
             Memory = Memory,
             Io = this,
             Clock = this,
-            Cpu = CpuModel.Software,
+            Cpu = CpuModel.Host,
             CreateLocalApic = (_, _) => this,
         });
         Cpu = (SoftwareProcessor)_partition.Processors[0];

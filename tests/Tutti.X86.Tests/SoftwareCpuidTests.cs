@@ -2,10 +2,10 @@ using System.Text;
 
 namespace Tutti.X86.Tests;
 
-public sealed class CpuModelTests
+public sealed class SoftwareCpuidTests
 {
     private static CpuidResult Query(uint leaf, uint subleaf = 0, int processors = 1, uint apicId = 0, ulong cr4 = 0) =>
-        CpuModel.Software.Query(leaf, subleaf, new CpuidContext(apicId, processors, cr4, 3));
+        SoftwareCpuid.Query(leaf, subleaf, new CpuidContext(apicId, processors, cr4, 3));
 
     private static string Text(params uint[] words) =>
         Encoding.ASCII.GetString([.. words.SelectMany(BitConverter.GetBytes)]).TrimEnd('\0');

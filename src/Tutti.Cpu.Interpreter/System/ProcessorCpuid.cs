@@ -1,0 +1,74 @@
+using Tutti.X86;
+
+namespace Tutti.Cpu.Interpreter;
+
+/// <summary>What CPUID answers on one vCPU: all that the interpreter can do on this host, or a model's table.</summary>
+internal sealed class ProcessorCpuid
+{
+    private const uint Xsave = 1u << 26;
+    private const uint OsXsave = 1u << 27;
+
+    private readonly uint _apicId;
+    private readonly int _processorCount;
+
+    /// <summary>The answers of a named model; null for those of <see cref="CpuModel.Host"/>.</summary>
+    private readonly CpuidEntry[]? _table;
+
+    /// <exception cref="PlatformNotSupportedException">The interpreter lacks what the model needs.</exception>
+    internal ProcessorCpuid(CpuModel model, int index, int processorCount)
+    {
+        _apicId = (uint)index;
+        _processorCount = processorCount;
+        if (model == CpuModel.Host)
+        {
+            return;
+        }
+
+        RequireModel(model);
+        _table = model.Build(Supported, new CpuidProcessor
+        {
+            ApicId = _apicId,
+            ProcessorCount = processorCount,
+            TscKilohertz = SoftwareCpuid.FrequencyKilohertz,
+        });
+    }
+
+    /// <summary>The rows of what the interpreter can do on this host.</summary>
+    private static CpuidEntry[] Supported => [.. SoftwareCpuid.Supported.Select(row => row.With(OnThisHost(row.Leaf, row.Result)))];
+
+    /// <summary>Refuses a model that needs more than the interpreter has.</summary>
+    /// <exception cref="PlatformNotSupportedException">It does; the message names what is missing, in one line.</exception>
+    internal static void RequireModel(CpuModel model)
+    {
+        IReadOnlyList<string> missing = model.FindMissing(Supported, hasTscDeadline: false);
+        if (missing.Count > 0)
+        {
+            throw new PlatformNotSupportedException(model.Refusal("the software engine", missing));
+        }
+    }
+
+    internal CpuidResult Query(uint leaf, uint subleaf, ulong cr4, ulong xcr0)
+    {
+        if (_table == null)
+        {
+            return OnThisHost(leaf, SoftwareCpuid.Query(leaf, subleaf, new CpuidContext(_apicId, _processorCount, cr4, xcr0)));
+        }
+
+        CpuidResult result = CpuidTable.Query(_table, leaf, subleaf);
+        bool osXsave = leaf == CpuidLeaf.Features && (result.Ecx & Xsave) != 0 && (cr4 & Cr4.OsXsave) != 0;
+        return osXsave ? result with { Ecx = result.Ecx | OsXsave } : result;
+    }
+
+    /// <summary>Takes out the extensions that run on the host's own units where the host lacks them.</summary>
+    private static CpuidResult OnThisHost(uint leaf, CpuidResult result) => leaf switch
+    {
+        CpuidLeaf.Features => result with { Ecx = result.Ecx & ~((HostFeatures.AesNi ? 0 : 1u << 25) | (HostFeatures.Pclmulqdq ? 0 : 1u << 1)) },
+        CpuidLeaf.ExtendedFeatures => result with
+        {
+            Ebx = result.Ebx & ~((HostFeatures.Bmi1 ? 0 : 1u << 3) | (HostFeatures.Bmi2 ? 0 : 1u << 8)
+                | (HostFeatures.Adx ? 0 : 1u << 19) | (HostFeatures.Sha ? 0 : 1u << 29)),
+        },
+        CpuidLeaf.ExtendedSignature => result with { Ecx = result.Ecx & ~(HostFeatures.Lzcnt ? 0 : 1u << 5) },
+        _ => result,
+    };
+}
