@@ -57,6 +57,12 @@ public sealed class ProcessorRegisters
     /// <summary>x87, MMX and SSE state in FXSAVE64 format, 512 bytes.</summary>
     public byte[] FxState { get; } = new byte[512];
 
+    /// <summary>
+    /// All of the processor's extended state (AVX and later) in the standard form of XSAVE, as long as the host's processor
+    /// makes it; null where an engine has no more than <see cref="FxState"/>, which repeats its first 512 bytes and counts.
+    /// </summary>
+    public byte[]? ExtendedState { get; set; }
+
     /// <summary>MSRs without a field of their own, by number.</summary>
     public Dictionary<uint, ulong> Msrs { get; } = [];
 

@@ -19,5 +19,5 @@ public sealed class HostException : IOException
     public int Errno { get; }
 
     /// <summary>Makes the exception for the last P/Invoke of this thread.</summary>
-    internal static HostException FromLastError(string call) => new(call, Marshal.GetLastPInvokeError());
+    public static HostException FromLastError(string call) => new(call, Marshal.GetLastPInvokeError());
 }

@@ -24,6 +24,10 @@ internal static unsafe partial class LibC
     internal const uint MFD_EXEC = 0x10;
 
     internal const int EFD_CLOEXEC = 0x80000;
+    internal const int EFD_NONBLOCK = 0x800;
+
+    internal const int O_RDWR = 2;
+    internal const int O_CLOEXEC = 0x80000;
 
     internal const short POLLIN = 1;
     internal const short POLLOUT = 4;
@@ -39,6 +43,8 @@ internal static unsafe partial class LibC
     internal const int PR_SET_TIMERSLACK = 29;
 
     internal const int SIGSTOP = 19;
+
+    internal const int SA_RESTART = 0x10000000;
 
     internal const int TCSANOW = 0;
     internal const nuint TIOCGWINSZ = 0x5413;
@@ -94,6 +100,22 @@ internal static unsafe partial class LibC
 
     [LibraryImport(Library, SetLastError = true)]
     internal static partial int kill(int pid, int sig);
+
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial int sigaction(int signum, SigAction* act, SigAction* oldact);
+
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial int getpid();
+
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial int gettid();
+
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial int tgkill(int tgid, int tid, int sig);
+
+    /// <summary>Variadic in C; without O_CREAT it takes no third argument.</summary>
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial int open(byte* pathname, int flags);
 
     [LibraryImport(Library, SetLastError = true)]
     internal static partial int prctl(int option, nuint arg2, nuint arg3, nuint arg4, nuint arg5);

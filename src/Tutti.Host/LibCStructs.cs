@@ -20,6 +20,23 @@ internal struct TimeSpec
     internal long Nanoseconds;
 }
 
+/// <summary><c>struct sigaction</c> as the C library has it, which differs from the kernel's.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct SigAction
+{
+    internal nint Handler;
+    internal SignalSet Mask;
+    internal int Flags;
+    internal nint Restorer;
+
+    /// <summary><c>sigset_t</c>, 1024 bits.</summary>
+    [InlineArray(16)]
+    internal struct SignalSet
+    {
+        private ulong _first;
+    }
+}
+
 /// <summary><c>struct winsize</c>.</summary>
 [StructLayout(LayoutKind.Sequential)]
 internal struct WinSize

@@ -1,0 +1,156 @@
+using Tutti.Host;
+using static Tutti.Cpu.Kvm.KvmCalls;
+using static Tutti.Cpu.Kvm.KvmIoctl;
+
+namespace Tutti.Cpu.Kvm;
+
+/// <summary>The host's KVM, opened and found to be one that the engine can use.</summary>
+internal sealed unsafe class KvmSystem : IDisposable
+{
+    internal const string DevicePath = "/dev/kvm";
+
+    /// <summary>The most MSRs and CPUID entries that any kernel lists; both are some hundreds today.</summary>
+    private const int MaxListed = 4096;
+
+    /// <summary>APIC IDs of 8 bits, less the broadcast: what the machine's ACPI tables can tell.</summary>
+    private const int MaxApicIds = 255;
+
+    /// <summary>What the engine can't do without, with the words for it.</summary>
+    private static readonly (KvmCapability Capability, string Purpose)[] Required =
+    [
+        (KvmCapability.USER_MEMORY, "guest memory of user space"),
+        (KvmCapability.IRQCHIP, "interrupt controllers"),
+        (KvmCapability.PIT2, "the interval timer"),
+        (KvmCapability.IRQ_ROUTING, "interrupt routing"),
+        (KvmCapability.SIGNAL_MSI, "message-signalled interrupts"),
+        (KvmCapability.IRQFD, "interrupts by eventfd"),
+        (KvmCapability.IOEVENTFD, "doorbells by eventfd"),
+        (KvmCapability.EXT_CPUID, "CPUID tables"),
+        (KvmCapability.SET_TSS_ADDR, "the real-mode task segment"),
+        (KvmCapability.SET_IDENTITY_MAP_ADDR, "the real-mode page table"),
+        (KvmCapability.MP_STATE, "the processors' activity"),
+        (KvmCapability.VCPU_EVENTS, "the processors' pending events"),
+        (KvmCapability.DEBUGREGS, "debug registers"),
+        (KvmCapability.XSAVE, "extended processor state"),
+        (KvmCapability.XCRS, "extended control registers"),
+        (KvmCapability.ADJUST_CLOCK, "the paravirtual clock"),
+        (KvmCapability.IMMEDIATE_EXIT, "immediate exits (Linux 4.13)"),
+    ];
+
+    private KvmSystem(FileDescriptor descriptor) => Descriptor = descriptor;
+
+    internal FileDescriptor Descriptor { get; }
+
+    /// <summary>Bytes that a vCPU shares with the kernel.</summary>
+    internal int VcpuMmapSize => Call(Descriptor, nameof(KVM_GET_VCPU_MMAP_SIZE), KVM_GET_VCPU_MMAP_SIZE);
+
+    /// <summary>The most vCPUs of a VM.</summary>
+    internal int MaxProcessors => Math.Min(Math.Max(Check(KvmCapability.MAX_VCPUS), Check(KvmCapability.NR_VCPUS)), MaxApicIds);
+
+    /// <summary>Opens the device.</summary>
+    /// <exception cref="KvmUnavailableException">It can't be opened, or lacks something.</exception>
+    internal static KvmSystem Open()
+    {
+        KvmSystem? system = null;
+        try
+        {
+            system = new KvmSystem(DeviceFile.Open(DevicePath));
+            system.RequireInterface();
+            return system;
+        }
+        catch (HostException e)
+        {
+            system?.Dispose();
+            throw KvmUnavailableException.From(e);
+        }
+        catch (KvmUnavailableException)
+        {
+            system?.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>What the kernel says of a capability: 0 for no, else yes or a figure.</summary>
+    internal int Check(KvmCapability capability) =>
+        Call(Descriptor, nameof(KVM_CHECK_EXTENSION), KVM_CHECK_EXTENSION, (nuint)(int)capability);
+
+    internal FileDescriptor CreateVm()
+    {
+        try
+        {
+            return FileDescriptor.Own(Call(Descriptor, nameof(KVM_CREATE_VM), KVM_CREATE_VM), nameof(KVM_CREATE_VM));
+        }
+        catch (HostException e)
+        {
+            throw KvmUnavailableException.From(e);
+        }
+    }
+
+    /// <summary>The CPUID entries that KVM can give to a guest on this host.</summary>
+    internal KvmCpuidEntry2[] GetSupportedCpuid()
+    {
+        for (int count = 128; count <= MaxListed; count *= 2)
+        {
+            byte[] buffer = new byte[8 + (count * sizeof(KvmCpuidEntry2))];
+            // SAFETY: the buffer is a kvm_cpuid2 with room for as many entries as its first word says.
+            fixed (byte* cpuid = buffer)
+            {
+                *(int*)cpuid = count;
+                try
+                {
+                    _ = Call(Descriptor, nameof(KVM_GET_SUPPORTED_CPUID), KVM_GET_SUPPORTED_CPUID, cpuid);
+                    return new ReadOnlySpan<KvmCpuidEntry2>(cpuid + 8, *(int*)cpuid).ToArray();
+                }
+                catch (HostException e) when (e.Errno == E2BIG)
+                {
+                    // The next size may do.
+                }
+            }
+        }
+
+        throw new KvmUnavailableException($"KVM lists more than {MaxListed} CPUID entries", "report this as an error of Tutti");
+    }
+
+    /// <summary>The MSRs whose values make up a vCPU's state on this host.</summary>
+    internal uint[] GetMsrIndexList()
+    {
+        for (int count = 256; count <= MaxListed; count *= 2)
+        {
+            uint[] buffer = new uint[1 + count];
+            // SAFETY: the buffer is a kvm_msr_list with room for as many indices as its first word says.
+            fixed (uint* list = buffer)
+            {
+                *list = (uint)count;
+                try
+                {
+                    _ = Call(Descriptor, nameof(KVM_GET_MSR_INDEX_LIST), KVM_GET_MSR_INDEX_LIST, list);
+                    return buffer[1..(int)(1 + *list)];
+                }
+                catch (HostException e) when (e.Errno == E2BIG)
+                {
+                    // The next size may do.
+                }
+            }
+        }
+
+        throw new KvmUnavailableException($"KVM lists more than {MaxListed} MSRs", "report this as an error of Tutti");
+    }
+
+    public void Dispose() => Descriptor.Dispose();
+
+    private void RequireInterface()
+    {
+        int version = Call(Descriptor, nameof(KVM_GET_API_VERSION), KVM_GET_API_VERSION);
+        if (version != KVM_API_VERSION)
+        {
+            throw new KvmUnavailableException($"KVM's interface is version {version}, and {KVM_API_VERSION} is needed", "use --engine software");
+        }
+
+        string[] missing = [.. Required.Where(r => Check(r.Capability) == 0).Select(r => $"KVM_CAP_{r.Capability} ({r.Purpose})")];
+        if (missing.Length > 0)
+        {
+            throw new KvmUnavailableException(
+                $"the host's KVM lacks {string.Join(", ", missing)}", "use a newer kernel or one built with it, or --engine software");
+        }
+    }
+}
