@@ -1,4 +1,5 @@
 using Tutti.Host;
+using Tutti.X86;
 using static Tutti.Cpu.Kvm.KvmCalls;
 using static Tutti.Cpu.Kvm.KvmIoctl;
 
@@ -87,7 +88,7 @@ internal sealed unsafe class KvmSystem : IDisposable
     }
 
     /// <summary>The CPUID entries that KVM can give to a guest on this host.</summary>
-    internal KvmCpuidEntry2[] GetSupportedCpuid()
+    internal CpuidEntry[] GetSupportedCpuid()
     {
         for (int count = 128; count <= MaxListed; count *= 2)
         {
@@ -99,7 +100,7 @@ internal sealed unsafe class KvmSystem : IDisposable
                 try
                 {
                     _ = Call(Descriptor, nameof(KVM_GET_SUPPORTED_CPUID), KVM_GET_SUPPORTED_CPUID, cpuid);
-                    return new ReadOnlySpan<KvmCpuidEntry2>(cpuid + 8, *(int*)cpuid).ToArray();
+                    return Array.ConvertAll(new ReadOnlySpan<KvmCpuidEntry2>(cpuid + 8, *(int*)cpuid).ToArray(), entry => entry.ToEntry());
                 }
                 catch (HostException e) when (e.Errno == E2BIG)
                 {

@@ -25,7 +25,7 @@ internal sealed class SmallGuest : ICpuIo, IDisposable
             Memory = Memory,
             Io = this,
             Clock = new StandingClock(),
-            Cpu = CpuModel.Software,
+            Cpu = CpuModel.Host,
             ProcessorCount = processors,
         });
     }

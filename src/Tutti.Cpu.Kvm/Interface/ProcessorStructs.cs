@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using Tutti.X86;
 
 namespace Tutti.Cpu.Kvm;
 
@@ -111,6 +112,20 @@ internal struct KvmCpuidEntry2
     internal uint Padding0;
     internal uint Padding1;
     internal uint Padding2;
+
+    internal static KvmCpuidEntry2 From(in CpuidEntry entry) => new()
+    {
+        Function = entry.Leaf,
+        Index = entry.Subleaf,
+        Flags = entry.HasSubleaf ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0,
+        Eax = entry.Eax,
+        Ebx = entry.Ebx,
+        Ecx = entry.Ecx,
+        Edx = entry.Edx,
+    };
+
+    internal readonly CpuidEntry ToEntry() =>
+        new(Function, Index, (Flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) != 0, Eax, Ebx, Ecx, Edx);
 }
 
 /// <summary><c>struct kvm_vcpu_events</c>.</summary>
