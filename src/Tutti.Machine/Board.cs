@@ -1,10 +1,6 @@
 using Tutti.Cpu;
 using Tutti.Devices;
-using Tutti.Devices.Acpi;
 using Tutti.Devices.InterruptControllers;
-using Tutti.Devices.Keyboard;
-using Tutti.Devices.Serial;
-using Tutti.Devices.Timers;
 using Tutti.Memory;
 
 namespace Tutti.Machine;
@@ -13,15 +9,15 @@ namespace Tutti.Machine;
 /// Everything that a reset puts back: the devices at a PC's addresses, the partition, and the threads of its vCPUs.
 /// A machine makes a new one for each power-on and each reset.
 /// </summary>
-internal sealed class Board : ICpuIo, IDisposable
+internal sealed class Board : IDisposable
 {
-    private readonly Lock _chipset;
+    private readonly Lock _chipsetLock;
     private readonly GuestMemory _memory;
-    private readonly PortBus _ports = new();
-    private readonly MmioBus _mmio = new();
-    private readonly AcpiPm _acpi;
+    private readonly InterruptRouter _router;
+    private readonly Chipset _chipset;
     private readonly Action<int, ProcessorExit> _onProcessorExit;
     private readonly Thread[] _threads;
+    private bool _isTimePaused;
 
     /// <param name="onProcessorExit">Told, on the vCPU's thread, why a vCPU can't go on.</param>
     internal Board(
@@ -34,35 +30,37 @@ internal sealed class Board : ICpuIo, IDisposable
         SerialConsole? console,
         Action<int, ProcessorExit> onProcessorExit)
     {
-        _chipset = chipset;
+        _chipsetLock = chipset;
         _memory = memory;
         _onProcessorExit = onProcessorExit;
-        ApicBus bus = new();
-        InterruptRouter router = InterruptRouter.Create(bus, out DualPic8259 pic, out IoApic ioApic);
-        _mmio.Map(PcAddresses.IoApic, 0x1000, ioApic);
-        _ports.Map(0x20, 2, pic.Master);
-        _ports.Map(0xA0, 2, pic.Slave);
-        _ports.Map(0x4D0, 2, pic.Elcr);
-        _acpi = new AcpiPm(clock, router.GetLine(AcpiPmPorts.SciIrq), power);
-        _ports.Map(AcpiPmPorts.Base, AcpiPmPorts.Length, _acpi, maxWidth: 4);
-        _ports.Map(AcpiPmPorts.Reset, 1, new ResetControl(power));
-        _ports.Map(PanicDevice.Port, 1, new PanicDevice(onPanic));
-        MapKeyboard(router, power);
-        MapSerialPorts(clock, router, console);
-        MapTimers(clock, router);
-        _ports.Map(PostCodePort.Port, 1, new PostCodePort());
-        options.AddDevices?.Invoke(_ports);
+        SystemBus bus = new(chipset);
+        SoftwareInterrupts? interrupts = options.Engine.BringsInterruptControllers ? null : new(clock, chipset);
+
+        // Before the devices, whose interrupt lines may end in it.
         Partition = options.Engine.CreatePartition(new PartitionOptions
         {
             Memory = memory,
-            Io = this,
+            Io = bus,
             Clock = clock,
             Cpu = options.Cpu,
             ProcessorCount = options.ProcessorCount,
-            CreateLocalApic = (index, signals) => CreateLocalApic(index, signals, bus, clock),
+            CreateLocalApic = interrupts == null ? null : interrupts.CreateLocalApic,
         });
-        Gate = new ProcessorGate(Partition.Processors);
-        _threads = [.. Partition.Processors.Select(CreateThread)];
+        try
+        {
+            _router = new InterruptRouter(interrupts?.Controllers ?? Partition.InterruptControllers
+                ?? throw new InvalidOperationException($"The engine {options.Engine.Name} brings no interrupt controllers, though it says so."));
+            interrupts?.Map(bus, _router);
+            _chipset = new Chipset(bus.Ports, _router, memory, clock, power, onPanic, console);
+            options.AddDevices?.Invoke(bus.Ports);
+            Gate = new ProcessorGate(Partition.Processors);
+            _threads = [.. Partition.Processors.Select(CreateThread)];
+        }
+        catch
+        {
+            Partition.Dispose();
+            throw;
+        }
     }
 
     internal IPartition Partition { get; }
@@ -75,15 +73,30 @@ internal sealed class Board : ICpuIo, IDisposable
     internal void StartThreads() => Array.ForEach(_threads, t => t.Start());
 
     /// <summary>Call under the chipset lock.</summary>
-    internal void PressPowerButton() => _acpi.PressPowerButton();
+    internal void PressPowerButton() => _chipset.PressPowerButton();
+
+    /// <summary>Stops the time that the engine gives, if it runs. Only while the vCPUs are stopped.</summary>
+    internal void PauseTime()
+    {
+        if (!_isTimePaused)
+        {
+            Partition.PauseTime();
+            _isTimePaused = true;
+        }
+    }
+
+    /// <summary>Lets that time go on, if it stands. Only while the vCPUs are stopped.</summary>
+    internal void ResumeTime()
+    {
+        if (_isTimePaused)
+        {
+            Partition.ResumeTime();
+            _isTimePaused = false;
+        }
+    }
 
     /// <summary>Dumps all vCPUs. Only while they are stopped.</summary>
-    internal string DescribeProcessors() => string.Join("\n", Partition.Processors.Select(processor =>
-    {
-        ProcessorRegisters registers = new();
-        processor.GetRegisters(registers);
-        return RegisterDump.Format(processor.Index, registers, _memory);
-    }));
+    internal string DescribeProcessors() => string.Join("\n", Partition.Processors.Select(DescribeProcessor));
 
     /// <summary>Ends the threads, which must have been stopped, and the partition.</summary>
     public void Dispose()
@@ -97,82 +110,29 @@ internal sealed class Board : ICpuIo, IDisposable
             }
         }
 
+        // Console input and the power button still reach the devices, but must not reach an engine's controllers.
+        lock (_chipsetLock)
+        {
+            _router.Disconnect();
+        }
+
         Partition.Dispose();
     }
 
-    public void ReadPort(ushort port, Span<byte> data)
+    private string DescribeProcessor(IVirtualProcessor processor)
     {
-        lock (_chipset)
+        ProcessorRegisters registers = new();
+        try
         {
-            _ports.Read(port, data);
+            processor.GetRegisters(registers);
         }
-    }
-
-    public void WritePort(ushort port, ReadOnlySpan<byte> data)
-    {
-        lock (_chipset)
+        catch (Exception e)
         {
-            _ports.Write(port, data);
-        }
-    }
-
-    public void ReadMmio(ulong address, Span<byte> data)
-    {
-        lock (_chipset)
-        {
-            _mmio.Read(address, data);
-        }
-    }
-
-    public void WriteMmio(ulong address, ReadOnlySpan<byte> data)
-    {
-        lock (_chipset)
-        {
-            _mmio.Write(address, data);
-        }
-    }
-
-    private LockedLocalApic CreateLocalApic(int index, IProcessorSignals signals, ApicBus bus, IGuestClock clock)
-    {
-        LocalApic apic = new((uint)index, bus, clock, signals, isBootstrap: index == 0);
-        if (index == 0)
-        {
-            apic.EnableVirtualWireMode();
+            // This tells about a failure, perhaps of the engine: one more of its failures must not hide the first.
+            return $"vCPU {processor.Index}: its registers could not be read: {Failure.Describe(e)}";
         }
 
-        return new LockedLocalApic(apic, _chipset);
-    }
-
-    private void MapKeyboard(InterruptRouter router, IPowerControl power)
-    {
-        A20Gate a20 = new();
-        I8042 keyboard = new(router.GetLine(1), a20, power);
-        _ports.Map(0x60, 1, keyboard.Data);
-        _ports.Map(0x64, 1, keyboard.Command);
-        _ports.Map(0x92, 1, new SystemControlPortA(a20, power));
-    }
-
-    private void MapTimers(IGuestClock clock, InterruptRouter router)
-    {
-        Pit8254 pit = new(clock, router.GetLine(0));
-        _ports.Map(0x40, 4, pit);
-        _ports.Map(0x61, 1, new SystemControlPortB(clock, pit));
-        ulong low = _memory.Regions[0].Size;
-        _ports.Map(
-            CmosRegisters.Port,
-            CmosRegisters.PortCount,
-            new CmosRtc(clock, router.GetLine(CmosRegisters.RtcIrq), low, _memory.Size - low));
-    }
-
-    private void MapSerialPorts(IGuestClock clock, InterruptRouter router, SerialConsole? console)
-    {
-        foreach ((ushort port, int irq) in PcAddresses.SerialPorts)
-        {
-            SerialConsole? cable = port == Serial16550Registers.Com1Port ? console : null;
-            Serial16550 serial = new(clock, router.GetLine(irq), cable ?? (ISerialBackend)new UnpluggedSerial());
-            _ports.Map(port, Serial16550Registers.PortCount, serial);
-            cable?.Connect(serial);
-        }
+        return RegisterDump.Format(processor.Index, registers, _memory);
     }
 
     private Thread CreateThread(IVirtualProcessor processor) =>
@@ -190,7 +150,7 @@ internal sealed class Board : ICpuIo, IDisposable
             catch (Exception e)
             {
                 // Whatever an engine throws is its error, and must end this machine, not the process.
-                exit = new ProcessorExit(ProcessorExitKind.InternalError, e.ToString());
+                exit = new ProcessorExit(ProcessorExitKind.InternalError, Failure.Describe(e));
             }
 
             bool isOver = exit.Kind != ProcessorExitKind.Requested;
@@ -199,20 +159,6 @@ internal sealed class Board : ICpuIo, IDisposable
             {
                 _onProcessorExit(processor.Index, exit);
             }
-        }
-    }
-
-    /// <summary>The other end of a serial port that nothing is plugged into.</summary>
-    private sealed class UnpluggedSerial : ISerialBackend
-    {
-        public void Transmit(ReadOnlySpan<byte> data)
-        {
-            // Sent into the air.
-        }
-
-        public void ReceiveReady()
-        {
-            // Nothing ever waits to be received.
         }
     }
 }

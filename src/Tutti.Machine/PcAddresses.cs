@@ -1,5 +1,6 @@
 using Tutti.Boot.Acpi;
 using Tutti.Devices.Acpi;
+using Tutti.Devices.InterruptControllers;
 using Tutti.Devices.Serial;
 using Tutti.Devices.Timers;
 
@@ -8,7 +9,7 @@ namespace Tutti.Machine;
 /// <summary>Where the board's devices lie, and the same for the ACPI tables, so that the two can't differ.</summary>
 internal static class PcAddresses
 {
-    internal const ulong IoApic = 0xFEC0_0000;
+    internal const ulong IoApic = IoApicRegisters.DefaultBase;
 
     /// <summary>First port and IRQ of COM1 to COM4.</summary>
     internal static readonly (ushort Port, int Irq)[] SerialPorts =

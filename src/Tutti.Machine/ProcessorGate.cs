@@ -58,11 +58,16 @@ internal sealed class ProcessorGate
         lock (_lock)
         {
             _isOpen = false;
-        }
+            if (_isEnding)
+            {
+                // The processors may be gone already.
+                return;
+            }
 
-        foreach (IVirtualProcessor processor in _processors)
-        {
-            processor.RequestExit();
+            foreach (IVirtualProcessor processor in _processors)
+            {
+                processor.RequestExit();
+            }
         }
     }
 
@@ -86,7 +91,7 @@ internal sealed class ProcessorGate
         return true;
     }
 
-    /// <summary>Makes the threads end instead of waiting at the gate.</summary>
+    /// <summary>Makes the threads end instead of waiting at the gate. No vCPU is asked to leave any more after this.</summary>
     internal void End()
     {
         lock (_lock)

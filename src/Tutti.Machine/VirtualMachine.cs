@@ -29,6 +29,7 @@ public sealed class VirtualMachine : IDisposable
     private MachineExit? _end;
     private bool _isResetWanted;
     private bool _isPaused;
+    private bool _isPoweredOn;
     private bool _isStuck;
     private int _runs;
 
@@ -48,11 +49,6 @@ public sealed class VirtualMachine : IDisposable
             throw new ArgumentException("Memory is a whole number of 4096-byte pages, at least one.", nameof(options));
         }
 
-        if (options.Engine.BringsInterruptControllers)
-        {
-            throw new ArgumentException("Engines with interrupt controllers of their own are not supported yet.", nameof(options));
-        }
-
         _options = options;
         _power = new Power(this);
         _mapping = new HostMapping(options.MemorySize, hugePages: true);
@@ -69,6 +65,8 @@ public sealed class VirtualMachine : IDisposable
     /// <summary>Powers on and runs until the machine ends; for one call.</summary>
     /// <param name="timeout">How long at most in host time; null for ever.</param>
     /// <exception cref="Tutti.Boot.BootException">The boot step cannot load its guest.</exception>
+    /// <exception cref="PlatformNotSupportedException">The engine can't run this machine on this host; the message is one line.</exception>
+    /// <exception cref="HostException">The host refuses what the engine needs.</exception>
     public MachineExit Run(TimeSpan? timeout = null)
     {
         if (Interlocked.Increment(ref _runs) != 1)
@@ -83,6 +81,7 @@ public sealed class VirtualMachine : IDisposable
             {
                 PowerOn();
                 MachineExit? exit = WaitForEnd(end);
+                PowerDown();
                 if (exit is { Kind: not (MachineExitKind.PoweredOff or MachineExitKind.GuestPanic or MachineExitKind.Reset) })
                 {
                     _console?.Release();
@@ -130,9 +129,18 @@ public sealed class VirtualMachine : IDisposable
         lock (_stateLock)
         {
             _isPaused = true;
-            if (_board != null && _board.Gate.Close(Patience))
+            if (_board == null || !_board.Gate.Close(Patience))
             {
-                _clock.Pause();
+                return;
+            }
+
+            try
+            {
+                PauseTime(_board);
+            }
+            catch (HostException e)
+            {
+                OnFailure("guest time", e);
             }
         }
     }
@@ -143,10 +151,19 @@ public sealed class VirtualMachine : IDisposable
         lock (_stateLock)
         {
             _isPaused = false;
-            if (_board != null && _end == null && !_isResetWanted)
+            if (!_isPoweredOn || _end != null || _isResetWanted)
             {
-                _clock.Resume();
-                _board.Gate.Open();
+                return;
+            }
+
+            try
+            {
+                ResumeTime(_board!);
+                _board!.Gate.Open();
+            }
+            catch (HostException e)
+            {
+                OnFailure("guest time", e);
             }
         }
     }
@@ -172,18 +189,58 @@ public sealed class VirtualMachine : IDisposable
         GuestMemory memory = new(GuestMemoryLayout.Pc((ulong)_options.MemorySize), _mapping.Address);
         ProcessorRegisters start = _options.Boot(memory);
         Board board = new(_options, memory, _clock, _chipset, _power, _power.Panic, _console, OnProcessorExit);
-        board.Partition.Processors[0].SetRegisters(start);
-        lock (_stateLock)
+        try
         {
-            _board = board;
-            if (!_isPaused && _end == null)
+            board.Partition.Processors[0].SetRegisters(start);
+            board.StartThreads();
+            lock (_stateLock)
             {
-                _clock.Resume();
-                board.Gate.Open();
+                bool isToRun = !_isPaused && _end == null;
+                if (!isToRun)
+                {
+                    // The engine's time runs from the start.
+                    board.PauseTime();
+                }
+
+                _board = board;
+                _isPoweredOn = true;
+                if (isToRun)
+                {
+                    _clock.Resume();
+                    board.Gate.Open();
+                }
             }
         }
+        catch
+        {
+            board.Dispose();
+            throw;
+        }
+    }
 
-        board.StartThreads();
+    /// <summary>From now on <see cref="Resume"/> starts nothing: this board's vCPUs are to stop for good.</summary>
+    private void PowerDown()
+    {
+        lock (_stateLock)
+        {
+            _isPoweredOn = false;
+        }
+    }
+
+    /// <summary>
+    /// Stops guest time. In this order, as in <see cref="ResumeTime"/>: what the engine's time runs on longer here, it begins
+    /// later there, so that the two stay together over many pauses.
+    /// </summary>
+    private void PauseTime(Board board)
+    {
+        _clock.Pause();
+        board.PauseTime();
+    }
+
+    private void ResumeTime(Board board)
+    {
+        _clock.Resume();
+        board.ResumeTime();
     }
 
     /// <summary>Stops the processors for good. One that waits for a slow reader of the console has the time that it needs.</summary>
@@ -270,7 +327,7 @@ public sealed class VirtualMachine : IDisposable
     }
 
     private void OnFailure(string where, Exception e) =>
-        RequestEnd(new MachineExit(MachineExitKind.InternalError, $"{where}: {e}"));
+        RequestEnd(new MachineExit(MachineExitKind.InternalError, $"{where}: {Failure.Describe(e)}"));
 
     private void OnProcessorExit(int processor, ProcessorExit exit)
     {

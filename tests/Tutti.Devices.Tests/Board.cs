@@ -17,7 +17,9 @@ internal sealed class Board
     {
         Clock.SetTo(startNanoseconds);
         ApicBus bus = new();
-        InterruptRouter router = InterruptRouter.Create(bus, out DualPic8259 pic, out IoApic ioApic);
+        PcInterruptControllers controllers = new(bus);
+        (DualPic8259 pic, IoApic ioApic) = (controllers.Pic, controllers.IoApic);
+        InterruptRouter router = new(controllers);
         Mmio.Map(IoApicRegisters.DefaultBase, IoApicRegisters.Length, ioApic);
         Ports.Map(Pic8259Registers.MasterPort, 2, pic.Master);
         Ports.Map(Pic8259Registers.SlavePort, 2, pic.Slave);

@@ -17,7 +17,9 @@ public sealed class IoApicTests
 
     public IoApicTests()
     {
-        _router = InterruptRouter.Create(_bus, out _pic, out _ioApic);
+        PcInterruptControllers controllers = new(_bus);
+        (_pic, _ioApic) = (controllers.Pic, controllers.IoApic);
+        _router = new InterruptRouter(controllers);
         TestClock clock = new();
         for (int i = 0; i < 2; i++)
         {
@@ -198,7 +200,9 @@ public sealed class IoApicTests
         _router.GetLine(9).Set(true);
 
         ApicBus bus = new();
-        InterruptRouter router = InterruptRouter.Create(bus, out DualPic8259 pic, out IoApic copy);
+        PcInterruptControllers controllers = new(bus);
+        (DualPic8259 pic, IoApic copy) = (controllers.Pic, controllers.IoApic);
+        InterruptRouter router = new(controllers);
         LocalApic apic = new(0, bus, new TestClock(), new RecordingSignals(), isBootstrap: true);
         IInterruptLine line = router.GetLine(9);
         copy.Restore(_ioApic.Save());

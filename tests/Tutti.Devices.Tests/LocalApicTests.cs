@@ -345,7 +345,9 @@ public sealed class LocalApicTests
     [Fact]
     public void Virtual_wire_mode_takes_the_vector_from_the_8259()
     {
-        InterruptRouter router = InterruptRouter.Create(_bus, out DualPic8259 pic, out _);
+        PcInterruptControllers controllers = new(_bus);
+        DualPic8259 pic = controllers.Pic;
+        InterruptRouter router = new(controllers);
         _apics[0].EnableVirtualWireMode();
         PicTests.InitialiseLikeLinux(pic);
         pic.Master.Out(1, 0xFE);
@@ -409,7 +411,9 @@ public sealed class LocalApicTests
     public void A_restored_APIC_keeps_its_deadline_its_level_interrupts_and_its_LINT0()
     {
         ApicBus bus = new();
-        InterruptRouter router = InterruptRouter.Create(bus, out DualPic8259 pic, out IoApic ioApic);
+        PcInterruptControllers controllers = new(bus);
+        (DualPic8259 pic, IoApic ioApic) = (controllers.Pic, controllers.IoApic);
+        InterruptRouter router = new(controllers);
         LocalApic original = new(0, bus, _clock, new RecordingSignals(), isBootstrap: true);
         PicTests.InitialiseLikeLinux(pic);
         pic.Master.Out(1, 0xFD);

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Text;
 using Tutti.Cpu;
 
@@ -15,25 +16,99 @@ internal sealed class FakeEngine(Func<FakeProcessor, ProcessorExit> script) : IE
     /// <summary>Partitions made so far: one for each power-on.</summary>
     public int PowerOns { get; private set; }
 
+    /// <summary>The partition of the last power-on.</summary>
+    public FakePartition? Partition { get; private set; }
+
+    /// <summary>Thrown instead of making a partition.</summary>
+    public Exception? CreateFailure { get; init; }
+
+    /// <summary>Thrown when somebody asks for registers.</summary>
+    public Exception? RegistersFailure { get; init; }
+
+    /// <summary>Thrown when somebody stops or starts the engine's time.</summary>
+    public Exception? TimeFailure { get; init; }
+
     public IPartition CreatePartition(PartitionOptions options)
     {
+        if (CreateFailure != null)
+        {
+            throw CreateFailure;
+        }
+
         PowerOns++;
-        return new Partition([.. Enumerable.Range(0, options.ProcessorCount).Select(i => new FakeProcessor(i, PowerOns, options, script))]);
-    }
-
-    private sealed class Partition(FakeProcessor[] processors) : IPartition
-    {
-        public IReadOnlyList<IVirtualProcessor> Processors => processors;
-
-        public void Dispose() => Array.ForEach(processors, p => p.RequestExit());
+        FakeProcessor[] processors = [.. Enumerable.Range(0, options.ProcessorCount).Select(i => new FakeProcessor(i, PowerOns, options, script))];
+        Array.ForEach(processors, p => p.RegistersFailure = RegistersFailure);
+        Partition = new FakePartition(processors, options, BringsInterruptControllers ? new FakeControllers() : null, TimeFailure);
+        return Partition;
     }
 }
 
-internal sealed class FakeProcessor : IVirtualProcessor, IProcessorSignals
+internal sealed class FakePartition(
+    FakeProcessor[] processors, PartitionOptions options, FakeControllers? controllers, Exception? timeFailure) : IPartition
+{
+    public IReadOnlyList<IVirtualProcessor> Processors => processors;
+
+    public FakeControllers? Controllers => controllers;
+
+    public IInterruptControllers? InterruptControllers => controllers;
+
+    public PartitionOptions Options => options;
+
+    /// <summary>What was asked of the engine's time, and where the machine's stood then.</summary>
+    public ConcurrentQueue<(string What, long Time)> TimeCalls { get; } = [];
+
+    public bool IsDisposed { get; private set; }
+
+    public void PauseTime() => Tell("pause");
+
+    public void ResumeTime() => Tell("resume");
+
+    public void Dispose()
+    {
+        IsDisposed = true;
+        controllers?.Dispose();
+        Array.ForEach(processors, p => p.Dispose());
+    }
+
+    private void Tell(string what)
+    {
+        Assert.DoesNotContain(processors, p => p.IsRunning);
+        TimeCalls.Enqueue((what, options.Clock.Nanoseconds));
+        if (timeFailure != null)
+        {
+            throw timeFailure;
+        }
+    }
+}
+
+/// <summary>Controllers that remember what drove them, and may not be used once their partition is gone.</summary>
+internal sealed class FakeControllers : IInterruptControllers, IDisposable
+{
+    private readonly ConcurrentQueue<(int Irq, bool Asserted)> _driven = [];
+    private volatile bool _isDisposed;
+
+    public IReadOnlyList<(int Irq, bool Asserted)> Driven => [.. _driven];
+
+    public bool WasUsedAfterDisposal { get; private set; }
+
+    public void SetLine(int irq, bool asserted)
+    {
+        WasUsedAfterDisposal |= _isDisposed;
+        _driven.Enqueue((irq, asserted));
+    }
+
+    public void SignalMsi(ulong address, uint data) => throw new NotSupportedException();
+
+    public void Dispose() => _isDisposed = true;
+}
+
+internal sealed class FakeProcessor : IVirtualProcessor, IProcessorSignals, IDisposable
 {
     private readonly Func<FakeProcessor, ProcessorExit> _script;
     private readonly AutoResetEvent _wake = new(false);
     private volatile bool _isExitWanted;
+    private volatile bool _isRunning;
+    private volatile bool _isDisposed;
     private bool _hasRun;
 
     public FakeProcessor(int index, int powerOn, PartitionOptions options, Func<FakeProcessor, ProcessorExit> script)
@@ -42,7 +117,7 @@ internal sealed class FakeProcessor : IVirtualProcessor, IProcessorSignals
         PowerOn = powerOn;
         Options = options;
         _script = script;
-        Apic = options.CreateLocalApic!(index, this);
+        Apic = options.CreateLocalApic?.Invoke(index, this);
     }
 
     public int Index { get; }
@@ -52,7 +127,15 @@ internal sealed class FakeProcessor : IVirtualProcessor, IProcessorSignals
 
     public PartitionOptions Options { get; }
 
-    public ILocalApic Apic { get; }
+    /// <summary>The machine's APIC for this vCPU; null where the engine brings its own.</summary>
+    public ILocalApic? Apic { get; }
+
+    public bool IsRunning => _isRunning;
+
+    /// <summary>Calls of <see cref="RequestExit"/> that came when the partition was gone.</summary>
+    public bool WasUsedAfterDisposal { get; private set; }
+
+    public Exception? RegistersFailure { get; set; }
 
     public ProcessorRegisters Registers { get; } = new();
 
@@ -60,11 +143,32 @@ internal sealed class FakeProcessor : IVirtualProcessor, IProcessorSignals
 
     public ManualResetEventSlim Interrupted { get; } = new();
 
-    public void GetRegisters(ProcessorRegisters registers) => registers.Rip = Registers.Rip;
+    public void GetRegisters(ProcessorRegisters registers)
+    {
+        if (RegistersFailure != null)
+        {
+            throw RegistersFailure;
+        }
+
+        registers.Rip = Registers.Rip;
+    }
 
     public void SetRegisters(ProcessorRegisters registers) => Registers.Rip = registers.Rip;
 
     public ProcessorExit Run()
+    {
+        _isRunning = true;
+        try
+        {
+            return RunScript();
+        }
+        finally
+        {
+            _isRunning = false;
+        }
+    }
+
+    private ProcessorExit RunScript()
     {
         if (!_hasRun)
         {
@@ -93,8 +197,25 @@ internal sealed class FakeProcessor : IVirtualProcessor, IProcessorSignals
 
     public void RequestExit()
     {
+        WasUsedAfterDisposal |= _isDisposed;
         _isExitWanted = true;
         _wake.Set();
+    }
+
+    public void Dispose() => _isDisposed = true;
+
+    /// <summary>ACPI soft-off: SLP_EN with the sleep type of S5 (5) in bits 12:10.</summary>
+    public ProcessorExit PowerOff()
+    {
+        Out(0x604, 0x00, 0x34);
+        return new ProcessorExit(ProcessorExitKind.Requested);
+    }
+
+    public ProcessorExit Reset()
+    {
+        Out(0xCF9, 0x02);
+        Out(0xCF9, 0x06);
+        return new ProcessorExit(ProcessorExitKind.Requested);
     }
 
     public void Out(ushort port, params byte[] data) => Options.Io.WritePort(port, data);

@@ -363,19 +363,9 @@ public sealed class VirtualMachineTests
         Boot = _ => new ProcessorRegisters(),
     };
 
-    private static ProcessorExit PowerOff(FakeProcessor cpu)
-    {
-        // SLP_EN with the sleep type of S5 (5) in bits 12:10.
-        cpu.Out(0x604, 0x00, 0x34);
-        return Requested;
-    }
+    private static ProcessorExit PowerOff(FakeProcessor cpu) => cpu.PowerOff();
 
-    private static ProcessorExit Reset(FakeProcessor cpu)
-    {
-        cpu.Out(0xCF9, 0x02);
-        cpu.Out(0xCF9, 0x06);
-        return Requested;
-    }
+    private static ProcessorExit Reset(FakeProcessor cpu) => cpu.Reset();
 
     private static ProcessorExit Then(Func<FakeProcessor, ProcessorExit> last, FakeProcessor cpu, Action first)
     {

@@ -1,36 +1,24 @@
+using Tutti.Cpu;
+
 namespace Tutti.Devices.InterruptControllers;
 
 /// <summary>State of the interrupt lines: for each device's line, in the order they were asked for, whether it is asserted.</summary>
 public sealed record InterruptRouterState(bool[] Lines);
 
 /// <summary>
-/// The PC's interrupt wiring: IRQ n drives 8259 input n and I/O APIC pin n, except IRQ 0, which drives I/O APIC pin 2 (the
-/// MADT says so). Devices that share an IRQ are wired-OR. The 8259s' INTR also drives I/O APIC pin 0.
+/// The wires between a PC's devices and its interrupt controllers, whoever provides those. Devices that share an IRQ are
+/// wired-OR: the controllers hear of the first line that is asserted and of the last that goes.
 /// </summary>
 public sealed class InterruptRouter : IStatefulDevice<InterruptRouterState>
 {
-    /// <summary>The I/O APIC pin of IRQ 0, for the MADT's interrupt source override.</summary>
-    public const int TimerPin = 2;
-
-    private readonly DualPic8259 _pic;
-    private readonly IoApic _ioApic;
     private readonly int[] _assertedSources = new int[IoApicRegisters.PinCount];
+    private IInterruptControllers? _controllers;
     private Line[] _lines = [];
 
-    public InterruptRouter(ApicBus bus, DualPic8259 pic, IoApic ioApic)
+    public InterruptRouter(IInterruptControllers controllers)
     {
-        _pic = pic;
-        _ioApic = ioApic;
-        bus.ExternalInterrupts = pic;
-    }
-
-    /// <summary>Builds the controllers of a PC and their wiring on a bus of local APICs.</summary>
-    public static InterruptRouter Create(ApicBus bus, out DualPic8259 pic, out IoApic ioApic)
-    {
-        IoApic controller = new(bus);
-        pic = new DualPic8259(new IntrWiring(bus, controller));
-        ioApic = controller;
-        return new InterruptRouter(bus, pic, controller);
+        ArgumentNullException.ThrowIfNull(controllers);
+        _controllers = controllers;
     }
 
     /// <summary>A line of one device to an IRQ, 0 to 23. Each device asks for its own line, also to an IRQ that it shares.</summary>
@@ -45,22 +33,18 @@ public sealed class InterruptRouter : IStatefulDevice<InterruptRouterState>
         return line;
     }
 
+    /// <summary>Cuts the wires for good: devices may go on, but the controllers, which may go away, hear nothing more.</summary>
+    public void Disconnect() => _controllers = null;
+
     private void Change(int irq, bool asserted)
     {
         int before = _assertedSources[irq];
         int after = asserted ? before + 1 : before - 1;
         _assertedSources[irq] = after;
-        if ((before == 0) == (after == 0))
+        if ((before == 0) != (after == 0))
         {
-            return;
+            _controllers?.SetLine(irq, asserted);
         }
-
-        if (irq < 16)
-        {
-            _pic.SetInput(irq, asserted);
-        }
-
-        _ioApic.SetPin(irq == 0 ? TimerPin : irq, asserted);
     }
 
     public InterruptRouterState Save() => new(Array.ConvertAll(_lines, line => line.Asserted));
@@ -95,15 +79,6 @@ public sealed class InterruptRouter : IStatefulDevice<InterruptRouterState>
                 Asserted = asserted;
                 router.Change(irq, asserted);
             }
-        }
-    }
-
-    private sealed class IntrWiring(ApicBus bus, IoApic ioApic) : IInterruptLine
-    {
-        public void Set(bool asserted)
-        {
-            bus.Set(asserted);
-            ioApic.SetPin(0, asserted);
         }
     }
 }
