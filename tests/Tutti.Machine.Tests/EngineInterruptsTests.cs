@@ -160,43 +160,90 @@ public sealed class EngineInterruptsTests
     }
 
     [Fact]
-    public void DevicesAndCallersLeaveAPartitionAloneThatAResetHasReplaced()
+    public void ConsoleInputDuringAResetDrivesNoLineOfThePartitionThatIsGone()
     {
+        FakeConsole console = new();
         List<FakePartition> partitions = [];
-        FakeEngine? made = null;
-        FakeEngine engine = made = Engine(cpu =>
+        FakeEngine engine = Engine(cpu =>
         {
-            partitions.Add(made!.Partition!);
-            // The SCI and COM1's receiver: the power button and console input drive lines at any time.
-            cpu.Out(0x602, 0x00, 0x01);
-            cpu.Out(0x604, 0x01, 0x00);
+            // COM1 takes input and asks for interrupts.
             cpu.Out(0x3F9, 0x01);
             cpu.Out(0x3FC, 0x0B);
-            return cpu.PowerOn < 200 ? cpu.Reset() : cpu.PowerOff();
+            return cpu.PowerOn == 1 ? cpu.Reset() : cpu.PowerOff();
         });
-        FakeConsole console = new();
-        for (int i = 0; i < 2000; i++)
-        {
-            console.Type("x");
-        }
-
         using VirtualMachine machine = new(Options(engine) with { Console = console });
+        bool wasRead = false;
+        engine.OnPartitionGone = () =>
+        {
+            partitions.Add(engine.Partition!);
+            if (partitions.Count == 1)
+            {
+                console.Type("x");
+                wasRead = SpinWait.SpinUntil(() => machine.HasReadConsole, Limit);
+            }
+        };
+        Assert.Equal(MachineExitKind.PoweredOff, machine.Run(Limit).Kind);
+        Assert.True(wasRead);
+        Assert.False(partitions[0].Controllers!.WasUsedAfterDisposal);
+    }
+
+    [Fact]
+    public void ProcessorsThatMayBeGoneAreNotAskedToLeave()
+    {
+        FakeEngine engine = Engine(cpu => cpu.PowerOff());
+        Assert.Equal(MachineExitKind.PoweredOff, Run(engine).Kind);
+        FakeProcessor processor = (FakeProcessor)engine.Partition!.Processors[0];
+        processor.RequestExit();
+        processor.Halt();
+        ProcessorGate gate = new([processor]);
+        gate.BeginClose();
+        Assert.True(processor.IsExitWanted);
+        processor.Halt();
+        gate.End();
+        gate.BeginClose();
+        Assert.False(processor.IsExitWanted);
+        Assert.False(gate.Enter());
+    }
+
+    [Fact]
+    public void ResumeStartsNothingOnceTheProcessorsAreToStopForGood()
+    {
+        using ManualResetEventSlim goOn = new();
+        FakeProcessor? processor = null;
+        FakeEngine engine = Engine(cpu =>
+        {
+            processor = cpu;
+            goOn.Wait();
+            return Requested;
+        });
+        using VirtualMachine machine = new(Options(engine)) { Patience = TimeSpan.FromSeconds(5) };
+        MachineExit? exit = null;
+        Thread runner = new(() => exit = machine.Run(TimeSpan.FromMilliseconds(50)));
+        runner.Start();
+        Assert.True(SpinWait.SpinUntil(() => processor is { IsExitWanted: true }, Limit));
+        machine.Resume();
+        goOn.Set();
+        Assert.True(runner.Join(Limit));
+        Assert.Equal(MachineExitKind.TimedOut, exit!.Kind);
+        Assert.False(processor!.IsRunning);
+    }
+
+    [Fact]
+    public void MachineSurvivesPausesAndButtonsDuringManyResets()
+    {
+        FakeEngine engine = Engine(cpu => cpu.PowerOn < 200 ? cpu.Reset() : cpu.PowerOff());
+        using VirtualMachine machine = new(Options(engine));
         MachineExit? exit = null;
         Thread runner = new(() => exit = machine.Run(Limit));
         runner.Start();
-        while (exit == null && !runner.Join(0))
+        while (!runner.Join(0))
         {
             machine.PressPowerButton();
             machine.Pause();
             machine.Resume();
         }
 
-        Assert.True(runner.Join(Limit));
-        Assert.Equal(MachineExitKind.PoweredOff, exit!.Kind);
-        Assert.Equal(200, partitions.Count);
-        Assert.All(partitions[..^1], p => Assert.True(p.IsDisposed));
-        Assert.DoesNotContain(partitions, p => p.Controllers!.WasUsedAfterDisposal);
-        Assert.DoesNotContain(partitions, p => p.Processors.Any(v => ((FakeProcessor)v).WasUsedAfterDisposal));
+        Assert.Equal((MachineExitKind.PoweredOff, 200), (exit!.Kind, engine.PowerOns));
     }
 
     [Fact]

@@ -28,6 +28,9 @@ internal sealed class FakeEngine(Func<FakeProcessor, ProcessorExit> script) : IE
     /// <summary>Thrown when somebody stops or starts the engine's time.</summary>
     public Exception? TimeFailure { get; init; }
 
+    /// <summary>Called when a partition has just gone.</summary>
+    public Action? OnPartitionGone { get; set; }
+
     public IPartition CreatePartition(PartitionOptions options)
     {
         if (CreateFailure != null)
@@ -38,19 +41,18 @@ internal sealed class FakeEngine(Func<FakeProcessor, ProcessorExit> script) : IE
         PowerOns++;
         FakeProcessor[] processors = [.. Enumerable.Range(0, options.ProcessorCount).Select(i => new FakeProcessor(i, PowerOns, options, script))];
         Array.ForEach(processors, p => p.RegistersFailure = RegistersFailure);
-        Partition = new FakePartition(processors, options, BringsInterruptControllers ? new FakeControllers() : null, TimeFailure);
+        Partition = new FakePartition(this, processors, options);
         return Partition;
     }
 }
 
-internal sealed class FakePartition(
-    FakeProcessor[] processors, PartitionOptions options, FakeControllers? controllers, Exception? timeFailure) : IPartition
+internal sealed class FakePartition(FakeEngine engine, FakeProcessor[] processors, PartitionOptions options) : IPartition
 {
     public IReadOnlyList<IVirtualProcessor> Processors => processors;
 
-    public FakeControllers? Controllers => controllers;
+    public FakeControllers? Controllers { get; } = engine.BringsInterruptControllers ? new FakeControllers() : null;
 
-    public IInterruptControllers? InterruptControllers => controllers;
+    public IInterruptControllers? InterruptControllers => Controllers;
 
     public PartitionOptions Options => options;
 
@@ -66,17 +68,17 @@ internal sealed class FakePartition(
     public void Dispose()
     {
         IsDisposed = true;
-        controllers?.Dispose();
-        Array.ForEach(processors, p => p.Dispose());
+        Controllers?.Dispose();
+        engine.OnPartitionGone?.Invoke();
     }
 
     private void Tell(string what)
     {
         Assert.DoesNotContain(processors, p => p.IsRunning);
         TimeCalls.Enqueue((what, options.Clock.Nanoseconds));
-        if (timeFailure != null)
+        if (engine.TimeFailure != null)
         {
-            throw timeFailure;
+            throw engine.TimeFailure;
         }
     }
 }
@@ -102,13 +104,12 @@ internal sealed class FakeControllers : IInterruptControllers, IDisposable
     public void Dispose() => _isDisposed = true;
 }
 
-internal sealed class FakeProcessor : IVirtualProcessor, IProcessorSignals, IDisposable
+internal sealed class FakeProcessor : IVirtualProcessor, IProcessorSignals
 {
     private readonly Func<FakeProcessor, ProcessorExit> _script;
     private readonly AutoResetEvent _wake = new(false);
     private volatile bool _isExitWanted;
     private volatile bool _isRunning;
-    private volatile bool _isDisposed;
     private bool _hasRun;
 
     public FakeProcessor(int index, int powerOn, PartitionOptions options, Func<FakeProcessor, ProcessorExit> script)
@@ -132,8 +133,8 @@ internal sealed class FakeProcessor : IVirtualProcessor, IProcessorSignals, IDis
 
     public bool IsRunning => _isRunning;
 
-    /// <summary>Calls of <see cref="RequestExit"/> that came when the partition was gone.</summary>
-    public bool WasUsedAfterDisposal { get; private set; }
+    /// <summary>Whether somebody waits for this vCPU to leave guest code.</summary>
+    public bool IsExitWanted => _isExitWanted;
 
     public Exception? RegistersFailure { get; set; }
 
@@ -197,12 +198,9 @@ internal sealed class FakeProcessor : IVirtualProcessor, IProcessorSignals, IDis
 
     public void RequestExit()
     {
-        WasUsedAfterDisposal |= _isDisposed;
         _isExitWanted = true;
         _wake.Set();
     }
-
-    public void Dispose() => _isDisposed = true;
 
     /// <summary>ACPI soft-off: SLP_EN with the sleep type of S5 (5) in bits 12:10.</summary>
     public ProcessorExit PowerOff()
