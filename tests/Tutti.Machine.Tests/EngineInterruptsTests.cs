@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Tutti.Cpu;
 using Tutti.Host;
 
@@ -236,14 +237,15 @@ public sealed class EngineInterruptsTests
         MachineExit? exit = null;
         Thread runner = new(() => exit = machine.Run(Limit));
         runner.Start();
-        while (!runner.Join(0))
+        Stopwatch watch = Stopwatch.StartNew();
+        while (!runner.Join(0) && watch.Elapsed < Limit)
         {
             machine.PressPowerButton();
             machine.Pause();
             machine.Resume();
         }
 
-        Assert.Equal((MachineExitKind.PoweredOff, 200), (exit!.Kind, engine.PowerOns));
+        Assert.Equal((MachineExitKind.PoweredOff, 200), (exit?.Kind, engine.PowerOns));
     }
 
     [Fact]
