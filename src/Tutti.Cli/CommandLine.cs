@@ -38,7 +38,7 @@ internal static class CommandLine
             Notices.Write(e.Message);
             return ExitStatus.UserError;
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or PlatformNotSupportedException)
         {
             Notices.Write(e.Message);
             return ExitStatus.UserError;

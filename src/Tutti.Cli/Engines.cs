@@ -12,7 +12,7 @@ internal static class Engines
 
     /// <exception cref="UserException">There is none of that name.</exception>
     internal static IEngine Find(string name) => name == Auto
-        ? MachineEngines.All[0]
+        ? MachineEngines.Software
         : MachineEngines.All.FirstOrDefault(e => e.Name == name)
             ?? throw new UserException($"there is no engine '{name}'; engines: {string.Join(", ", Names)}");
 }

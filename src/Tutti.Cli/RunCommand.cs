@@ -95,15 +95,20 @@ internal sealed class RunCommand : IDisposable
                 _machine = machine;
             }
 
-            using (_terminal = HostTerminal.TryEnterRawMode(HostStream.StandardInput))
+            try
             {
-                console.Start();
-                exit = machine.Run(_options.Timeout);
+                using (_terminal = HostTerminal.TryEnterRawMode(HostStream.StandardInput))
+                {
+                    console.Start();
+                    exit = machine.Run(_options.Timeout);
+                }
             }
-
-            lock (_lock)
+            finally
             {
-                _machine = null;
+                lock (_lock)
+                {
+                    _machine = null;
+                }
             }
         }
 

@@ -1,11 +1,18 @@
 using Tutti.Cpu;
 using Tutti.Cpu.Interpreter;
+using Tutti.Cpu.Kvm;
 
 namespace Tutti.Machine;
 
-/// <summary>The engines that this build has.</summary>
+/// <summary>The engines that this build has. None looks at the host before it is used.</summary>
 public static class MachineEngines
 {
+    /// <summary>Hardware virtualization, where the host has it.</summary>
+    public static IEngine Kvm { get; } = new KvmEngine();
+
+    /// <summary>Runs everywhere.</summary>
+    public static IEngine Software { get; } = new SoftwareEngine();
+
     /// <summary>Best first.</summary>
-    public static IReadOnlyList<IEngine> All { get; } = [new SoftwareEngine()];
+    public static IReadOnlyList<IEngine> All { get; } = [Kvm, Software];
 }

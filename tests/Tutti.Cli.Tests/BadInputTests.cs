@@ -17,7 +17,7 @@ public sealed class BadInputTests : IDisposable
     [InlineData("--cpus", "0", "--cpus")]
     [InlineData("--cpus", "100000", "--cpus")]
     [InlineData("--cpus", "two", "--cpus")]
-    [InlineData("--engine", "kvm", "no engine 'kvm'")]
+    [InlineData("--engine", "xen", "no engine 'xen'")]
     [InlineData("--timeout", "0", "no time above 0")]
     [InlineData("--timeout", "soon", "no time above 0")]
     [InlineData("--append", "a\nb", "printable ASCII")]
@@ -105,7 +105,7 @@ public sealed class BadInputTests : IDisposable
     public void VersionAndImageListAreValidJson()
     {
         using JsonDocument version = JsonDocument.Parse(_tutti.Run("version", "--json").Output);
-        Assert.Equal("software", version.RootElement.GetProperty("engines")[0].GetString());
+        Assert.Equal(["kvm", "software"], version.RootElement.GetProperty("engines").EnumerateArray().Select(e => e.GetString()));
         using JsonDocument images = JsonDocument.Parse(_tutti.Run("image", "list", "--json").Output);
         Assert.Equal("debian", images.RootElement[0].GetProperty("name").GetString());
         Assert.False(images.RootElement[0].GetProperty("cached").GetBoolean());

@@ -84,7 +84,7 @@ public partial class SeaBiosTests
         return new VirtualMachine(new MachineOptions
         {
             MemorySize = MemorySize,
-            Engine = MachineEngines.All[0],
+            Engine = MachineEngines.Software,
             Boot = memory =>
             {
                 onMemory(memory);
