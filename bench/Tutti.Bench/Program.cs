@@ -5,13 +5,14 @@ using Tutti.Cpu.Interpreter;
 using Tutti.Guests;
 
 // Measures Tutti and, where it is installed, QEMU with the same kernel and initramfs in the same run.
-// Arguments choose parts: instructions, boot, idle, memory; none means all.
+// Arguments choose parts: instructions, exits, boot, idle, memory; none means all.
 CultureInfo.CurrentCulture = CultureInfo.InvariantCulture;
-string[] parts = args.Length > 0 ? args : ["instructions", "boot", "idle", "memory"];
-string? unknown = parts.FirstOrDefault(part => part is not ("instructions" or "boot" or "idle" or "memory"));
+string[] known = ["instructions", "exits", "boot", "idle", "memory"];
+string[] parts = args.Length > 0 ? args : known;
+string? unknown = parts.FirstOrDefault(part => !known.Contains(part));
 if (unknown is not null)
 {
-    Console.Error.WriteLine($"bench: unknown part '{unknown}'; choose from instructions, boot, idle, memory");
+    Console.Error.WriteLine($"bench: unknown part '{unknown}'; choose from {string.Join(", ", known)}");
     return 2;
 }
 
@@ -20,7 +21,12 @@ if (parts.Contains("instructions"))
     Instructions();
 }
 
-if (parts.Length > 1 || parts[0] != "instructions")
+if (parts.Contains("exits"))
+{
+    Exits();
+}
+
+if (parts.Except(["instructions", "exits"]).Any())
 {
     GuestImage image = await new ImageCatalog().GetAsync(ImageCatalog.DefaultImage);
 
@@ -62,6 +68,38 @@ static void Instructions()
     }
 
     Console.WriteLine($"  {all / time / 1e6,7:F1} million  all together");
+}
+
+static void Exits()
+{
+    const int runs = 9;
+    Console.WriteLine($"Exits to a device of Tutti's bus and back, kvm engine, against a plain C loop on the same /dev/kvm, medians of {runs} (bar: 1.10)");
+    using ExitCost? cost = ExitCost.TryCreate();
+    if (cost is null)
+    {
+        return;
+    }
+
+    foreach (bool isMmio in (bool[])[false, true])
+    {
+        List<double> ours = [];
+        List<double> theirs = [];
+        // The first round warms both up.
+        for (int i = 0; i <= runs; i++)
+        {
+            double our = ExitCost.Ours(isMmio);
+            double their = cost.Theirs(isMmio);
+            if (i > 0)
+            {
+                ours.Add(our);
+                theirs.Add(their);
+            }
+        }
+
+        Console.WriteLine($"  {Median(ours),7:F0} ns  {(isMmio ? "MMIO" : "port")}, Tutti");
+        Console.WriteLine($"  {Median(theirs),7:F0} ns  {(isMmio ? "MMIO" : "port")}, C");
+        Console.WriteLine($"  {Median(ours) / Median(theirs),7:F3}     ratio");
+    }
 }
 
 static void Boot(GuestImage image)

@@ -52,7 +52,7 @@ internal sealed class Board : IDisposable
                 ?? throw new InvalidOperationException($"The engine {options.Engine.Name} brings no interrupt controllers, though it says so."));
             interrupts?.Map(bus, _router);
             _chipset = new Chipset(bus.Ports, _router, memory, clock, power, onPanic, console);
-            options.AddDevices?.Invoke(bus.Ports);
+            options.AddDevices?.Invoke(bus.Ports, bus.Mmio);
             Gate = new ProcessorGate(Partition.Processors);
             _threads = [.. Partition.Processors.Select(CreateThread)];
         }

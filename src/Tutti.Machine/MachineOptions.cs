@@ -30,10 +30,10 @@ public sealed record MachineOptions
     public IConsoleBackend? Console { get; init; }
 
     /// <summary>
-    /// Puts further devices on the ports of each new board, where none of its own are; null for none. A board calls its
-    /// devices under one lock, from its vCPUs' threads.
+    /// Puts further devices on the ports and addresses of each new board, where none of its own are; null for none. A board
+    /// calls its devices under one lock, from its vCPUs' threads.
     /// </summary>
-    public Action<PortBus>? AddDevices { get; init; }
+    public Action<PortBus, MmioBus>? AddDevices { get; init; }
 
     /// <summary>Whether a reset that the guest asks for ends the run.</summary>
     public bool NoReboot { get; init; }

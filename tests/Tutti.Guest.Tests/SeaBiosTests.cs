@@ -90,7 +90,7 @@ public partial class SeaBiosTests
                 onMemory(memory);
                 return PlaceRom(memory, rom);
             },
-            AddDevices = ports =>
+            AddDevices = (ports, _) =>
             {
                 ports.Map(DebugPort.Port, 1, debug);
                 HostBridge.Add(ports);
