@@ -58,6 +58,9 @@ public sealed unsafe class KvmPartition : IPartition
     /// <summary>Writes of the guest that signal an eventfd instead of leaving guest code.</summary>
     public KvmDoorbells Doorbells { get; }
 
+    /// <summary>kHz of the guest's time-stamp counters; 0 where the host's has no fixed rate.</summary>
+    internal uint TscKilohertz => _processors[0].TscKilohertz;
+
     public void PauseTime() => _time.Pause();
 
     public void ResumeTime() => _time.Resume();

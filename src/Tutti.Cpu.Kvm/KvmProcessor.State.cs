@@ -21,6 +21,8 @@ internal sealed unsafe partial class KvmProcessor
     /// <summary>MSRs that the structures for registers hold, or that follow from them.</summary>
     private static readonly uint[] MsrsWithFields = [Msr.Efer, Msr.FsBase, Msr.GsBase, Msr.ApicBase];
 
+    internal uint TscKilohertz => KvmProcessorModel.GetTscKilohertz(_vcpu);
+
     public void GetRegisters(ProcessorRegisters registers)
     {
         ArgumentNullException.ThrowIfNull(registers);

@@ -71,5 +71,5 @@ internal sealed unsafe class KvmProcessorModel
     }
 
     /// <summary>0 where the host's counter has no fixed rate.</summary>
-    private static uint GetTscKilohertz(FileDescriptor vcpu) => (uint)Math.Max(0, ioctl(vcpu.Number, KVM_GET_TSC_KHZ, null));
+    internal static uint GetTscKilohertz(FileDescriptor vcpu) => (uint)Math.Max(0, ioctl(vcpu.Number, KVM_GET_TSC_KHZ, null));
 }

@@ -17,7 +17,7 @@ internal sealed unsafe class KvmSystem : IDisposable
     private const int MaxApicIds = 255;
 
     /// <summary>What the engine can't do without, with the words for it.</summary>
-    private static readonly (KvmCapability Capability, string Purpose)[] Required =
+    internal static readonly (KvmCapability Capability, string Purpose)[] Required =
     [
         (KvmCapability.USER_MEMORY, "guest memory of user space"),
         (KvmCapability.IRQCHIP, "interrupt controllers"),
@@ -38,9 +38,20 @@ internal sealed unsafe class KvmSystem : IDisposable
         (KvmCapability.IMMEDIATE_EXIT, "immediate exits (Linux 4.13)"),
     ];
 
-    private KvmSystem(FileDescriptor descriptor) => Descriptor = descriptor;
+    /// <summary>What the engine uses where it is there.</summary>
+    internal static readonly (KvmCapability Capability, string Purpose)[] Optional =
+    [
+        (KvmCapability.XSAVE2, "extended processor state above 4 KiB"),
+        (KvmCapability.TSC_DEADLINE_TIMER, "TSC deadline timers"),
+        (KvmCapability.VCPU_ATTRIBUTES, "time-stamp counters that can stop (Linux 5.16)"),
+        (KvmCapability.KVMCLOCK_CTRL, "telling guests that they were stopped"),
+    ];
+
+    internal KvmSystem(FileDescriptor descriptor) => Descriptor = descriptor;
 
     internal FileDescriptor Descriptor { get; }
+
+    internal int ApiVersion => Call(Descriptor, nameof(KVM_GET_API_VERSION), KVM_GET_API_VERSION);
 
     /// <summary>Bytes that a vCPU shares with the kernel.</summary>
     internal int VcpuMmapSize => Call(Descriptor, nameof(KVM_GET_VCPU_MMAP_SIZE), KVM_GET_VCPU_MMAP_SIZE);
@@ -141,17 +152,16 @@ internal sealed unsafe class KvmSystem : IDisposable
 
     private void RequireInterface()
     {
-        int version = Call(Descriptor, nameof(KVM_GET_API_VERSION), KVM_GET_API_VERSION);
+        int version = ApiVersion;
         if (version != KVM_API_VERSION)
         {
-            throw new KvmUnavailableException($"KVM's interface is version {version}, and {KVM_API_VERSION} is needed", "use --engine software");
+            throw new KvmUnavailableException(KvmAdvice.ExplainVersion(version));
         }
 
         string[] missing = [.. Required.Where(r => Check(r.Capability) == 0).Select(r => $"KVM_CAP_{r.Capability} ({r.Purpose})")];
         if (missing.Length > 0)
         {
-            throw new KvmUnavailableException(
-                $"the host's KVM lacks {string.Join(", ", missing)}", "use a newer kernel or one built with it, or --engine software");
+            throw new KvmUnavailableException(KvmAdvice.ExplainMissing(missing));
         }
     }
 }

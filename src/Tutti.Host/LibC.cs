@@ -29,6 +29,9 @@ internal static unsafe partial class LibC
     internal const int O_RDWR = 2;
     internal const int O_CLOEXEC = 0x80000;
 
+    internal const int AT_FDCWD = -100;
+    internal const uint STATX_BASIC_STATS = 0x7FF;
+
     internal const short POLLIN = 1;
     internal const short POLLOUT = 4;
     internal const short POLLERR = 8;
@@ -116,6 +119,9 @@ internal static unsafe partial class LibC
     /// <summary>Variadic in C; without O_CREAT it takes no third argument.</summary>
     [LibraryImport(Library, SetLastError = true)]
     internal static partial int open(byte* pathname, int flags);
+
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial int statx(int dirfd, byte* pathname, int flags, uint mask, Statx* statxbuf);
 
     [LibraryImport(Library, SetLastError = true)]
     internal static partial int prctl(int option, nuint arg2, nuint arg3, nuint arg4, nuint arg5);

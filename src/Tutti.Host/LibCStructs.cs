@@ -37,6 +37,20 @@ internal struct SigAction
     }
 }
 
+/// <summary><c>struct statx</c>, as far as it is used.</summary>
+[StructLayout(LayoutKind.Explicit, Size = 256)]
+internal struct Statx
+{
+    [FieldOffset(20)]
+    internal uint Uid;
+
+    [FieldOffset(24)]
+    internal uint Gid;
+
+    [FieldOffset(28)]
+    internal ushort Mode;
+}
+
 /// <summary><c>struct winsize</c>.</summary>
 [StructLayout(LayoutKind.Sequential)]
 internal struct WinSize
