@@ -26,10 +26,7 @@ public sealed unsafe class KvmPartition : IPartition
         _vm = system.CreateVm();
         try
         {
-            ulong identityMap = IdentityMapAddress;
-            _ = Call(_vm, nameof(KVM_SET_IDENTITY_MAP_ADDR), KVM_SET_IDENTITY_MAP_ADDR, &identityMap);
-            _ = Call(_vm, nameof(KVM_SET_TSS_ADDR), KVM_SET_TSS_ADDR, (nuint)TssAddress);
-            SetMemory(options.Memory);
+            SetMemory(_vm, options.Memory);
             _interrupts = new KvmInterruptControllers(_vm);
             Doorbells = new KvmDoorbells(_vm);
             KvmProcessorModel model = new(system, options);
@@ -58,9 +55,6 @@ public sealed unsafe class KvmPartition : IPartition
     /// <summary>Writes of the guest that signal an eventfd instead of leaving guest code.</summary>
     public KvmDoorbells Doorbells { get; }
 
-    /// <summary>kHz of the guest's time-stamp counters; 0 where the host's has no fixed rate.</summary>
-    internal uint TscKilohertz => _processors[0].TscKilohertz;
-
     public void PauseTime() => _time.Pause();
 
     public void ResumeTime() => _time.Resume();
@@ -75,8 +69,12 @@ public sealed unsafe class KvmPartition : IPartition
         _vm.Dispose();
     }
 
-    private void SetMemory(GuestMemory memory)
+    /// <summary>Gives a new VM its address space, before it has a vCPU.</summary>
+    internal static void SetMemory(FileDescriptor vm, GuestMemory memory)
     {
+        ulong identityMap = IdentityMapAddress;
+        _ = Call(vm, nameof(KVM_SET_IDENTITY_MAP_ADDR), KVM_SET_IDENTITY_MAP_ADDR, &identityMap);
+        _ = Call(vm, nameof(KVM_SET_TSS_ADDR), KVM_SET_TSS_ADDR, (nuint)TssAddress);
         ulong host = (ulong)memory.HostAddress;
         uint slot = 0;
         foreach (GuestMemoryRegion region in memory.Regions)
@@ -89,7 +87,7 @@ public sealed unsafe class KvmPartition : IPartition
                 UserspaceAddr = host,
             };
             // SAFETY: the regions lie in the guest's host mapping one behind the other, and its owner keeps it longer than us.
-            _ = Call(_vm, nameof(KVM_SET_USER_MEMORY_REGION), KVM_SET_USER_MEMORY_REGION, &argument);
+            _ = Call(vm, nameof(KVM_SET_USER_MEMORY_REGION), KVM_SET_USER_MEMORY_REGION, &argument);
             host += region.Size;
         }
     }

@@ -25,8 +25,8 @@ internal sealed class GuestLoop : ICpuIo, IDisposable
 
     private readonly LoopPlan _plan;
     private readonly HostMapping _mapping = new((long)MemorySize);
-    private readonly KvmPartition _partition;
-    private readonly IVirtualProcessor _processor;
+    private readonly FileDescriptor _vm;
+    private readonly KvmProcessor _processor;
     private long _answered;
     private bool _isStarted;
 
@@ -38,27 +38,23 @@ internal sealed class GuestLoop : ICpuIo, IDisposable
         try
         {
             GuestMemory memory = new([new GuestMemoryRegion(0, MemorySize)], _mapping.Address);
-            _partition = new KvmPartition(system, new PartitionOptions
-            {
-                Memory = memory,
-                Io = this,
-                Clock = new NoClock(),
-                Cpu = CpuModel.Host,
-            });
-            _processor = _partition.Processors[0];
+            // No whole partition: the kernel takes tens of milliseconds to end one that has interrupt controllers.
+            _vm = system.CreateVm();
+            KvmPartition.SetMemory(_vm, memory);
+            PartitionOptions options = new() { Memory = memory, Io = this, Clock = new NoClock(), Cpu = CpuModel.Host };
+            _processor = new KvmProcessor(0, _vm, new KvmProcessorModel(system, options), this);
             Load(memory);
             EnterLongMode();
         }
         catch
         {
-            _partition?.Dispose();
-            _mapping.Dispose();
+            Dispose();
             throw;
         }
     }
 
     /// <summary>kHz of the guest's time-stamp counter; 0 where the host's has no fixed rate.</summary>
-    internal uint TscKilohertz => _partition.TscKilohertz;
+    internal uint TscKilohertz => _processor.TscKilohertz;
 
     /// <summary>IN EAX, DX; DEC RAX; JNZ to the DEC; JMP to the IN.</summary>
     private static ReadOnlySpan<byte> Code => [0xED, 0x48, 0xFF, 0xC8, 0x75, 0xFB, 0xEB, 0xF8];
@@ -124,7 +120,8 @@ internal sealed class GuestLoop : ICpuIo, IDisposable
 
     public void Dispose()
     {
-        _partition.Dispose();
+        _processor?.Dispose();
+        _vm?.Dispose();
         _mapping.Dispose();
     }
 
