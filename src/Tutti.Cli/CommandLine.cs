@@ -83,7 +83,7 @@ internal static class CommandLine
         Option<string?> append = Text("--append", "STR", $"Words behind the kernel command line (\"{RunCommand.DefaultCommandLine}\" without an image).");
         Option<string?> memory = Text("--memory", "SIZE", $"Guest memory, {RunOptions.MinMemory >> 20}M or more; {RunOptions.DefaultMemory} when not given.");
         Option<string?> cpus = Text("--cpus", "N", "Virtual processors; 1 when not given.");
-        Option<string?> engine = Text("--engine", "NAME", $"What runs the guest's code: {string.Join(" or ", Engines.Names)}.");
+        Option<string?> engine = Text("--engine", "NAME", $"What runs the guest's code: {string.Join(", ", Engines.Names)}; {Engines.Auto} when not given, which takes kvm where that runs guests at hardware speed.");
         engine.CompletionSources.Add(_ => Engines.Names);
         Option<string?> timeout = Text("--timeout", "T", "End the run after this time, with status 124.");
         Option<bool> noReboot = new("--no-reboot") { Description = "End when the guest resets itself, with status 5." };

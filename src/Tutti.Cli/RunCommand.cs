@@ -33,6 +33,11 @@ internal sealed class RunCommand : IDisposable
     {
         try
         {
+            if (_options.Engine.Notice is { } notice)
+            {
+                Notices.Write(notice);
+            }
+
             BootOptions boot = await PrepareAsync();
             return RunMachine(boot);
         }
@@ -124,7 +129,7 @@ internal sealed class RunCommand : IDisposable
             {
                 MemorySize = _options.MemorySize,
                 ProcessorCount = _options.ProcessorCount,
-                Engine = _options.Engine,
+                Engine = _options.Engine.Engine,
                 Boot = MachineOptions.BootLinux(boot),
                 Console = console,
                 NoReboot = _options.NoReboot,

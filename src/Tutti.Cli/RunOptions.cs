@@ -1,5 +1,4 @@
 using System.Globalization;
-using Tutti.Cpu;
 using Tutti.Guests;
 using Tutti.Host;
 
@@ -52,7 +51,7 @@ internal sealed record RunOptions
 
     internal int ProcessorCount { get; private init; }
 
-    internal required IEngine Engine { get; init; }
+    internal required EngineChoice Engine { get; init; }
 
     internal TimeSpan? Timeout { get; private init; }
 
@@ -61,7 +60,7 @@ internal sealed record RunOptions
     /// <exception cref="UserException">A word is wrong.</exception>
     internal static RunOptions Check(RunArguments words, HostMemory host, ImageCatalog catalog)
     {
-        IEngine engine = Engines.Find(words.Engine ?? Engines.Auto);
+        EngineChoice engine = Engines.Choose(words.Engine ?? Engines.Auto);
         if (words.Image != null && words.Kernel != null)
         {
             throw new UserException("give either an image or --kernel, not both");
@@ -131,7 +130,7 @@ internal sealed record RunOptions
             : throw new UserException($"--memory {text} is more than this host has ({Quantity.FormatSize(host.Total)}); give less");
     }
 
-    private static int CheckProcessors(string text, IEngine engine)
+    private static int CheckProcessors(string text, EngineChoice engine)
     {
         bool isNumber = int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out int count);
         if (isNumber && count >= 1 && count <= engine.MaxProcessors)
@@ -140,7 +139,7 @@ internal sealed record RunOptions
         }
 
         string range = engine.MaxProcessors == 1 ? "1" : Invariant($"1 to {engine.MaxProcessors}");
-        throw new UserException($"--cpus '{text}' does not work; the {engine.Name} engine takes {range}");
+        throw new UserException($"--cpus '{text}' does not work; the {engine.Engine.Name} engine takes {range}");
     }
 
     private static TimeSpan CheckTimeout(string text) =>

@@ -1,7 +1,13 @@
 using System.Runtime.InteropServices;
 using Tutti.Host;
+using Tutti.X86;
 
 namespace Tutti.Cpu.Interpreter;
+
+/// <summary>Something that an engine needs of its host.</summary>
+/// <param name="Name">What it is, in a few words.</param>
+/// <param name="Problem">Why the host does not have it, in one line; null where it does.</param>
+public sealed record HostRequirement(string Name, string? Problem);
 
 /// <summary>The engine that needs no hardware virtualization: it interprets guest code, on x86-64 hosts.</summary>
 public sealed class SoftwareEngine : IEngine
@@ -20,6 +26,33 @@ public sealed class SoftwareEngine : IEngine
         ArgumentOutOfRangeException.ThrowIfGreaterThan(options.ProcessorCount, MaxProcessors, nameof(options));
         ProcessorCpuid.RequireModel(options.Cpu);
         return new SoftwarePartition(options);
+    }
+
+    /// <summary>What the engine needs of its host, and what of it this one lacks.</summary>
+    public static IReadOnlyList<HostRequirement> CheckHost()
+    {
+        bool isX64 = RuntimeInformation.ProcessArchitecture == Architecture.X64;
+        return
+        [
+            new("x86-64-v2 instructions", FindProblem(isX64 && HostFeatures.X8664V2, static () => { })),
+            new("executable memory", FindProblem(true, isX64 ? NativeThunks.Prepare : static () => { })),
+        ];
+    }
+
+    /// <summary>What a CPU model needs and this engine, on this host, lacks; empty when it can run.</summary>
+    public static IReadOnlyList<string> FindMissing(CpuModel model) => ProcessorCpuid.FindMissing(model);
+
+    private static string? FindProblem(bool hasInstructions, Action getExecutableMemory)
+    {
+        try
+        {
+            RequireHost(hasInstructions, getExecutableMemory);
+            return null;
+        }
+        catch (PlatformNotSupportedException e)
+        {
+            return e.Message;
+        }
     }
 
     /// <summary>Refuses hosts on which some guest instruction would fail later, in the middle of a run.</summary>

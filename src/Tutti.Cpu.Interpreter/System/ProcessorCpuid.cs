@@ -40,12 +40,14 @@ internal sealed class ProcessorCpuid
     /// <exception cref="PlatformNotSupportedException">It does; the message names what is missing, in one line.</exception>
     internal static void RequireModel(CpuModel model)
     {
-        IReadOnlyList<string> missing = model.FindMissing(Supported, hasTscDeadline: false);
+        IReadOnlyList<string> missing = FindMissing(model);
         if (missing.Count > 0)
         {
             throw new PlatformNotSupportedException(model.Refusal("the software engine", missing));
         }
     }
+
+    internal static IReadOnlyList<string> FindMissing(CpuModel model) => model.FindMissing(Supported, hasTscDeadline: false);
 
     internal CpuidResult Query(uint leaf, uint subleaf, ulong cr4, ulong xcr0)
     {

@@ -16,8 +16,10 @@ internal sealed class LoopPlan(double nativeNanoseconds)
     private const uint FirstLength = 256;
     private const uint Growth = 8;
 
-    /// <summary>Times that a loop which seems slow is measured: the host may have been busy with something else.</summary>
-    private const int Attempts = 3;
+    /// <summary>Times that a loop which seems slow is measured, as the host may be busy with something else: so many, or as many as the time allows.</summary>
+    private const int MaxAttempts = 5;
+
+    private const int LeastAttempts = 3;
 
     /// <summary>Nanoseconds that a loop must take, for a rate that is more than noise.</summary>
     private const long LeastTime = 100_000;
@@ -25,8 +27,8 @@ internal sealed class LoopPlan(double nativeNanoseconds)
     /// <summary>A time of so many exits can't be told from that of one, on a busy host.</summary>
     private const int ExitNoise = 8;
 
-    /// <summary>Nanoseconds for all attempts at a loop that seems slow.</summary>
-    private const long SlowBudget = 10_000_000;
+    /// <summary>Nanoseconds after which there are no further attempts at one loop.</summary>
+    private const long AttemptsBudget = 5_000_000;
 
     /// <summary>Nanoseconds for everything: where exits are so dear, the last rate counts.</summary>
     private const long Budget = 300_000_000;
@@ -34,6 +36,7 @@ internal sealed class LoopPlan(double nativeNanoseconds)
     private long _exitCost = long.MaxValue;
     private long _best = long.MaxValue;
     private long _total;
+    private long _attemptsTotal;
     private int _measurements;
     private int _attempts;
 
@@ -66,12 +69,13 @@ internal sealed class LoopPlan(double nativeNanoseconds)
 
         _best = Math.Min(_best, nanoseconds);
         _attempts++;
+        _attemptsTotal += nanoseconds;
         double loop = Math.Max(_best - _exitCost, 1);
         double allowed = Length * nativeNanoseconds / LoopSpeed.LeastShare;
         GuestRate = Length * (InstructionsPerIteration * 1e9) / loop;
         if (loop > allowed + (ExitNoise * (double)_exitCost))
         {
-            if (_attempts == Attempts || _total > SlowBudget)
+            if (_attempts == MaxAttempts || (_attempts >= LeastAttempts && _attemptsTotal > AttemptsBudget))
             {
                 Length = 0;
             }
@@ -89,5 +93,6 @@ internal sealed class LoopPlan(double nativeNanoseconds)
         Length *= Growth;
         _best = long.MaxValue;
         _attempts = 0;
+        _attemptsTotal = 0;
     }
 }
