@@ -16,7 +16,7 @@ public readonly record struct CpuidProcessor
     public uint TscKilohertz { get; init; }
 
     /// <summary>
-    /// Whether the local APIC timer has TSC-deadline mode (KVM_CAP_TSC_DEADLINE_TIMER). Kernels before 6.x do not say so
+    /// Whether the local APIC timer has TSC-deadline mode (KVM_CAP_TSC_DEADLINE_TIMER). Older kernels do not say so
     /// in KVM_GET_SUPPORTED_CPUID.
     /// </summary>
     public bool HasTscDeadline { get; init; }
