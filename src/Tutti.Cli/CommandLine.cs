@@ -3,14 +3,17 @@ using System.CommandLine.Help;
 using System.CommandLine.Invocation;
 using Tutti.Guests;
 using Tutti.Host;
+using Tutti.X86;
 
 namespace Tutti.Cli;
 
 /// <summary>The command line: names, help, and what runs for which words.</summary>
 internal static class CommandLine
 {
-    private const string RunHelp =
-        """
+    private static readonly string RunHelp =
+        $"""
+        MODEL is one of
+        {string.Join('\n', CpuModel.All.Select(model => $"  {model.Name,-11}{model.Description}"))}
         SIZE is a number with K, M, G or T (powers of 1024); a bare number is MiB.
         T is a number with ms, s, m or h; a bare number is seconds.
         """;
@@ -83,13 +86,15 @@ internal static class CommandLine
         Option<string?> append = Text("--append", "STR", $"Words behind the kernel command line (\"{RunCommand.DefaultCommandLine}\" without an image).");
         Option<string?> memory = Text("--memory", "SIZE", $"Guest memory, {RunOptions.MinMemory >> 20}M or more; {RunOptions.DefaultMemory} when not given.");
         Option<string?> cpus = Text("--cpus", "N", "Virtual processors; 1 when not given.");
+        Option<string?> cpu = Text("--cpu", "MODEL", $"What the processors show of themselves; {CpuModel.Host} when not given.");
+        cpu.CompletionSources.Add(_ => CpuModel.All.Select(model => model.Name));
         Option<string?> engine = Text("--engine", "NAME", $"What runs the guest's code: {string.Join(", ", Engines.Names)}; {Engines.Auto} when not given, which takes kvm where that runs guests at hardware speed.");
         engine.CompletionSources.Add(_ => Engines.Names);
         Option<string?> timeout = Text("--timeout", "T", "End the run after this time, with status 124.");
         Option<bool> noReboot = new("--no-reboot") { Description = "End when the guest resets itself, with status 5." };
         Command run = new("run", "Run a guest with its serial console on this terminal. Ctrl-A h shows the keys.")
         {
-            image, kernel, initrd, append, memory, cpus, engine, timeout, noReboot,
+            image, kernel, initrd, append, memory, cpus, cpu, engine, timeout, noReboot,
         };
         run.SetAction(async (result, _) =>
         {
@@ -101,6 +106,7 @@ internal static class CommandLine
                 Append = result.GetValue(append),
                 Memory = result.GetValue(memory),
                 Cpus = result.GetValue(cpus),
+                Cpu = result.GetValue(cpu),
                 Engine = result.GetValue(engine),
                 Timeout = result.GetValue(timeout),
                 NoReboot = result.GetValue(noReboot),

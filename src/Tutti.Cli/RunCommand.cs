@@ -129,6 +129,7 @@ internal sealed class RunCommand : IDisposable
             {
                 MemorySize = _options.MemorySize,
                 ProcessorCount = _options.ProcessorCount,
+                Cpu = _options.Cpu,
                 Engine = _options.Engine.Engine,
                 Boot = MachineOptions.BootLinux(boot),
                 Console = console,

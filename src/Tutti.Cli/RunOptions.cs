@@ -1,6 +1,8 @@
 using System.Globalization;
 using Tutti.Guests;
 using Tutti.Host;
+using Tutti.Memory;
+using Tutti.X86;
 
 namespace Tutti.Cli;
 
@@ -18,6 +20,8 @@ internal sealed record RunArguments
     internal string? Memory { get; init; }
 
     internal string? Cpus { get; init; }
+
+    internal string? Cpu { get; init; }
 
     internal string? Engine { get; init; }
 
@@ -51,6 +55,8 @@ internal sealed record RunOptions
 
     internal int ProcessorCount { get; private init; }
 
+    internal CpuModel Cpu { get; private init; } = CpuModel.Host;
+
     internal required EngineChoice Engine { get; init; }
 
     internal TimeSpan? Timeout { get; private init; }
@@ -72,7 +78,8 @@ internal sealed record RunOptions
             CheckImage(image, catalog);
         }
 
-        long memory = CheckMemory(words.Memory ?? DefaultMemory, host);
+        CpuModel cpu = CheckModel(words.Cpu ?? CpuModel.Host.Name);
+        long memory = CheckMemory(words.Memory ?? DefaultMemory, host, cpu);
         return new RunOptions
         {
             Engine = engine,
@@ -80,6 +87,7 @@ internal sealed record RunOptions
             Append = CheckAppend(words.Append ?? string.Empty),
             MemorySize = memory,
             ProcessorCount = CheckProcessors(words.Cpus ?? "1", engine),
+            Cpu = cpu,
             Timeout = words.Timeout == null ? null : CheckTimeout(words.Timeout),
             NoReboot = words.NoReboot,
             Kernel = words.Kernel == null ? null : InputFile.Read("--kernel", words.Kernel, memory),
@@ -113,7 +121,10 @@ internal sealed record RunOptions
             : throw new UserException(Invariant($"--append is {append.Length} characters long; the kernel takes at most {MaxCommandLine}"));
     }
 
-    private static long CheckMemory(string text, HostMemory host)
+    private static CpuModel CheckModel(string name) => CpuModel.Find(name)
+        ?? throw new UserException($"there is no CPU model '{name}'; models: {string.Join(", ", CpuModel.All)}");
+
+    private static long CheckMemory(string text, HostMemory host, CpuModel cpu)
     {
         if (!Quantity.TryParseSize(text, out long size))
         {
@@ -125,9 +136,16 @@ internal sealed record RunOptions
             throw new UserException($"--memory {text} is too small; the least is {MinMemory >> 20}M");
         }
 
-        return size <= host.Total
-            ? size / PageSize * PageSize
-            : throw new UserException($"--memory {text} is more than this host has ({Quantity.FormatSize(host.Total)}); give less");
+        if (size > host.Total)
+        {
+            throw new UserException($"--memory {text} is more than this host has ({Quantity.FormatSize(host.Total)}); give less");
+        }
+
+        // Part of the addresses below 4 GiB is not memory, which therefore ends higher than it is large.
+        long end = size + (long)(GuestMemoryLayout.HighMemoryStart - GuestMemoryLayout.LowMemoryLimit);
+        return cpu.PhysicalAddressBits is int bits && end > 1L << bits
+            ? throw new UserException($"--memory {text} is more than {cpu} has addresses for ({Quantity.FormatSize(1L << bits)}); give less, or --cpu {CpuModel.Host}")
+            : size / PageSize * PageSize;
     }
 
     private static int CheckProcessors(string text, EngineChoice engine)

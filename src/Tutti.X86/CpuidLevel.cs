@@ -13,7 +13,7 @@ internal sealed class CpuidLevel
 
     /// <summary>What the psABI asks for at level 2, and what guests expect of a PC with such a processor.</summary>
     private const string Features2 =
-        "FPU VME DE PSE TSC MSR PAE CMPXCHG8B APIC SEP MTRR PGE CMOV PAT PSE-36 CLFLUSH MMX FXSR SSE SSE2 "
+        "FPU DE PSE TSC MSR PAE CMPXCHG8B APIC SEP MTRR PGE CMOV PAT PSE-36 CLFLUSH MMX FXSR SSE SSE2 "
         + "SSE3 SSSE3 CMPXCHG16B SSE4.1 SSE4.2 X2APIC POPCNT TSC-DEADLINE ARAT "
         + "LAHF64 SYSCALL NX RDTSCP LM "
         + "KVM_CLOCKSOURCE KVM_NOP_IO_DELAY KVM_CLOCKSOURCE2 KVM_CLOCKSOURCE_STABLE";

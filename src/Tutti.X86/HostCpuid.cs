@@ -35,29 +35,32 @@ internal static class HostCpuid
 
     internal static CpuidEntry[] Build(CpuidEntry[] supported, in CpuidProcessor processor)
     {
-        bool amd = CpuidVendor.Of(supported).HasAmdLeaves;
+        CpuidVendor vendor = CpuidVendor.Of(supported);
+        uint maxLeaf = CpuidTable.Query(supported, CpuidLeaf.Vendor, 0).Eax;
+        bool hasTiles = HasTiles(supported);
+        bool hasTopologyExtensions = (CpuidTable.Query(supported, CpuidLeaf.ExtendedSignature, 0).Ecx & CpuFeatures.Get("TOPOEXT").Mask) != 0;
         CpuidResult signature = CpuidTable.Query(supported, CpuidLeaf.ExtendedVendor, 0);
         List<CpuidEntry> table =
         [
-            new(CpuidLeaf.Vendor, CpuidVendor.Of(supported).Row(Math.Max(CpuidTable.Query(supported, CpuidLeaf.Vendor, 0).Eax, CpuidLeaf.ProcessorFrequency))),
+            new(CpuidLeaf.Vendor, vendor.Row(Math.Max(maxLeaf, CpuidLeaf.ProcessorFrequency))),
             new(CpuidLeaf.Features, BuildFeatures(supported, processor)),
             .. processor.TopologyRows(),
             .. BuildXsave(supported),
             .. processor.FrequencyRows(),
             new(CpuidLeaf.Hypervisor, KvmSignature),
             new(CpuidLeaf.ExtendedVendor, signature with { Eax = Math.Max(signature.Eax, MinExtendedLeaf) }),
+            new(CpuidLeaf.AmdTopology, hasTopologyExtensions ? new CpuidResult(processor.ApicId, processor.ApicId & 0xFF, 0, 0) : default),
         ];
-        bool hasTiles = HasTiles(supported);
         foreach (CpuidEntry entry in supported.DistinctBy(row => (row.Leaf, row.HasSubleaf ? row.Subleaf : 0)))
         {
             CpuidResult result = Allow(entry, hasTiles);
             table.Add(entry.With(entry.Leaf switch
             {
                 CpuidLeaf.Caches => processor.ShareCache(result, countCores: true),
-                CpuidLeaf.ExtendedSignature when amd && processor.ProcessorCount > 1 => result with { Ecx = result.Ecx | CpuFeatures.Get("CMPLEGACY").Mask },
-                CpuidLeaf.AddressSizes => result with { Ecx = amd ? processor.AmdCoreCount : 0, Edx = 0 },
-                CpuidLeaf.AmdCaches => processor.ShareCache(result, countCores: false),
-                CpuidLeaf.AmdTopology => HasTopologyExtensions(supported) ? new(processor.ApicId, processor.ApicId & 0xFF, 0, 0) : default,
+                CpuidLeaf.ExtendedSignature when vendor.HasAmdLeaves && processor.ProcessorCount > 1 => result with { Ecx = result.Ecx | CpuFeatures.Get("CMPLEGACY").Mask },
+                CpuidLeaf.AddressSizes => result with { Ecx = vendor.HasAmdLeaves ? processor.AmdCoreCount : 0, Edx = 0 },
+                CpuidLeaf.AmdCaches when hasTopologyExtensions => processor.ShareCache(result, countCores: false),
+                CpuidLeaf.AmdCaches => default,
                 _ => result,
             }));
         }
@@ -90,7 +93,7 @@ internal static class HostCpuid
             // Built anew, for our topology and frequencies.
             CpuidLeaf.Vendor or CpuidLeaf.Features or CpuidLeaf.Topology or CpuidLeaf.TopologyV2 or CpuidLeaf.Xsave
                 or CpuidLeaf.TscFrequency or CpuidLeaf.ProcessorFrequency or CpuidLeaf.Hypervisor or CpuidLeaf.HypervisorFrequency
-                or CpuidLeaf.ExtendedVendor or CpuidLeaf.AmdTopologyV2 => default,
+                or CpuidLeaf.ExtendedVendor or CpuidLeaf.AmdTopology or CpuidLeaf.AmdTopologyV2 => default,
             // Of what is denied.
             CpuidLeaf.Monitor or CpuidLeaf.DirectCacheAccess or CpuidLeaf.PerformanceMonitoring or CpuidLeaf.ResourceMonitoring
                 or CpuidLeaf.ResourceAllocation or CpuidLeaf.SoftwareGuard or CpuidLeaf.ProcessorTrace or CpuidLeaf.SystemOnChip
@@ -108,9 +111,6 @@ internal static class HostCpuid
 
     private static CpuidResult Clear(CpuidResult result, CpuidResult mask) =>
         new(result.Eax & ~mask.Eax, result.Ebx & ~mask.Ebx, result.Ecx & ~mask.Ecx, result.Edx & ~mask.Edx);
-
-    private static bool HasTopologyExtensions(CpuidEntry[] supported) =>
-        (CpuidTable.Query(supported, CpuidLeaf.ExtendedSignature, 0).Ecx & CpuFeatures.Get("TOPOEXT").Mask) != 0;
 
     /// <summary>
     /// Whether AMX can be shown: KVM lists its instructions even where the process has not asked the kernel for the state

@@ -1,4 +1,6 @@
 using System.Text.Json;
+using Tutti.Guests;
+using Tutti.Host;
 
 namespace Tutti.Cli.Tests;
 
@@ -18,6 +20,7 @@ public sealed class BadInputTests : IDisposable
     [InlineData("--cpus", "100000", "--cpus")]
     [InlineData("--cpus", "two", "--cpus")]
     [InlineData("--engine", "xen", "no engine 'xen'")]
+    [InlineData("--cpu", "486", "no CPU model '486'; models: host, x86-64-v2, x86-64-v3")]
     [InlineData("--timeout", "0", "no time above 0")]
     [InlineData("--timeout", "soon", "no time above 0")]
     [InlineData("--append", "a\nb", "printable ASCII")]
@@ -81,6 +84,22 @@ public sealed class BadInputTests : IDisposable
     }
 
     [Fact]
+    public void ModelThatTheEngineCannotShow() => CheckRefused(
+        "the software engine lacks FMA, ",
+        "run", "--engine", "software", "--cpu", "x86-64-v3", "--memory", "64M", "--kernel", _tutti.MakeFile("kernel", new TinyKernel().PowerOff().ToFile()));
+
+    [Fact]
+    public void MoreMemoryThanTheModelHasAddressesFor()
+    {
+        RunArguments words = new() { Engine = "software", Memory = "511G", Cpu = "x86-64-v2", Kernel = _tutti.MakeFile("kernel", [1]) };
+        HostMemory large = new(4L << 40, 4L << 40);
+        Assert.Equal(511L << 30, RunOptions.Check(words, large, new ImageCatalog()).MemorySize);
+        Assert.Equal(512L << 30, RunOptions.Check(words with { Memory = "512G", Cpu = "host" }, large, new ImageCatalog()).MemorySize);
+        UserException refusal = Assert.Throws<UserException>(() => RunOptions.Check(words with { Memory = "512G" }, large, new ImageCatalog()));
+        Assert.Equal("--memory 512G is more than x86-64-v2 has addresses for (512 GiB); give less, or --cpu host", refusal.Message);
+    }
+
+    [Fact]
     public void UnknownImages()
     {
         CheckRefused("nosuchimage", "image", "pull", "nosuchimage");
@@ -115,6 +134,7 @@ public sealed class BadInputTests : IDisposable
     [Theory]
     [InlineData("run --en", "--engine")]
     [InlineData("run --engine ", "software")]
+    [InlineData("run --cpu ", "x86-64-v2")]
     [InlineData("run ", "debian")]
     [InlineData("image ", "pull")]
     [InlineData("completion ", "zsh")]

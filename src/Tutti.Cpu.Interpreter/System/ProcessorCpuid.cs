@@ -43,7 +43,7 @@ internal sealed class ProcessorCpuid
         IReadOnlyList<string> missing = FindMissing(model);
         if (missing.Count > 0)
         {
-            throw new PlatformNotSupportedException(model.Refusal("the software engine", missing));
+            throw new PlatformNotSupportedException(model.Refusal("the software engine", missing) + "; choose another with --cpu");
         }
     }
 

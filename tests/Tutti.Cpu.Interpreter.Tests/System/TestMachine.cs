@@ -44,7 +44,7 @@ internal sealed unsafe class TestMachine : IDisposable, ICpuIo, IGuestClock, ILo
     private readonly IPartition _partition;
     private readonly Queue<int> _interrupts = [];
 
-    public TestMachine()
+    public TestMachine(CpuModel? model = null)
     {
         _ram = NativeMemory.AlignedAlloc((nuint)MemorySize, 4096);
         NativeMemory.Clear(_ram, (nuint)MemorySize);
@@ -54,7 +54,7 @@ internal sealed unsafe class TestMachine : IDisposable, ICpuIo, IGuestClock, ILo
             Memory = Memory,
             Io = this,
             Clock = this,
-            Cpu = CpuModel.Host,
+            Cpu = model ?? CpuModel.Host,
             CreateLocalApic = (_, _) => this,
         });
         Cpu = (SoftwareProcessor)_partition.Processors[0];
@@ -89,9 +89,9 @@ internal sealed unsafe class TestMachine : IDisposable, ICpuIo, IGuestClock, ILo
         | ((ulong)(limit >> 16) << 48) | ((ulong)flags << 52) | ((ulong)(segmentBase >> 24) << 56);
 
     /// <summary>64-bit kernel code at <see cref="Code"/>, 4-level paging that maps the first 2 MiB page by page for everybody.</summary>
-    public static TestMachine Long()
+    public static TestMachine Long(CpuModel? model = null)
     {
-        var machine = new TestMachine();
+        var machine = new TestMachine(model);
         machine.BuildTables(isLong: true);
         ulong rights = PageTableEntry.Present | PageTableEntry.Writable | PageTableEntry.User;
         machine.Write(PageTables, PageTables + 0x1000 | rights);

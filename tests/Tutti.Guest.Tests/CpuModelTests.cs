@@ -1,0 +1,35 @@
+namespace Tutti.Guest.Tests;
+
+/// <summary>What a real kernel makes of a processor of a named model.</summary>
+[Collection("guests")]
+public class CpuModelTests
+{
+    [DebianFact]
+    public void A_guest_of_level_2_sees_that_level_and_no_more()
+    {
+        using var guest = new GuestSession("--engine", "software", "--cpu", "x86-64-v2");
+        guest.ExpectShell();
+        string info = guest.Run("cat /proc/cpuinfo");
+        string[] flags = Value(info, "flags").Split(' ');
+        string[] level =
+        [
+            "cmov", "cx8", "fpu", "fxsr", "mmx", "syscall", "sse", "sse2", "cx16", "lahf_lm", "popcnt", "pni", "sse4_1", "sse4_2", "ssse3",
+            "apic", "x2apic", "tsc_deadline_timer", "hypervisor", "nx", "rdtscp", "lm", "arat",
+        ];
+        string[] beyond =
+        [
+            "aes", "pclmulqdq", "movbe", "xsave", "rdrand", "pcid", "fsgsbase", "smep", "smap", "bmi1", "bmi2", "adx", "sha_ni", "erms", "invpcid",
+            "abm", "avx", "pdpe1gb", "topoext", "constant_tsc", "vme",
+        ];
+        Assert.Empty(level.Except(flags));
+        Assert.Empty(beyond.Intersect(flags));
+        Assert.Equal("Tutti x86-64-v2 CPU", Value(info, "model name"));
+        Assert.Equal("39 bits physical, 48 bits virtual", Value(info, "address sizes"));
+        Assert.Empty(GuestSession.Complaints(guest.Run("dmesg")));
+        guest.Send("poweroff\n");
+        Assert.Equal(0, guest.WaitForExit());
+    }
+
+    private static string Value(string info, string name) =>
+        info.Split('\n').First(line => line.StartsWith(name, StringComparison.Ordinal)).Split(':')[1].Trim();
+}
