@@ -23,14 +23,26 @@ public sealed class KvmEngine : IEngine
     public IPartition CreatePartition(PartitionOptions options) => CreateKvmPartition(options);
 
     /// <summary>The same, as the type that also wires eventfds to doorbells and interrupts.</summary>
-    /// <exception cref="KvmUnavailableException">The host has no KVM that can be used.</exception>
+    /// <exception cref="KvmUnavailableException">The host has no KVM that can be used, or not with these options.</exception>
     public static KvmPartition CreateKvmPartition(PartitionOptions options)
     {
         ArgumentNullException.ThrowIfNull(options);
-        ThreadInterruption.Prepare();
-        using KvmSystem system = KvmSystem.Open();
         ArgumentOutOfRangeException.ThrowIfLessThan(options.ProcessorCount, 1, nameof(options));
-        ArgumentOutOfRangeException.ThrowIfGreaterThan(options.ProcessorCount, system.MaxProcessors, nameof(options));
-        return new KvmPartition(system, options);
+        using KvmSystem system = KvmSystem.Open();
+        if (options.ProcessorCount > system.MaxProcessors)
+        {
+            throw new KvmUnavailableException(
+                $"the host's KVM runs at most {system.MaxProcessors} vCPUs in a VM, not {options.ProcessorCount}", "ask for fewer with --cpus");
+        }
+
+        try
+        {
+            ThreadInterruption.Prepare();
+            return new KvmPartition(system, options);
+        }
+        catch (HostException e)
+        {
+            throw KvmUnavailableException.From(e);
+        }
     }
 }

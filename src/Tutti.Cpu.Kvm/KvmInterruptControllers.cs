@@ -41,7 +41,14 @@ public sealed unsafe class KvmInterruptControllers : IInterruptControllers
     public void SignalMsi(ulong address, uint data)
     {
         KvmMsi msi = new() { AddressLo = (uint)address, AddressHi = (uint)(address >> 32), Data = data };
-        CallUnlessGone(nameof(KVM_SIGNAL_MSI), KVM_SIGNAL_MSI, &msi);
+        try
+        {
+            CallUnlessGone(nameof(KVM_SIGNAL_MSI), KVM_SIGNAL_MSI, &msi);
+        }
+        catch (HostException e) when (e.Errno == EPERM)
+        {
+            // The -1 by which KVM says that no local APIC has the address, which a guest may well have written.
+        }
     }
 
     /// <summary>Gives a message a number (GSI), 24 or more, that <see cref="Attach"/> can tie an eventfd to.</summary>
@@ -179,22 +186,13 @@ public sealed unsafe class KvmInterruptControllers : IInterruptControllers
     /// <summary>Devices outlive their partition for a moment when a machine is reset or ends: what they raise then goes nowhere.</summary>
     private void CallUnlessGone(string name, uint request, void* argument)
     {
-        bool isHeld = false;
         try
         {
-            _vm.DangerousAddRef(ref isHeld);
             _ = Call(_vm, name, request, argument);
         }
         catch (ObjectDisposedException)
         {
             // Nobody is left to be interrupted.
-        }
-        finally
-        {
-            if (isHeld)
-            {
-                _vm.DangerousRelease();
-            }
         }
     }
 }

@@ -73,7 +73,7 @@ internal sealed unsafe partial class KvmProcessor
         SetEvents(registers);
     }
 
-    /// <exception cref="HostException">KVM has no such MSR.</exception>
+    /// <exception cref="ArgumentException">KVM has no such MSR.</exception>
     internal ulong ReadMsr(uint msr) =>
         TryReadMsr(msr, out ulong value) ? value : throw new ArgumentException(Invariant($"KVM has no MSR 0x{msr:x}."), nameof(msr));
 
@@ -148,13 +148,17 @@ internal sealed unsafe partial class KvmProcessor
         SegmentRegister[] segments = from.Segments;
         (to.Es, to.Cs, to.Ss) = (segments[0].ToKvm(), segments[1].ToKvm(), segments[2].ToKvm());
         (to.Ds, to.Fs, to.Gs) = (segments[3].ToKvm(), segments[4].ToKvm(), segments[5].ToKvm());
-        to.Tr = from.Tr.ToKvm();
+        to.Tr = ToTaskRegister(from.Tr);
         to.Ldt = from.Ldtr.ToKvm();
         to.Gdt = new KvmDtable { Base = from.GdtBase, Limit = from.GdtLimit };
         to.Idt = new KvmDtable { Base = from.IdtBase, Limit = from.IdtLimit };
         (to.Cr0, to.Cr2, to.Cr3, to.Cr4) = (from.Cr0, from.Cr2, from.Cr3, from.Cr4);
         (to.Cr8, to.Efer) = (from.Cr8, from.Efer);
     }
+
+    /// <summary>The task register can't hold nothing, and VT-x enters no guest with one that does: then it is as after reset.</summary>
+    private static KvmSegment ToTaskRegister(in SegmentRegister tr) =>
+        ((tr.Attributes & SegmentAttributes.Present) != 0 ? tr : tr with { Attributes = SegmentAttributes.Present | SystemDescriptorType.BusyTss }).ToKvm();
 
     private void GetExtendedState(ProcessorRegisters registers)
     {
@@ -216,7 +220,9 @@ internal sealed unsafe partial class KvmProcessor
         _ = Call(_vcpu, nameof(KVM_GET_VCPU_EVENTS), KVM_GET_VCPU_EVENTS, &events);
         registers.InterruptShadow = events.InterruptShadow != 0;
         registers.NmiBlocked = events.NmiMasked != 0;
-        registers.NmiPending = events.NmiPending != 0;
+        // One that was on its way when the vCPU left goes back to wait.
+        registers.NmiPending = (events.NmiPending | events.NmiInjected) != 0;
+        registers.NmiBlocked &= events.NmiInjected == 0;
         KvmMpState activity;
         _ = Call(_vcpu, nameof(KVM_GET_MP_STATE), KVM_GET_MP_STATE, &activity);
         registers.Activity = activity switch
@@ -229,8 +235,14 @@ internal sealed unsafe partial class KvmProcessor
 
     private void SetEvents(ProcessorRegisters registers)
     {
+        KvmVcpuEvents current = default;
+        _ = Call(_vcpu, nameof(KVM_GET_VCPU_EVENTS), KVM_GET_VCPU_EVENTS, &current);
+        // The local APIC has counted an interrupt on its way as taken: it would never come again.
+        bool keepsInterrupt = current.InterruptInjected != 0 && current.InterruptSoft == 0 && (registers.Rflags & Rflags.Interrupt) != 0;
         KvmVcpuEvents events = new()
         {
+            InterruptInjected = keepsInterrupt ? (byte)1 : (byte)0,
+            InterruptNr = keepsInterrupt ? current.InterruptNr : (byte)0,
             Flags = KvmVcpuEvents.KVM_VCPUEVENT_VALID_NMI_PENDING | KvmVcpuEvents.KVM_VCPUEVENT_VALID_SHADOW,
             InterruptShadow = registers.InterruptShadow ? KvmVcpuEvents.KVM_X86_SHADOW_INT_STI : (byte)0,
             NmiMasked = registers.NmiBlocked ? (byte)1 : (byte)0,
@@ -240,7 +252,8 @@ internal sealed unsafe partial class KvmProcessor
         KvmMpState activity = registers.Activity switch
         {
             ProcessorActivity.Halted => KvmMpState.HALTED,
-            ProcessorActivity.WaitForStartup => KvmMpState.UNINITIALIZED,
+            // Not UNINITIALIZED: there only INIT counts, and STARTUP would be lost.
+            ProcessorActivity.WaitForStartup => KvmMpState.INIT_RECEIVED,
             _ => KvmMpState.RUNNABLE,
         };
         _ = Call(_vcpu, nameof(KVM_SET_MP_STATE), KVM_SET_MP_STATE, &activity);

@@ -49,7 +49,8 @@ internal sealed unsafe partial class KvmProcessor : IVirtualProcessor, IDisposab
     public ProcessorExit Run()
     {
         int thread = ThreadInterruption.CurrentThread;
-        Volatile.Write(ref _runner, thread);
+        // Against RequestExit: either it sees the thread, or the kernel sees the flag.
+        _ = Interlocked.Exchange(ref _runner, thread);
         try
         {
             while (true)
@@ -116,6 +117,7 @@ internal sealed unsafe partial class KvmProcessor : IVirtualProcessor, IDisposab
             // The request before the flag: whoever clears the flag looks for the request afterwards.
             _ = Interlocked.Exchange(ref _isExitRequested, 1);
             Volatile.Write(ref _run->ImmediateExit, 1);
+            Interlocked.MemoryBarrier();
             int runner = Volatile.Read(ref _runner);
             if (runner != 0 && runner != ThreadInterruption.CurrentThread)
             {
@@ -161,16 +163,25 @@ internal sealed unsafe partial class KvmProcessor : IVirtualProcessor, IDisposab
 
     private void DoMmioAccess()
     {
-        ref KvmRun.MmioExit mmio = ref _run->Mmio;
         // SAFETY: the field has 8 bytes, and the kernel says 1 to 8.
-        Span<byte> data = new(&_run->Mmio.Data, (int)Math.Min(mmio.Len, sizeof(ulong)));
-        if (mmio.IsWrite != 0)
+        Span<byte> data = new(&_run->Mmio.Data, (int)Math.Min(_run->Mmio.Len, sizeof(ulong)));
+        ulong address = _run->Mmio.PhysAddr;
+        bool isWrite = _run->Mmio.IsWrite != 0;
+        // What an access leaves in one page can have any length, and devices take naturally sized pieces.
+        while (data.Length > 0)
         {
-            _io.WriteMmio(mmio.PhysAddr, data);
-        }
-        else
-        {
-            _io.ReadMmio(mmio.PhysAddr, data);
+            int piece = data.Length >= 8 ? 8 : data.Length >= 4 ? 4 : data.Length >= 2 ? 2 : 1;
+            if (isWrite)
+            {
+                _io.WriteMmio(address, data[..piece]);
+            }
+            else
+            {
+                _io.ReadMmio(address, data[..piece]);
+            }
+
+            address += (ulong)piece;
+            data = data[piece..];
         }
     }
 }

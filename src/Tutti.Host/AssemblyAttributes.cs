@@ -4,3 +4,4 @@ using System.Runtime.CompilerServices;
 [assembly: DisableRuntimeMarshalling]
 [assembly: InternalsVisibleTo("Tutti.Host.Tests")]
 [assembly: InternalsVisibleTo("Tutti.Cli.Tests")]
+[assembly: InternalsVisibleTo("Tutti.Cpu.Kvm.Tests")]

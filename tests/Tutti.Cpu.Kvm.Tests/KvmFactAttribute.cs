@@ -6,22 +6,18 @@ namespace Tutti.Cpu.Kvm.Tests;
 [AttributeUsage(AttributeTargets.Method)]
 public sealed class KvmFactAttribute : FactAttribute
 {
-    public KvmFactAttribute() => Skip = Reason;
+    public KvmFactAttribute() => Skip = Kvm.Reason;
 
-    /// <summary>Why the tests can't run here; null where they can.</summary>
-    internal static string? Reason { get; } = FindReason();
+    /// <param name="ability">What the test needs besides: found out once, by trying.</param>
+    public KvmFactAttribute(KvmAbility ability) => Skip = Kvm.FindReason(ability);
+}
 
-    private static string? FindReason()
-    {
-        try
-        {
-            using KvmSystem system = KvmSystem.Open();
-            using FileDescriptor vm = system.CreateVm();
-            return null;
-        }
-        catch (KvmUnavailableException e)
-        {
-            return e.Message;
-        }
-    }
+/// <summary>The same with parameters.</summary>
+[AttributeUsage(AttributeTargets.Method)]
+public sealed class KvmTheoryAttribute : TheoryAttribute
+{
+    public KvmTheoryAttribute() => Skip = Kvm.Reason;
+
+    /// <param name="ability">What the test needs besides: found out once, by trying.</param>
+    public KvmTheoryAttribute(KvmAbility ability) => Skip = Kvm.FindReason(ability);
 }

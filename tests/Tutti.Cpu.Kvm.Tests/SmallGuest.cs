@@ -1,3 +1,4 @@
+using Iced.Intel;
 using Tutti.Host;
 using Tutti.Memory;
 using Tutti.X86;
@@ -5,25 +6,35 @@ using Tutti.X86;
 namespace Tutti.Cpu.Kvm.Tests;
 
 /// <summary>
-/// A partition with a little memory, and the thread that runs its vCPUs. A write to <see cref="EndPort"/> asks the vCPU
+/// A partition with a little memory, and the threads that run its vCPUs. A write to <see cref="EndPort"/> asks the vCPU
 /// that made it to leave, so a guest ends by <c>OUT</c>.
 /// </summary>
 internal sealed class SmallGuest : ICpuIo, IDisposable
 {
     internal const ushort EndPort = 0xF4;
     internal const ulong CodeAddress = 0x1000;
-    internal static readonly TimeSpan Patience = TimeSpan.FromSeconds(30);
+    internal const ulong HandlerAddress = 0x4000;
+    internal const ulong DataAddress = 0x3_0000;
+
+    /// <summary>How long anything may take on a busy host before it counts as never.</summary>
+    internal static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
+
+    /// <summary>The vCPU that the calling thread runs.</summary>
+    [ThreadStatic]
+    private static IVirtualProcessor? _current;
 
     private readonly HostMapping _mapping;
+    private readonly int[] _threads;
 
-    internal SmallGuest(int processors = 1, int memorySize = 1 << 20)
+    internal SmallGuest(int processors = 1, long memorySize = 1 << 20, ICpuIo? io = null)
     {
         _mapping = new HostMapping(memorySize);
         Memory = new GuestMemory(GuestMemoryLayout.Pc((ulong)memorySize), _mapping.Address);
+        _threads = new int[processors];
         Partition = KvmEngine.CreateKvmPartition(new PartitionOptions
         {
             Memory = Memory,
-            Io = this,
+            Io = io ?? this,
             Clock = new StandingClock(),
             Cpu = CpuModel.Host,
             ProcessorCount = processors,
@@ -36,7 +47,7 @@ internal sealed class SmallGuest : ICpuIo, IDisposable
 
     internal IVirtualProcessor Processor => Partition.Processors[0];
 
-    /// <summary>What guests did, in order: "out 3f8 41", "in 60/1", "write fee0 01", "read d0000000/4".</summary>
+    /// <summary>What guests did, in order: "out 3f8 41", "in 60/1", "write fee0 01", "read d0000000/4". Whole after the run.</summary>
     internal List<string> Accesses { get; } = [];
 
     /// <summary>What ports and addresses answer, by the first byte of each read.</summary>
@@ -47,39 +58,126 @@ internal sealed class SmallGuest : ICpuIo, IDisposable
 
     internal void Load(ulong address, params byte[] bytes) => Assert.True(Memory.TryWrite(address, bytes));
 
-    /// <summary>Puts vCPU 0 into real mode at the code address, all segments based at 0.</summary>
-    internal void StartInRealMode()
+    /// <summary>Writes code for a mode at an address.</summary>
+    internal void Load(ulong address, GuestMode mode, Action<Assembler> write)
     {
-        ProcessorRegisters registers = new();
-        Processor.GetRegisters(registers);
-        registers.Rip = CodeAddress;
-        for (int i = 0; i < registers.Segments.Length; i++)
-        {
-            registers.Segments[i] = new SegmentRegister(0, 0, 0xFFFF, (ushort)(i == 1 ? 0x9B : 0x93));
-        }
+        Assembler assembler = new(GuestTables.Bits(mode));
+        write(assembler);
+        using MemoryStream code = new();
+        assembler.Assemble(new StreamCodeWriter(code), address);
+        Load(address, code.ToArray());
+    }
 
-        registers.Gpr[4] = 0x8000;
-        Processor.SetRegisters(registers);
+    /// <summary>Loads code at the code address and puts a vCPU there.</summary>
+    internal void Start(GuestMode mode, Action<Assembler> write, int processor = 0)
+    {
+        ulong address = CodeAddress + ((ulong)processor * 0x800);
+        GuestTables.Write(Memory);
+        Load(address, mode, write);
+        Enter(mode, address, processor);
+    }
+
+    /// <summary>Puts a vCPU into a mode at an address.</summary>
+    internal void Enter(GuestMode mode, ulong address, int processor = 0)
+    {
+        ProcessorRegisters registers = GetRegisters(processor);
+        GuestTables.Enter(registers, mode, address);
+        registers.Gpr[4] -= (ulong)processor * 0x400;
+        Partition.Processors[processor].SetRegisters(registers);
+    }
+
+    /// <summary>Loads an interrupt or exception handler of a mode for a vector.</summary>
+    internal void SetHandler(GuestMode mode, int vector, Action<Assembler> write)
+    {
+        ulong address = HandlerAddress + ((ulong)vector * 0x40);
+        Load(address, mode, write);
+        GuestTables.SetHandler(Memory, mode, vector, address);
     }
 
     /// <summary>Runs vCPU 0 on a thread of its own until it ends; fails the test when it does not.</summary>
-    internal ProcessorExit Run()
+    internal ProcessorExit Run() => Finish(BeginRun());
+
+    /// <summary>The same for a guest that ends itself.</summary>
+    internal void RunToEnd()
     {
-        Task<ProcessorExit> run = Task.Factory.StartNew(Processor.Run, TaskCreationOptions.LongRunning);
+        ProcessorExit exit = Run();
+        Assert.True(exit.Kind == ProcessorExitKind.Requested, $"{exit.Kind} {exit.Message} after " + Describe());
+    }
+
+    /// <summary>Lets a vCPU run on a thread of its own.</summary>
+    internal Task<ProcessorExit> BeginRun(int processor = 0) => Task.Factory.StartNew(
+        () =>
+        {
+            _current = Partition.Processors[processor];
+            Volatile.Write(ref _threads[processor], ThreadInterruption.CurrentThread);
+            ProcessorExit exit = _current.Run();
+            if (exit.Kind != ProcessorExitKind.Requested)
+            {
+                Note($"{exit.Kind} {exit.Message}");
+            }
+
+            return exit;
+        },
+        CancellationToken.None,
+        TaskCreationOptions.LongRunning,
+        TaskScheduler.Default);
+
+    /// <summary>Waits for the end of a run; fails the test when it does not come.</summary>
+    internal ProcessorExit Finish(Task<ProcessorExit> run)
+    {
         if (!run.Wait(Patience))
         {
-            Processor.RequestExit();
-            Assert.Fail("The guest did not end: " + string.Join(", ", Accesses));
+            foreach (IVirtualProcessor processor in Partition.Processors)
+            {
+                processor.RequestExit();
+            }
+
+            _ = run.Wait(Patience);
+            Assert.Fail("The guest did not end: " + Describe());
         }
 
         return run.Result;
     }
 
-    internal ProcessorRegisters GetRegisters()
+    /// <summary>Waits until a guest has done something so often; fails the test when it does not.</summary>
+    internal void WaitFor(string access, int count = 1)
+    {
+        long limit = Environment.TickCount64 + (long)Patience.TotalMilliseconds;
+        lock (Accesses)
+        {
+            while (Accesses.Count(a => a == access) < count)
+            {
+                string? end = Accesses.Find(a => a.StartsWith(nameof(ProcessorExitKind.TripleFault), StringComparison.Ordinal)
+                    || a.StartsWith(nameof(ProcessorExitKind.InternalError), StringComparison.Ordinal));
+                int left = end != null ? 0 : (int)Math.Max(0, limit - Environment.TickCount64);
+                if (left == 0 || !Monitor.Wait(Accesses, left))
+                {
+                    Assert.Fail($"No '{access}': " + Describe());
+                }
+            }
+        }
+    }
+
+    /// <summary>Waits until the thread of a vCPU sleeps in the kernel, as one that has halted does.</summary>
+    internal void WaitUntilAsleep(int processor = 0) => Assert.True(
+        SpinWait.SpinUntil(
+            () => Volatile.Read(ref _threads[processor]) is var thread and not 0
+                && File.ReadAllText($"/proc/self/task/{thread}/stat").Split(") ")[1][0] == 'S',
+            Patience),
+        "The vCPU did not halt.");
+
+    internal ProcessorRegisters GetRegisters(int processor = 0)
     {
         ProcessorRegisters registers = new();
-        Processor.GetRegisters(registers);
+        Partition.Processors[processor].GetRegisters(registers);
         return registers;
+    }
+
+    internal T Read<T>(ulong address)
+        where T : unmanaged
+    {
+        Assert.True(Memory.TryRead(address, out T value));
+        return value;
     }
 
     public void ReadPort(ushort port, Span<byte> data)
@@ -94,7 +192,7 @@ internal sealed class SmallGuest : ICpuIo, IDisposable
         Note($"out {port:x} {Convert.ToHexString(data)}");
         if (port == EndPort)
         {
-            Processor.RequestExit();
+            _current!.RequestExit();
         }
     }
 
@@ -113,11 +211,20 @@ internal sealed class SmallGuest : ICpuIo, IDisposable
         _mapping.Dispose();
     }
 
+    private string Describe()
+    {
+        lock (Accesses)
+        {
+            return Accesses.Count == 0 ? "it did nothing" : string.Join(", ", Accesses.TakeLast(50));
+        }
+    }
+
     private void Note(string access)
     {
         lock (Accesses)
         {
             Accesses.Add(access);
+            Monitor.PulseAll(Accesses);
         }
 
         OnAccess?.Invoke(access);

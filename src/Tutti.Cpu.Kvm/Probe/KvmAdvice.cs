@@ -11,8 +11,16 @@ internal static class KvmAdvice
         EACCES or EPERM => ($"no permission for {host.Device}", host.ExplainPermission()),
         EBUSY => ("the processor's virtualization is in use by another hypervisor", "end that one (VirtualBox, VMware) first"),
         ENXIO or ENODEV => ($"{host.Device} stands for no device", host.ExplainDevice()),
-        _ => ($"KVM refuses: {failure.Message}", "see the host's kernel log (dmesg)"),
+        _ => ExplainRefusal(failure.Message),
     };
+
+    /// <summary>For a call with which KVM has no trouble of its own.</summary>
+    internal static (string Problem, string Remedy) ExplainShortage(int errno, string message) => errno == ENOMEM
+        ? ($"the host has no memory left for this VM ({message})", "give it less with --memory, or end other programs")
+        : ($"no file descriptor is left for this VM ({message})", "allow more (ulimit -n), or end other VMs");
+
+    internal static (string Problem, string Remedy) ExplainRefusal(string message) =>
+        ($"KVM refuses: {message}", "see the host's kernel log (dmesg)");
 
     internal static (string Problem, string Remedy) ExplainVersion(int version) =>
         ($"KVM's interface is version {version}, and {KvmIoctl.KVM_API_VERSION} is needed", "use a kernel of 2.6.22 or later");
