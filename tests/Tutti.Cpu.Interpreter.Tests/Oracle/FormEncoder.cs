@@ -260,6 +260,10 @@ internal sealed class FormEncoder(SeededRandom random, int bits)
                 return Register.GS;
             case OpCodeOperandKind.seg_reg:
                 return Register.ES + random.Below(6);
+            case OpCodeOperandKind.st0:
+                return Register.ST0;
+            case OpCodeOperandKind.sti_opcode:
+                return Register.ST0 + random.Below(8);
         }
 
         int number = random.Percent(3) ? 4 : random.Below(_registers);
