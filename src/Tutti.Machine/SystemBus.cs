@@ -3,7 +3,10 @@ using Tutti.Devices;
 
 namespace Tutti.Machine;
 
-/// <summary>What vCPUs reach outside RAM: the ports and addresses of a board's devices, under the chipset lock.</summary>
+/// <summary>
+/// What vCPUs reach outside RAM: the ports and addresses of a board's devices, under the chipset lock. What no device has is
+/// answered without: guests look for hardware that is not there, and need not hold up those that use theirs.
+/// </summary>
 internal sealed class SystemBus(Lock chipset) : ICpuIo
 {
     /// <summary>To be changed with the vCPUs stopped, or under the chipset lock.</summary>
@@ -14,6 +17,12 @@ internal sealed class SystemBus(Lock chipset) : ICpuIo
 
     public void ReadPort(ushort port, Span<byte> data)
     {
+        if (!Ports.Reaches(port, data.Length))
+        {
+            data.Fill(0xFF);
+            return;
+        }
+
         lock (chipset)
         {
             Ports.Read(port, data);
@@ -22,6 +31,11 @@ internal sealed class SystemBus(Lock chipset) : ICpuIo
 
     public void WritePort(ushort port, ReadOnlySpan<byte> data)
     {
+        if (!Ports.Reaches(port, data.Length))
+        {
+            return;
+        }
+
         lock (chipset)
         {
             Ports.Write(port, data);
@@ -30,6 +44,12 @@ internal sealed class SystemBus(Lock chipset) : ICpuIo
 
     public void ReadMmio(ulong address, Span<byte> data)
     {
+        if (!Mmio.Reaches(address, data.Length))
+        {
+            data.Fill(0xFF);
+            return;
+        }
+
         lock (chipset)
         {
             Mmio.Read(address, data);
@@ -38,6 +58,11 @@ internal sealed class SystemBus(Lock chipset) : ICpuIo
 
     public void WriteMmio(ulong address, ReadOnlySpan<byte> data)
     {
+        if (!Mmio.Reaches(address, data.Length))
+        {
+            return;
+        }
+
         lock (chipset)
         {
             Mmio.Write(address, data);

@@ -127,6 +127,49 @@ public sealed class BusTests
     }
 
     [Fact]
+    public void A_port_access_reaches_a_device_exactly_when_the_bus_would_ask_one()
+    {
+        PortBus bus = new();
+        Recorder device = new();
+        bus.Map(0x10, 3, device);
+        bus.Map(0xFFFF, 1, device);
+        bus.MapDword(0x20, device);
+        byte[] data = new byte[4];
+        foreach (int width in (int[])[1, 2, 4])
+        {
+            for (int port = 0; port <= 0xFFFF; port++)
+            {
+                device.Reads.Clear();
+                bus.Read((ushort)port, data.AsSpan(0, width));
+                Assert.Equal(device.Reads.Count > 0, bus.Reaches((ushort)port, width));
+            }
+        }
+    }
+
+    [Fact]
+    public void A_memory_access_reaches_a_device_exactly_when_the_bus_would_ask_one()
+    {
+        MmioBus bus = new();
+        Recorder device = new();
+        bus.Map(0x1000, 3, device);
+        bus.Map(0x1010, 0x10, device);
+        bus.Map(0x2000, 1, device);
+        Assert.True(bus.Unmap(0x1010));
+        byte[] data = new byte[8];
+        foreach (int width in (int[])[1, 2, 4, 8])
+        {
+            for (ulong address = 0xFF0; address < 0x2010; address++)
+            {
+                device.Reads.Clear();
+                bus.Read(address, data.AsSpan(0, width));
+                Assert.Equal(device.Reads.Count > 0, bus.Reaches(address, width));
+            }
+        }
+
+        Assert.False(bus.Reaches(ulong.MaxValue, 8));
+    }
+
+    [Fact]
     public void Accesses_allocate_nothing()
     {
         PortBus bus = new();

@@ -329,6 +329,34 @@ public sealed class VirtualMachineTests
     }).Kind);
 
     [Fact]
+    public void AccessesThatNobodyOwnsDoNotWaitForADeviceThatIsBusy()
+    {
+        FakeConsole console = new();
+        console.Gate.Reset();
+        byte[] found = [0, 0];
+        FakeEngine engine = new(cpu =>
+        {
+            if (cpu.Index == 1)
+            {
+                cpu.Print(new string('x', 1 << 20));
+                return Requested;
+            }
+
+            // Until the other one is in the UART, which holds it up, and the chipset lock with it.
+            Thread.Sleep(200);
+            found[0] = cpu.In(0x1234);
+            cpu.Out(0x1234, 0);
+            cpu.Options.Io.ReadMmio(0xE000_0000, found.AsSpan(1));
+            cpu.Options.Io.WriteMmio(0xE000_0000, [0]);
+            console.Gate.Set();
+            return PowerOff(cpu);
+        });
+        using VirtualMachine machine = new(Options(engine, console) with { ProcessorCount = 2 });
+        Assert.Equal(MachineExitKind.PoweredOff, machine.Run(Limit).Kind);
+        Assert.Equal([0xFF, 0xFF], found);
+    }
+
+    [Fact]
     public void BootErrorComesOutOfRun()
     {
         using VirtualMachine machine = new(Options(new FakeEngine(PowerOff), new FakeConsole()) with

@@ -53,6 +53,24 @@ public sealed class MmioBus
         return true;
     }
 
+    /// <summary>
+    /// Whether some device has a part of an access. Needs no lock: while ranges change, the answer is that of before or after.
+    /// </summary>
+    /// <param name="width">1 to 8 bytes.</param>
+    public bool Reaches(ulong address, int width)
+    {
+        foreach (Mapping mapping in _mappings)
+        {
+            if (address <= mapping.Last)
+            {
+                // The first range that does not lie below the access; those behind it lie higher still.
+                return mapping.First <= address || mapping.First - address < (ulong)width;
+            }
+        }
+
+        return false;
+    }
+
     public void Read(ulong address, Span<byte> data)
     {
         int position = 0;

@@ -55,6 +55,24 @@ public sealed class PortBus
         _dwords = [.. _dwords, new Mapping(port, port + 4, 4, device)];
     }
 
+    /// <summary>
+    /// Whether some device has a part of an access. Needs no lock: while ranges change, the answer is that of before or after.
+    /// </summary>
+    /// <param name="width">1, 2 or 4 bytes.</param>
+    public bool Reaches(ushort port, int width)
+    {
+        int end = Math.Min(port + width, PortCount);
+        for (int at = port; at < end; at++)
+        {
+            if (_owner[at] != 0)
+            {
+                return true;
+            }
+        }
+
+        return width == 4 && FindDword(port) is not null;
+    }
+
     public void Read(ushort port, Span<byte> data)
     {
         if (data.Length == 4 && FindDword(port) is IPortDevice dword)
