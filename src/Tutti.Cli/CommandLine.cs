@@ -57,9 +57,10 @@ internal static class CommandLine
 
     internal static RootCommand Create(ImageCatalog catalog)
     {
-        RootCommand root = new("Tutti runs virtual machines, in software: no /dev/kvm, no root.");
+        RootCommand root = new("Tutti runs virtual machines: at hardware speed where the host has KVM, else in software. It needs no root.");
         root.Add(CreateRun(catalog));
         root.Add(CreateImage(catalog));
+        root.Add(CreateDoctor());
         root.Add(CreateVersion());
         root.Add(CreateCompletion());
         // The parser's own help option also goes by names of another system.
@@ -68,7 +69,7 @@ internal static class CommandLine
         root.Options.Remove(root.Options.First(option => option is HelpOption));
         root.Add(help);
 
-        root.SetAction(static int (_) => throw new UserException("name a command: run, image, version or completion. See 'tutti --help'."));
+        root.SetAction(static int (_) => throw new UserException("name a command: run, image, doctor, version or completion. See 'tutti --help'."));
         return root;
     }
 
@@ -142,6 +143,14 @@ internal static class CommandLine
         return image;
     }
 
+    private static Command CreateDoctor()
+    {
+        Option<bool> json = new("--json") { Description = "Print JSON." };
+        Command doctor = new("doctor", "Show what this host can run guests with, how fast, and how to mend what it can't.") { json };
+        doctor.SetAction(result => DoctorCommand.Run(Console.Out, result.GetValue(json)));
+        return doctor;
+    }
+
     private static Command CreateVersion()
     {
         Option<bool> json = new("--json") { Description = "Print JSON." };
@@ -189,6 +198,11 @@ internal static class CommandLine
             if (isRun)
             {
                 output.WriteLine(RunHelp + "\n");
+            }
+
+            if (parseResult.CommandResult.Command.Name == "doctor")
+            {
+                output.WriteLine(DoctorCommand.Help + "\n");
             }
 
             if (isRun || parseResult.CommandResult.Command is RootCommand)

@@ -114,7 +114,7 @@ public sealed class BadInputTests : IDisposable
     {
         (int status, string output, string error) = _tutti.Run("--help");
         Assert.Equal((0, string.Empty), (status, error));
-        foreach (string word in new[] { "Exit status", "  3  ", "  4  ", "  124  ", "143", "run", "image", "version", "completion" })
+        foreach (string word in new[] { "Exit status", "  3  ", "  4  ", "  124  ", "143", "run", "image", "doctor", "version", "completion" })
         {
             Assert.Contains(word, output);
         }
@@ -135,7 +135,10 @@ public sealed class BadInputTests : IDisposable
     [InlineData("run --en", "--engine")]
     [InlineData("run --engine ", "software")]
     [InlineData("run --cpu ", "x86-64-v2")]
+    [InlineData("run --engine ", "kvm")]
     [InlineData("run ", "debian")]
+    [InlineData("doc", "doctor")]
+    [InlineData("doctor --j", "--json")]
     [InlineData("image ", "pull")]
     [InlineData("completion ", "zsh")]
     public void CompletionKnowsWhatFollows(string line, string expected)

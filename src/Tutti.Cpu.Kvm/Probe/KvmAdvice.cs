@@ -31,5 +31,7 @@ internal static class KvmAdvice
     /// <summary>How ring 0 could come to run on the processor.</summary>
     internal static string MendEmulation(KvmHost host) => host.Virtualization == null
         ? host.ExplainVirtualization()
-        : $"the processor shows {host.Virtualization}, but this KVM does not use it: load the module {host.Module}";
+        : host.Modules.Contains(host.Module)
+            ? $"the processor shows {host.Virtualization} and {host.Module} is loaded, so see what else runs on this host, and its kernel log (dmesg)"
+            : $"the processor shows {host.Virtualization}, but this KVM does not use it: load the module (sudo modprobe {host.Module})";
 }

@@ -33,6 +33,9 @@ public sealed record KvmCapabilityFinding(string Name, string Purpose, bool IsRe
 /// </summary>
 public sealed record KvmFindings
 {
+    /// <summary>The version of KVM's interface that the engine needs.</summary>
+    public const int NeededApiVersion = KvmIoctl.KVM_API_VERSION;
+
     public KvmHost Host { get; init; } = new();
 
     /// <summary>Whether the device was there and opened.</summary>
@@ -82,7 +85,7 @@ public sealed record KvmFindings
             return KvmAdvice.Explain(failure, Host);
         }
 
-        if (ApiVersion is { } version && version != KvmIoctl.KVM_API_VERSION)
+        if (ApiVersion is { } version && version != NeededApiVersion)
         {
             return KvmAdvice.ExplainVersion(version);
         }
