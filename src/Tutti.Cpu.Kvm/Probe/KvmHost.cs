@@ -73,9 +73,22 @@ public sealed record KvmHost
             DeviceOwner = owner,
             DeviceGroup = group,
             HasDeviceGroup = owner is { } held && (NumbersOf(status, "Gid").Contains(held.Group) || NumbersOf(status, "Groups").Contains(held.Group)),
-            IsListedInDeviceGroup = members.Contains(Environment.UserName),
+            IsListedInDeviceGroup = FindUserName() is { } user && members.Contains(user),
             IsRoot = NumbersOf(status, "Uid").Skip(1).FirstOrDefault(uint.MaxValue) == Root,
         };
+    }
+
+    /// <summary>Null where the system keeps no users: no /etc/passwd, as in some containers.</summary>
+    private static string? FindUserName()
+    {
+        try
+        {
+            return Environment.UserName;
+        }
+        catch (IOException)
+        {
+            return null;
+        }
     }
 
     /// <summary>How to get permission for the device, as a command where one does it.</summary>
