@@ -168,6 +168,44 @@ public sealed class WholeMachineTests
         Assert.Equal(MachineExitKind.Stopped, exit.Kind);
     }
 
+    [Theory, SoftwareData, KvmData(movesTsc: true)]
+    public async Task TimeStampCounterOfAPausedGuestStandsStill(string engine)
+    {
+        GuestMemory? memory = null;
+        using VirtualMachine machine = Make(engine, null, code =>
+        {
+            // The counter, as EDX:EAX after its own count of rounds, so that the test knows which round it reads.
+            Label loop = code.CreateLabel();
+            code.Label(ref loop);
+            code.rdtsc();
+            code.mov(__dword_ptr[Counter + 4], eax);
+            code.mov(__dword_ptr[Counter + 8], edx);
+            code.inc(__dword_ptr[Counter]);
+            code.jmp(loop);
+        }, m => memory = m);
+        Task<MachineExit> run = Start(machine);
+        Assert.True(SpinWait.SpinUntil(() => ReadCounter(memory) > 0, Limit));
+        machine.Pause();
+        ulong first = ReadTsc(memory!);
+        Stopwatch running = Stopwatch.StartNew();
+        machine.Resume();
+        Thread.Sleep(300);
+        machine.Pause();
+        running.Stop();
+        ulong paused = ReadTsc(memory!);
+        uint rounds = ReadCounter(memory);
+        Thread.Sleep(3000);
+        machine.Resume();
+        Assert.True(SpinWait.SpinUntil(() => ReadCounter(memory) > rounds + 1, Limit));
+        machine.Pause();
+        ulong after = ReadTsc(memory!);
+        machine.Stop();
+        _ = await run.WaitAsync(Limit);
+        double ticksPerSecond = (paused - first) / running.Elapsed.TotalSeconds;
+        Assert.True(after > paused, "The counter went back.");
+        Assert.InRange((after - paused) / ticksPerSecond, 0, 2);
+    }
+
     [Theory, SoftwareData, KvmData]
     public async Task MachinePausedBeforePowerOnRunsNothingUntilResumed(string engine)
     {
@@ -276,6 +314,12 @@ public sealed class WholeMachineTests
 
     private static uint ReadCounter(GuestMemory? memory) =>
         memory != null && memory.TryRead(Counter, out uint value) ? value : 0;
+
+    private static ulong ReadTsc(GuestMemory memory)
+    {
+        Assert.True(memory.TryRead(Counter + 4, out ulong value));
+        return value;
+    }
 
     private static Task<MachineExit> Start(VirtualMachine machine) =>
         Task.Factory.StartNew(() => machine.Run(Limit), TaskCreationOptions.LongRunning);
