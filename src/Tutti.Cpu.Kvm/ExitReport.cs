@@ -6,7 +6,7 @@ namespace Tutti.Cpu.Kvm;
 /// <summary>Says in one line why KVM can't go on with a guest. The machine adds registers and code bytes.</summary>
 internal static unsafe class ExitReport
 {
-    // SAFETY, for both methods: the vCPU hands over its own shared page, which stays mapped while it runs.
+    // SAFETY: for both methods, the vCPU hands over its own shared page, which stays mapped while it runs.
 
     /// <summary>For a KVM_RUN that failed.</summary>
     internal static string DescribeFailure(int errno, KvmRun* run)
