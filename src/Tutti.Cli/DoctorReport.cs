@@ -37,7 +37,7 @@ internal sealed record DoctorReport
     /// <summary>Looks at this host; takes a few milliseconds.</summary>
     internal static DoctorReport Collect() => new DoctorReport
     {
-        Kvm = KvmProbe.Run(),
+        Kvm = KvmProbe.RunWithModels(),
         Software = SoftwareEngine.CheckHost(),
         SoftwareMissing = CpuModel.All.ToDictionary(model => model.Name, SoftwareEngine.FindMissing),
         Memory = HostMemory.Read(),

@@ -21,9 +21,6 @@ internal sealed unsafe partial class KvmProcessor
     /// <summary>MSRs that the structures for registers hold, or that follow from them.</summary>
     private static readonly uint[] MsrsWithFields = [Msr.Efer, Msr.FsBase, Msr.GsBase, Msr.ApicBase];
 
-    /// <summary>kHz of the time-stamp counter; 0 where the host's has no fixed rate.</summary>
-    internal uint TscKilohertz => KvmProcessorModel.GetTscKilohertz(_vcpu);
-
     public void GetRegisters(ProcessorRegisters registers)
     {
         ArgumentNullException.ThrowIfNull(registers);

@@ -17,34 +17,34 @@ internal sealed unsafe class KvmSystem : IDisposable
     private const int MaxApicIds = 255;
 
     /// <summary>What the engine can't do without, with the words for it.</summary>
-    internal static readonly (KvmCapability Capability, string Purpose)[] Required =
+    internal static readonly Need[] Required =
     [
-        (KvmCapability.USER_MEMORY, "guest memory of user space"),
-        (KvmCapability.IRQCHIP, "interrupt controllers"),
-        (KvmCapability.PIT2, "the interval timer"),
-        (KvmCapability.IRQ_ROUTING, "interrupt routing"),
-        (KvmCapability.SIGNAL_MSI, "message-signalled interrupts"),
-        (KvmCapability.IRQFD, "interrupts by eventfd"),
-        (KvmCapability.IOEVENTFD, "doorbells by eventfd"),
-        (KvmCapability.EXT_CPUID, "CPUID tables"),
-        (KvmCapability.SET_TSS_ADDR, "the real-mode task segment"),
-        (KvmCapability.SET_IDENTITY_MAP_ADDR, "the real-mode page table"),
-        (KvmCapability.MP_STATE, "the processors' activity"),
-        (KvmCapability.VCPU_EVENTS, "the processors' pending events"),
-        (KvmCapability.DEBUGREGS, "debug registers"),
-        (KvmCapability.XSAVE, "extended processor state"),
-        (KvmCapability.XCRS, "extended control registers"),
-        (KvmCapability.ADJUST_CLOCK, "the paravirtual clock"),
-        (KvmCapability.IMMEDIATE_EXIT, "immediate exits (Linux 4.13)"),
+        new(KvmCapability.USER_MEMORY, "guest memory of user space"),
+        new(KvmCapability.IRQCHIP, "interrupt controllers"),
+        new(KvmCapability.PIT2, "the interval timer"),
+        new(KvmCapability.IRQ_ROUTING, "interrupt routing"),
+        new(KvmCapability.SIGNAL_MSI, "message-signalled interrupts"),
+        new(KvmCapability.IRQFD, "interrupts by eventfd"),
+        new(KvmCapability.IOEVENTFD, "doorbells by eventfd"),
+        new(KvmCapability.EXT_CPUID, "CPUID tables"),
+        new(KvmCapability.SET_TSS_ADDR, "the real-mode task segment"),
+        new(KvmCapability.SET_IDENTITY_MAP_ADDR, "the real-mode page table"),
+        new(KvmCapability.MP_STATE, "the processors' activity"),
+        new(KvmCapability.VCPU_EVENTS, "the processors' pending events"),
+        new(KvmCapability.DEBUGREGS, "debug registers"),
+        new(KvmCapability.XSAVE, "extended processor state"),
+        new(KvmCapability.XCRS, "extended control registers"),
+        new(KvmCapability.ADJUST_CLOCK, "the paravirtual clock"),
+        new(KvmCapability.IMMEDIATE_EXIT, "immediate exits (Linux 4.13)"),
     ];
 
     /// <summary>What the engine uses where it is there.</summary>
-    internal static readonly (KvmCapability Capability, string Purpose)[] Optional =
+    internal static readonly Need[] Optional =
     [
-        (KvmCapability.XSAVE2, "extended processor state above 4 KiB"),
-        (KvmCapability.TSC_DEADLINE_TIMER, "TSC deadline timers"),
-        (KvmCapability.VCPU_ATTRIBUTES, "time-stamp counters that can stop (Linux 5.16)"),
-        (KvmCapability.KVMCLOCK_CTRL, "telling guests that they were stopped"),
+        new(KvmCapability.XSAVE2, "extended processor state above 4 KiB"),
+        new(KvmCapability.TSC_DEADLINE_TIMER, "TSC deadline timers"),
+        new(KvmCapability.VCPU_ATTRIBUTES, "time-stamp counters that can stop (Linux 5.16)"),
+        new(KvmCapability.KVMCLOCK_CTRL, "telling guests that they were stopped"),
     ];
 
     internal KvmSystem(FileDescriptor descriptor) => Descriptor = descriptor;
@@ -101,6 +101,33 @@ internal sealed unsafe class KvmSystem : IDisposable
     /// <summary>The CPUID entries that KVM can give to a guest on this host.</summary>
     internal CpuidEntry[] GetSupportedCpuid()
     {
+        // SAFETY: the buffer is a kvm_cpuid2 with as many entries as its first word says.
+        fixed (byte* cpuid = ReadSupportedCpuid())
+        {
+            CpuidEntry[] entries = new CpuidEntry[*(int*)cpuid];
+            KvmCpuidEntry2* from = (KvmCpuidEntry2*)(cpuid + 8);
+            for (int i = 0; i < entries.Length; i++)
+            {
+                entries[i] = from[i].ToEntry();
+            }
+
+            return entries;
+        }
+    }
+
+    /// <summary>Shows a vCPU all that KVM can.</summary>
+    internal void PassSupportedCpuid(FileDescriptor vcpu)
+    {
+        // SAFETY: the same.
+        fixed (byte* cpuid = ReadSupportedCpuid())
+        {
+            _ = Call(vcpu, nameof(KVM_SET_CPUID2), KVM_SET_CPUID2, cpuid);
+        }
+    }
+
+    /// <summary>A <c>kvm_cpuid2</c>, as the kernel filled it in.</summary>
+    private byte[] ReadSupportedCpuid()
+    {
         for (int count = 128; count <= MaxListed; count *= 2)
         {
             byte[] buffer = new byte[8 + (count * sizeof(KvmCpuidEntry2))];
@@ -111,7 +138,7 @@ internal sealed unsafe class KvmSystem : IDisposable
                 try
                 {
                     _ = Call(Descriptor, nameof(KVM_GET_SUPPORTED_CPUID), KVM_GET_SUPPORTED_CPUID, cpuid);
-                    return Array.ConvertAll(new ReadOnlySpan<KvmCpuidEntry2>(cpuid + 8, *(int*)cpuid).ToArray(), entry => entry.ToEntry());
+                    return buffer;
                 }
                 catch (HostException e) when (e.Errno == E2BIG)
                 {
@@ -158,10 +185,16 @@ internal sealed unsafe class KvmSystem : IDisposable
             throw new KvmUnavailableException(KvmAdvice.ExplainVersion(version));
         }
 
-        string[] missing = [.. Required.Where(r => Check(r.Capability) == 0).Select(r => $"KVM_CAP_{r.Capability} ({r.Purpose})")];
+        string[] missing = [.. Required.Where(r => Check(r.Capability) == 0).Select(r => $"{r.Name} ({r.Purpose})")];
         if (missing.Length > 0)
         {
             throw new KvmUnavailableException(KvmAdvice.ExplainMissing(missing));
         }
+    }
+
+    /// <summary>A capability and the words for it. A class, since the runtime has its code for lists of those from the start.</summary>
+    internal sealed record Need(KvmCapability Capability, string Purpose)
+    {
+        internal string Name => $"KVM_CAP_{Capability.ToString()}";
     }
 }

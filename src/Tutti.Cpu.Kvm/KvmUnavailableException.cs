@@ -24,16 +24,6 @@ public sealed class KvmUnavailableException : PlatformNotSupportedException
     public string Remedy { get; }
 
     /// <summary>Turns what opening the device or making a VM failed with into words for the host's owner.</summary>
-    internal static KvmUnavailableException From(HostException error) => new(
-        error.Errno switch
-        {
-            KvmCalls.ENOMEM or KvmCalls.EMFILE or KvmCalls.ENFILE => KvmAdvice.ExplainShortage(error.Errno, error.Message),
-            _ when IsAboutDevice(error) => KvmAdvice.Explain(new KvmFailure(error.Errno, error.Message), KvmHost.Read()),
-            _ => KvmAdvice.ExplainRefusal(error.Message),
-        },
-        error);
-
-    /// <summary>The same error numbers mean other things where a VM is furnished.</summary>
-    private static bool IsAboutDevice(HostException error) =>
-        error.Call.StartsWith("open ", StringComparison.Ordinal) || error.Call == nameof(KvmIoctl.KVM_CREATE_VM);
+    internal static KvmUnavailableException From(HostException error) =>
+        new(KvmAdvice.Explain(KvmFailure.From(error), KvmHost.Read()), error);
 }

@@ -42,19 +42,19 @@ internal static class Findings
     internal static KvmFindings NoDevice { get; } = new()
     {
         Host = new KvmHost { IsVirtualMachine = true },
-        Failure = new KvmFailure(NoEntry, "open /dev/kvm: No such file or directory (errno 2)"),
+        Failure = new KvmFailure("open /dev/kvm", NoEntry, "open /dev/kvm: No such file or directory (errno 2)"),
     };
 
     internal static KvmFindings NoPermission { get; } = new()
     {
         Host = Server with { DeviceOwner = new FileOwner(0, 109, GroupMode), DeviceGroup = "kvm" },
-        Failure = new KvmFailure(PermissionDenied, "open /dev/kvm: Permission denied (errno 13)"),
+        Failure = new KvmFailure("open /dev/kvm", PermissionDenied, "open /dev/kvm: Permission denied (errno 13)"),
     };
 
     internal static KvmFindings InUse { get; } = Fine with
     {
         Speed = null,
-        Failure = new KvmFailure(Busy, "KVM_CREATE_VM: Device or resource busy (errno 16)"),
+        Failure = new KvmFailure("KVM_CREATE_VM", Busy, "KVM_CREATE_VM: Device or resource busy (errno 16)"),
     };
 
     internal static KvmFindings OldInterface { get; } = new() { Host = Server, IsOpened = true, ApiVersion = 10 };

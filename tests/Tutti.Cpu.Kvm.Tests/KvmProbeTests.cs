@@ -12,7 +12,7 @@ public sealed class KvmProbeTests : IDisposable
     [KvmFact]
     public void This_hosts_kvm_is_measured()
     {
-        KvmFindings findings = KvmProbe.Run();
+        KvmFindings findings = KvmProbe.RunWithModels();
         Assert.True(findings.IsOpened);
         Assert.Null(findings.Failure);
         Assert.Null(findings.LoopFailure);
@@ -68,7 +68,7 @@ public sealed class KvmProbeTests : IDisposable
         Directory.CreateDirectory(Path.Combine(paths.Sys, "module", module));
         KvmHost host = KvmHost.Read(paths);
         Assert.Equal("Test", host.Processor);
-        Assert.Contains(expected, new KvmFindings { Host = host, Failure = new KvmFailure(KvmCalls.ENOENT, "") }.Remedy);
+        Assert.Contains(expected, new KvmFindings { Host = host, Failure = new KvmFailure("open /dev/kvm", KvmCalls.ENOENT, "") }.Remedy);
     }
 
     [Theory]

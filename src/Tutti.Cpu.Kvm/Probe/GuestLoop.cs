@@ -1,15 +1,18 @@
-using System.Buffers.Binary;
+using System.Runtime.InteropServices;
 using Tutti.Host;
 using Tutti.Memory;
 using Tutti.X86;
+using static Tutti.Cpu.Kvm.KvmCalls;
+using static Tutti.Cpu.Kvm.KvmIoctl;
 
 namespace Tutti.Cpu.Kvm;
 
 /// <summary>
-/// A guest whose one vCPU asks a port for a number in ring 0 and 64-bit mode, counts down from it, and asks again. The time
-/// between two questions is that of the loop.
+/// A guest whose one vCPU asks a port for a number in ring 0 and 64-bit mode, counts down from it, and asks again. It has
+/// no more than that needs: the kernel takes tens of milliseconds to end a VM with interrupt controllers, and this one
+/// stands before the start of every guest.
 /// </summary>
-internal sealed class GuestLoop : ICpuIo, IDisposable
+internal sealed unsafe class GuestLoop : IDisposable
 {
     private const ulong MemorySize = 64 << 10;
     private const ulong PageTables = 0x1000;
@@ -20,30 +23,34 @@ internal sealed class GuestLoop : ICpuIo, IDisposable
     private const ushort CodeAttributes = SegmentAttributes.Accessed | SegmentAttributes.WritableOrReadable | SegmentAttributes.Code
         | SegmentAttributes.NonSystem | SegmentAttributes.Present | SegmentAttributes.Long | SegmentAttributes.Granularity;
 
-    /// <summary>Until then the loops must be done, or the KVM of this host does not run them.</summary>
-    private static readonly TimeSpan Limit = TimeSpan.FromSeconds(1);
+    private const ushort DataAttributes = SegmentAttributes.Accessed | SegmentAttributes.WritableOrReadable
+        | SegmentAttributes.NonSystem | SegmentAttributes.Present | SegmentAttributes.Big | SegmentAttributes.Granularity;
 
-    private readonly LoopPlan _plan;
     private readonly HostMapping _mapping = new((long)MemorySize);
+    private readonly Lock _lifetime = new();
     private readonly FileDescriptor _vm;
-    private readonly KvmProcessor _processor;
-    private long _answered;
-    private bool _isStarted;
+    private readonly FileDescriptor _vcpu;
+    private readonly MappedRange _shared;
+    private readonly KvmRun* _run;
+    private bool _isDisposed;
+    private bool _isTimeOver;
 
     /// <exception cref="HostException">KVM refuses a call.</exception>
     /// <exception cref="KvmUnavailableException">KVM makes no VM.</exception>
-    internal GuestLoop(KvmSystem system, LoopPlan plan)
+    internal GuestLoop(KvmSystem system)
     {
-        _plan = plan;
         try
         {
             GuestMemory memory = new([new GuestMemoryRegion(0, MemorySize)], _mapping.Address);
-            // No whole partition: the kernel takes tens of milliseconds to end one that has interrupt controllers.
+            Load(memory);
             _vm = system.CreateVm();
             KvmPartition.SetMemory(_vm, memory);
-            PartitionOptions options = new() { Memory = memory, Io = this, Clock = new NoClock(), Cpu = CpuModel.Host };
-            _processor = new KvmProcessor(0, _vm, new KvmProcessorModel(system, options), this);
-            Load(memory);
+            _vcpu = FileDescriptor.Own(Call(_vm, nameof(KVM_CREATE_VCPU), KVM_CREATE_VCPU), nameof(KVM_CREATE_VCPU));
+            _shared = MappedRange.MapShared(_vcpu, system.VcpuMmapSize);
+            // SAFETY: the kernel says how large the shared pages are, never less than the structure.
+            _run = (KvmRun*)_shared.Address;
+            TscKilohertz = KvmProcessorModel.GetTscKilohertz(_vcpu);
+            system.PassSupportedCpuid(_vcpu);
             EnterLongMode();
         }
         catch
@@ -54,75 +61,47 @@ internal sealed class GuestLoop : ICpuIo, IDisposable
     }
 
     /// <summary>kHz of the guest's time-stamp counter; 0 where the host's has no fixed rate.</summary>
-    internal uint TscKilohertz => _processor.TscKilohertz;
+    internal uint TscKilohertz { get; }
 
     /// <summary>IN EAX, DX; DEC RAX; JNZ to the DEC; JMP to the IN.</summary>
     private static ReadOnlySpan<byte> Code => [0xED, 0x48, 0xFF, 0xC8, 0x75, 0xFB, 0xEB, 0xF8];
 
-    /// <summary>Runs what the plan wants. False when the time was over first; an end of any other kind is in the message.</summary>
-    internal bool TryRun(out string? failure)
+    /// <summary>Runs what the plan wants, on the calling thread.</summary>
+    /// <param name="limit">When the plan is given up.</param>
+    /// <returns>How the guest ended when it did not do as it should; null when it did, or the time was over.</returns>
+    internal string? Run(LoopPlan plan, TimeSpan limit)
     {
-        _answered = HostTime.Nanoseconds;
-        ProcessorExit exit;
-        using (new Timer(_ => _processor.RequestExit(), null, Limit, Timeout.InfiniteTimeSpan))
+        int thread = ThreadInterruption.CurrentThread;
+        using Timer timer = new(_ => Stop(thread), null, limit, Timeout.InfiniteTimeSpan);
+        // The first question has no loop before it.
+        string? failure = RunToQuestion(out _);
+        while (failure == null && plan.Length != 0 && !plan.IsGivenUp)
         {
-            exit = _processor.Run();
+            Answer(plan.Length);
+            failure = RunToQuestion(out long nanoseconds);
+            if (_isTimeOver)
+            {
+                plan.GiveUp(nanoseconds);
+            }
+            else
+            {
+                plan.Record(nanoseconds);
+            }
         }
 
-        if (_plan.Length != 0)
-        {
-            _plan.GiveUp(HostTime.Nanoseconds - _answered);
-        }
-
-        failure = exit.Kind switch
-        {
-            ProcessorExitKind.Requested => null,
-            ProcessorExitKind.TripleFault => "the guest's processor shut down (triple fault)",
-            _ => exit.Message ?? exit.Kind.ToString(),
-        };
-        return !_plan.IsGivenUp;
-    }
-
-    public void ReadPort(ushort port, Span<byte> data)
-    {
-        long now = HostTime.Nanoseconds;
-        if (_isStarted)
-        {
-            _plan.Record(now - _answered);
-        }
-
-        _isStarted = true;
-        if (_plan.Length == 0)
-        {
-            _processor.RequestExit();
-        }
-
-        data.Clear();
-        if (data.Length == sizeof(uint))
-        {
-            BinaryPrimitives.WriteUInt32LittleEndian(data, Math.Max(_plan.Length, 1));
-        }
-
-        _answered = HostTime.Nanoseconds;
-    }
-
-    public void WritePort(ushort port, ReadOnlySpan<byte> data)
-    {
-        // The code has no OUT.
-    }
-
-    public void ReadMmio(ulong address, Span<byte> data) => data.Fill(0xFF);
-
-    public void WriteMmio(ulong address, ReadOnlySpan<byte> data)
-    {
-        // Nor does it write.
+        return failure;
     }
 
     public void Dispose()
     {
-        _processor?.Dispose();
-        _vm?.Dispose();
-        _mapping.Dispose();
+        lock (_lifetime)
+        {
+            _isDisposed = true;
+            _shared?.Dispose();
+            _vcpu?.Dispose();
+            _vm?.Dispose();
+            _mapping.Dispose();
+        }
     }
 
     /// <summary>The code, and three tables that map the first 2 MiB to themselves.</summary>
@@ -141,30 +120,66 @@ internal sealed class GuestLoop : ICpuIo, IDisposable
 
     private void EnterLongMode()
     {
-        ProcessorRegisters registers = new();
-        _processor.GetRegisters(registers);
-        registers.Rip = CodeAddress;
-        registers.Rflags = Rflags.AlwaysOne;
-        registers.Cr0 = Cr0.ProtectionEnable | Cr0.ExtensionType | Cr0.NumericError | Cr0.WriteProtect | Cr0.Paging;
-        registers.Cr3 = PageTables;
-        registers.Cr4 = Cr4.PhysicalAddressExtension;
-        registers.Efer = Efer.LongModeEnable | Efer.LongModeActive;
-        for (int i = 0; i < registers.Segments.Length; i++)
-        {
-            ushort data = CodeAttributes & ~(SegmentAttributes.Code | SegmentAttributes.Long) | SegmentAttributes.Big;
-            registers.Segments[i] = new SegmentRegister((ushort)(i == 1 ? 8 : 16), 0, uint.MaxValue, i == 1 ? CodeAttributes : data);
-        }
-
-        _processor.SetRegisters(registers);
+        KvmSegment data = new SegmentRegister(16, 0, uint.MaxValue, DataAttributes).ToKvm();
+        KvmSregs sregs = default;
+        _ = Call(_vcpu, nameof(KVM_GET_SREGS), KVM_GET_SREGS, &sregs);
+        sregs.Cs = new SegmentRegister(8, 0, uint.MaxValue, CodeAttributes).ToKvm();
+        (sregs.Ds, sregs.Es, sregs.Ss, sregs.Fs, sregs.Gs) = (data, data, data, data, data);
+        sregs.Cr0 = Cr0.ProtectionEnable | Cr0.ExtensionType | Cr0.NumericError | Cr0.WriteProtect | Cr0.Paging;
+        sregs.Cr3 = PageTables;
+        sregs.Cr4 = Cr4.PhysicalAddressExtension;
+        sregs.Efer = Efer.LongModeEnable | Efer.LongModeActive;
+        _ = Call(_vcpu, nameof(KVM_SET_SREGS), KVM_SET_SREGS, &sregs);
+        KvmRegs regs = new() { Rip = CodeAddress, Rflags = Rflags.AlwaysOne };
+        _ = Call(_vcpu, nameof(KVM_SET_REGS), KVM_SET_REGS, &regs);
     }
 
-    /// <summary>KVM keeps time itself; nobody asks.</summary>
-    private sealed class NoClock : IGuestClock
+    private void Answer(uint length)
     {
-        public long Nanoseconds => 0;
+        // SAFETY: after an exit for IN EAX, DX the kernel has placed room for its 4 bytes inside the shared pages.
+        *(uint*)((byte*)_run + _run->Io.DataOffset) = length;
+    }
 
-        public DateTimeOffset PowerOnTime => DateTimeOffset.UnixEpoch;
+    /// <summary>Lets the guest run until it asks, or the time is over. What it did otherwise is the answer.</summary>
+    private string? RunToQuestion(out long nanoseconds)
+    {
+        long start = HostTime.Nanoseconds;
+        while (ioctl(_vcpu.Number, KVM_RUN, null) < 0)
+        {
+            int errno = Marshal.GetLastPInvokeError();
+            if (errno is not (EINTR or EAGAIN))
+            {
+                nanoseconds = 0;
+                return ExitReport.DescribeFailure(errno, _run);
+            }
 
-        public IClockTimer CreateTimer(Action onExpired) => throw new NotSupportedException("KVM keeps time itself.");
+            if (Volatile.Read(ref _isTimeOver))
+            {
+                nanoseconds = HostTime.Nanoseconds - start;
+                return null;
+            }
+        }
+
+        nanoseconds = HostTime.Nanoseconds - start;
+        return _run->ExitReason switch
+        {
+            KvmExitReason.IO when _run->Io is { Direction: not KvmRun.IoExit.KVM_EXIT_IO_OUT, Size: sizeof(uint), Count: 1 } => null,
+            KvmExitReason.SHUTDOWN => "its processor shut down (triple fault)",
+            _ => ExitReport.Describe(_run),
+        };
+    }
+
+    /// <summary>Called by the timer: the vCPU leaves guest code, or does not enter it again.</summary>
+    private void Stop(int thread)
+    {
+        lock (_lifetime)
+        {
+            if (!_isDisposed)
+            {
+                Volatile.Write(ref _isTimeOver, true);
+                Volatile.Write(ref _run->ImmediateExit, 1);
+                ThreadInterruption.Interrupt(thread);
+            }
+        }
     }
 }

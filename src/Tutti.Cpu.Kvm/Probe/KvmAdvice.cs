@@ -7,20 +7,15 @@ internal static class KvmAdvice
 {
     internal static (string Problem, string Remedy) Explain(KvmFailure failure, KvmHost host) => failure.Errno switch
     {
+        ENOMEM => ($"the host has no memory left for this VM ({failure.Message})", "give it less with --memory, or end other programs"),
+        EMFILE or ENFILE => ($"no file descriptor is left for this VM ({failure.Message})", "allow more (ulimit -n), or end other VMs"),
+        _ when !IsAboutDevice(failure) => ExplainRefusal(failure),
         ENOENT => ($"there is no {host.Device}", host.ExplainDevice()),
         EACCES or EPERM => ($"no permission for {host.Device}", host.ExplainPermission()),
         EBUSY => ("the processor's virtualization is in use by another hypervisor", "end that one (VirtualBox, VMware) first"),
         ENXIO or ENODEV => ($"{host.Device} stands for no device", host.ExplainDevice()),
-        _ => ExplainRefusal(failure.Message),
+        _ => ExplainRefusal(failure),
     };
-
-    /// <summary>For a call with which KVM has no trouble of its own.</summary>
-    internal static (string Problem, string Remedy) ExplainShortage(int errno, string message) => errno == ENOMEM
-        ? ($"the host has no memory left for this VM ({message})", "give it less with --memory, or end other programs")
-        : ($"no file descriptor is left for this VM ({message})", "allow more (ulimit -n), or end other VMs");
-
-    internal static (string Problem, string Remedy) ExplainRefusal(string message) =>
-        ($"KVM refuses: {message}", "see the host's kernel log (dmesg)");
 
     internal static (string Problem, string Remedy) ExplainVersion(int version) =>
         ($"KVM's interface is version {version}, and {KvmIoctl.KVM_API_VERSION} is needed", "use a kernel of 2.6.22 or later");
@@ -34,4 +29,11 @@ internal static class KvmAdvice
         : host.Modules.Contains(host.Module)
             ? $"the processor shows {host.Virtualization} and {host.Module} is loaded, so see what else runs on this host, and its kernel log (dmesg)"
             : $"the processor shows {host.Virtualization}, but this KVM does not use it: load the module (sudo modprobe {host.Module})";
+
+    private static (string Problem, string Remedy) ExplainRefusal(KvmFailure failure) =>
+        ($"KVM refuses: {failure.Message}", "see the host's kernel log (dmesg)");
+
+    /// <summary>The same error numbers mean other things where a VM is furnished.</summary>
+    private static bool IsAboutDevice(KvmFailure failure) =>
+        failure.Call.StartsWith("open ", StringComparison.Ordinal) || failure.Call == nameof(KvmIoctl.KVM_CREATE_VM);
 }

@@ -1,4 +1,5 @@
 using System.Globalization;
+using Tutti.Host;
 
 namespace Tutti.Cpu.Kvm;
 
@@ -16,9 +17,13 @@ public enum KvmVerdict
 }
 
 /// <summary>A call of KVM that failed.</summary>
+/// <param name="Call">The call's name, or "open" and what was opened.</param>
 /// <param name="Errno">The kernel's error number.</param>
 /// <param name="Message">Call and error in words.</param>
-public sealed record KvmFailure(int Errno, string Message);
+public sealed record KvmFailure(string Call, int Errno, string Message)
+{
+    internal static KvmFailure From(HostException error) => new(error.Call, error.Errno, error.Message);
+}
 
 /// <summary>What the kernel answers for one capability.</summary>
 /// <param name="Name">The kernel's name, with KVM_CAP_.</param>
@@ -59,7 +64,7 @@ public sealed record KvmFindings
     /// <summary>How the guest of the speed test ended, when it did not end as it should.</summary>
     public string? LoopFailure { get; init; }
 
-    /// <summary>What each CPU model needs and the host lacks, by the model's name; empty lists for those that can run.</summary>
+    /// <summary>What each CPU model needs and the host lacks, by the model's name; empty lists for those that can run. Empty where nobody asked.</summary>
     public IReadOnlyDictionary<string, IReadOnlyList<string>> MissingFeatures { get; init; } = new Dictionary<string, IReadOnlyList<string>>();
 
     /// <summary>What the probe took.</summary>

@@ -9,7 +9,7 @@ public sealed record KvmHost
     /// <summary>The group that distributions give the device to.</summary>
     private const string UsualGroup = "kvm";
 
-    private const int Root = 0;
+    private const string Root = "0";
 
     /// <summary>The processor's name; empty where the host does not tell.</summary>
     public string Processor { get; init; } = string.Empty;
@@ -61,6 +61,7 @@ public sealed record KvmHost
         string[] modules = ListModules(Path.Combine(paths.Sys, "module"));
         FileOwner? owner = FileOwner.Find(paths.Device);
         (string? group, string[] members) = owner is { } o ? FindGroup(paths.Groups, o.Group) : (null, []);
+        string groupNumber = owner is { } held ? held.Group.ToString(CultureInfo.InvariantCulture) : string.Empty;
         Dictionary<string, string> status = ReadFields(paths.Proc, "self/status");
         return new KvmHost
         {
@@ -72,23 +73,10 @@ public sealed record KvmHost
             Device = paths.Device,
             DeviceOwner = owner,
             DeviceGroup = group,
-            HasDeviceGroup = owner is { } held && (NumbersOf(status, "Gid").Contains(held.Group) || NumbersOf(status, "Groups").Contains(held.Group)),
+            HasDeviceGroup = WordsOf(status, "Gid").Contains(groupNumber) || WordsOf(status, "Groups").Contains(groupNumber),
             IsListedInDeviceGroup = FindUserName() is { } user && members.Contains(user),
-            IsRoot = NumbersOf(status, "Uid").Skip(1).FirstOrDefault(uint.MaxValue) == Root,
+            IsRoot = WordsOf(status, "Uid") is [_, Root, ..],
         };
-    }
-
-    /// <summary>Null where the system keeps no users: no /etc/passwd, as in some containers.</summary>
-    private static string? FindUserName()
-    {
-        try
-        {
-            return Environment.UserName;
-        }
-        catch (IOException)
-        {
-            return null;
-        }
     }
 
     /// <summary>How to get permission for the device, as a command where one does it.</summary>
@@ -177,10 +165,9 @@ public sealed record KvmHost
         return (null, []);
     }
 
-    private static IEnumerable<uint> NumbersOf(Dictionary<string, string> status, string name) => status
+    private static string[] WordsOf(Dictionary<string, string> status, string name) => status
         .GetValueOrDefault(name, string.Empty)
-        .Split((char[])[' ', '\t'], StringSplitOptions.RemoveEmptyEntries)
-        .Select(word => uint.TryParse(word, NumberStyles.None, CultureInfo.InvariantCulture, out uint number) ? number : uint.MaxValue);
+        .Split((char[])[' ', '\t'], StringSplitOptions.RemoveEmptyEntries);
 
     /// <summary>Fields of the first processor only: a large host has hundreds, and asking for all of them takes long.</summary>
     private static Dictionary<string, string> ReadFirstProcessor(string path) => ToFields(ReadLines(path).TakeWhile(line => line.Length > 0));

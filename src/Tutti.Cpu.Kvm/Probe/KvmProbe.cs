@@ -10,6 +10,9 @@ namespace Tutti.Cpu.Kvm;
 /// </summary>
 public static class KvmProbe
 {
+    /// <summary>For what takes far below a millisecond on hardware.</summary>
+    private static readonly TimeSpan LoopLimit = TimeSpan.FromSeconds(1);
+
     /// <summary>Takes a few milliseconds; at most about a second where KVM hangs.</summary>
     public static KvmFindings Run(KvmHostPaths? paths = null)
     {
@@ -17,6 +20,26 @@ public static class KvmProbe
         long start = HostTime.Nanoseconds;
         KvmFindings findings = Examine(new KvmFindings { Host = KvmHost.Read(paths) }, paths.Device);
         return findings with { Duration = TimeSpan.FromMicroseconds((HostTime.Nanoseconds - start) / 1000) };
+    }
+
+    /// <summary>The same, and which CPU models the host's KVM can run.</summary>
+    public static KvmFindings RunWithModels(KvmHostPaths? paths = null)
+    {
+        KvmFindings findings = Run(paths);
+        if (findings.Capabilities.Count == 0 || findings.Failure != null)
+        {
+            return findings;
+        }
+
+        try
+        {
+            using KvmSystem system = new(DeviceFile.Open(findings.Host.Device));
+            return findings with { MissingFeatures = AskModels(system) };
+        }
+        catch (HostException e)
+        {
+            return findings with { Failure = KvmFailure.From(e) };
+        }
     }
 
     private static KvmFindings Examine(KvmFindings findings, string device)
@@ -35,27 +58,27 @@ public static class KvmProbe
                 return findings;
             }
 
-            findings = findings with { MaxProcessors = system.MaxProcessors, MissingFeatures = AskModels(system) };
+            findings = findings with { MaxProcessors = system.MaxProcessors };
             return Measure(findings, system);
         }
         catch (HostException e)
         {
-            return findings with { Failure = new KvmFailure(e.Errno, e.Message) };
+            return findings with { Failure = KvmFailure.From(e) };
         }
         catch (KvmUnavailableException e)
         {
             // Making the VM has failed: the call's own error tells more than the words made of it.
             return findings with
             {
-                Failure = e.InnerException is HostException cause ? new KvmFailure(cause.Errno, cause.Message) : new KvmFailure(0, e.Message),
+                Failure = e.InnerException is HostException cause ? KvmFailure.From(cause) : new KvmFailure(string.Empty, 0, e.Problem),
             };
         }
     }
 
     private static KvmCapabilityFinding[] AskCapabilities(KvmSystem system) =>
     [
-        .. KvmSystem.Required.Select(r => new KvmCapabilityFinding($"KVM_CAP_{r.Capability}", r.Purpose, true, system.Check(r.Capability))),
-        .. KvmSystem.Optional.Select(r => new KvmCapabilityFinding($"KVM_CAP_{r.Capability}", r.Purpose, false, system.Check(r.Capability))),
+        .. KvmSystem.Required.Select(need => new KvmCapabilityFinding(need.Name, need.Purpose, true, system.Check(need.Capability))),
+        .. KvmSystem.Optional.Select(need => new KvmCapabilityFinding(need.Name, need.Purpose, false, system.Check(need.Capability))),
     ];
 
     private static Dictionary<string, IReadOnlyList<string>> AskModels(KvmSystem system)
@@ -70,13 +93,13 @@ public static class KvmProbe
         ThreadInterruption.Prepare();
         double native = NativeLoop.MeasureIteration();
         LoopPlan plan = new(native);
-        using GuestLoop loop = new(system, plan);
-        bool isComplete = loop.TryRun(out string? failure);
+        using GuestLoop loop = new(system);
+        string? failure = loop.Run(plan, LoopLimit);
         return findings with
         {
             TscKilohertz = loop.TscKilohertz,
             LoopFailure = failure,
-            Speed = new LoopSpeed(plan.GuestRate, LoopPlan.InstructionsPerIteration * 1e9 / native, !isComplete),
+            Speed = new LoopSpeed(plan.GuestRate, LoopPlan.InstructionsPerIteration * 1e9 / native, plan.IsGivenUp),
         };
     }
 }
