@@ -26,6 +26,7 @@ public sealed unsafe class KvmPartition : IPartition
         _vm = system.CreateVm();
         try
         {
+            SetRealModePages(_vm);
             SetMemory(_vm, options.Memory);
             _interrupts = new KvmInterruptControllers(_vm);
             Doorbells = new KvmDoorbells(_vm);
@@ -69,12 +70,16 @@ public sealed unsafe class KvmPartition : IPartition
         _vm.Dispose();
     }
 
-    /// <summary>Gives a new VM its address space, before it has a vCPU.</summary>
-    internal static void SetMemory(FileDescriptor vm, GuestMemory memory)
+    /// <summary>What a new VM needs before it has a vCPU.</summary>
+    internal static void SetRealModePages(FileDescriptor vm)
     {
         ulong identityMap = IdentityMapAddress;
         _ = Call(vm, nameof(KVM_SET_IDENTITY_MAP_ADDR), KVM_SET_IDENTITY_MAP_ADDR, &identityMap);
         _ = Call(vm, nameof(KVM_SET_TSS_ADDR), KVM_SET_TSS_ADDR, (nuint)TssAddress);
+    }
+
+    private static void SetMemory(FileDescriptor vm, GuestMemory memory)
+    {
         ulong host = (ulong)memory.HostAddress;
         uint slot = 0;
         foreach (GuestMemoryRegion region in memory.Regions)

@@ -1,6 +1,6 @@
+using System.Buffers.Binary;
 using System.Runtime.InteropServices;
 using Tutti.Host;
-using Tutti.Memory;
 using Tutti.X86;
 using static Tutti.Cpu.Kvm.KvmCalls;
 using static Tutti.Cpu.Kvm.KvmIoctl;
@@ -14,11 +14,11 @@ namespace Tutti.Cpu.Kvm;
 /// </summary>
 internal sealed unsafe class GuestLoop : IDisposable
 {
-    private const ulong MemorySize = 64 << 10;
-    private const ulong PageTables = 0x1000;
+    private const int MemorySize = 64 << 10;
+    private const int PageTables = 0x1000;
 
     /// <summary>The loop, behind an instruction of one byte, begins on a 16-byte boundary.</summary>
-    private const ulong CodeAddress = 0x400F;
+    private const int CodeAddress = 0x400F;
 
     private const ushort CodeAttributes = SegmentAttributes.Accessed | SegmentAttributes.WritableOrReadable | SegmentAttributes.Code
         | SegmentAttributes.NonSystem | SegmentAttributes.Present | SegmentAttributes.Long | SegmentAttributes.Granularity;
@@ -26,7 +26,7 @@ internal sealed unsafe class GuestLoop : IDisposable
     private const ushort DataAttributes = SegmentAttributes.Accessed | SegmentAttributes.WritableOrReadable
         | SegmentAttributes.NonSystem | SegmentAttributes.Present | SegmentAttributes.Big | SegmentAttributes.Granularity;
 
-    private readonly HostMapping _mapping = new((long)MemorySize);
+    private readonly HostMapping _mapping = new(MemorySize);
     private readonly Lock _lifetime = new();
     private readonly FileDescriptor _vm;
     private readonly FileDescriptor _vcpu;
@@ -41,10 +41,13 @@ internal sealed unsafe class GuestLoop : IDisposable
     {
         try
         {
-            GuestMemory memory = new([new GuestMemoryRegion(0, MemorySize)], _mapping.Address);
-            Load(memory);
+            // SAFETY: the mapping has that many bytes, and nobody else knows it.
+            Load(new Span<byte>((void*)_mapping.Address, MemorySize));
             _vm = system.CreateVm();
-            KvmPartition.SetMemory(_vm, memory);
+            KvmPartition.SetRealModePages(_vm);
+            KvmUserspaceMemoryRegion memory = new() { MemorySize = MemorySize, UserspaceAddr = (ulong)_mapping.Address };
+            // SAFETY: the mapping is as long as the region, and goes after the VM.
+            _ = Call(_vm, nameof(KVM_SET_USER_MEMORY_REGION), KVM_SET_USER_MEMORY_REGION, &memory);
             _vcpu = FileDescriptor.Own(Call(_vm, nameof(KVM_CREATE_VCPU), KVM_CREATE_VCPU), nameof(KVM_CREATE_VCPU));
             _shared = MappedRange.MapShared(_vcpu, system.VcpuMmapSize);
             // SAFETY: the kernel says how large the shared pages are, never less than the structure.
@@ -105,17 +108,13 @@ internal sealed unsafe class GuestLoop : IDisposable
     }
 
     /// <summary>The code, and three tables that map the first 2 MiB to themselves.</summary>
-    private static void Load(GuestMemory memory)
+    private static void Load(Span<byte> memory)
     {
         const ulong Entry = PageTableEntry.Present | PageTableEntry.Writable;
-        bool isLoaded = memory.TryWrite(CodeAddress, Code)
-            && memory.TryWrite(PageTables, PageTables + 0x1000 | Entry)
-            && memory.TryWrite(PageTables + 0x1000, PageTables + 0x2000 | Entry)
-            && memory.TryWrite(PageTables + 0x2000, Entry | PageTableEntry.PageSize);
-        if (!isLoaded)
-        {
-            throw new InvalidOperationException("The loop does not fit into its memory.");
-        }
+        Code.CopyTo(memory[CodeAddress..]);
+        BinaryPrimitives.WriteUInt64LittleEndian(memory[PageTables..], (PageTables + 0x1000) | Entry);
+        BinaryPrimitives.WriteUInt64LittleEndian(memory[(PageTables + 0x1000)..], (PageTables + 0x2000) | Entry);
+        BinaryPrimitives.WriteUInt64LittleEndian(memory[(PageTables + 0x2000)..], Entry | PageTableEntry.PageSize);
     }
 
     private void EnterLongMode()
