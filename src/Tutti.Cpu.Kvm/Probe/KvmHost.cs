@@ -111,6 +111,19 @@ public sealed record KvmHost
             ? $"the module {module} is loaded, so the device is only hidden: give it to this container (docker run --device {KvmSystem.DevicePath}), or restart udev"
             : $"load the module (sudo modprobe {module}); dmesg tells if the firmware has switched {Virtualization} off";
 
+    /// <summary>The account's name; null where there is no list of accounts, as in containers without a distribution.</summary>
+    private static string? FindUserName()
+    {
+        try
+        {
+            return Environment.UserName;
+        }
+        catch (IOException)
+        {
+            return null;
+        }
+    }
+
     private static bool? FindNesting(string sys, string[] modules)
     {
         foreach (string module in modules)
