@@ -8,7 +8,7 @@ namespace Tutti.Machine.Tests;
 
 /// <summary>
 /// Small real-mode programs for a whole machine, and the boot step that starts one at <see cref="CodeAddress"/> with all
-/// segments based at 0.
+/// segments based at 0 and data that reaches to 4 GiB.
 /// </summary>
 internal static class AssembledGuest
 {
@@ -20,6 +20,14 @@ internal static class AssembledGuest
     /// <summary>A doubleword that the guest writes and the test reads.</summary>
     internal const ushort Counter = 0x504;
 
+    /// <summary>A doubleword that the second processor, once <see cref="StartSecondProcessor"/> was there, counts up for ever.</summary>
+    internal const ushort SecondCounter = 0x520;
+
+    private const ushort StartupAddress = 0x2000;
+
+    /// <summary>xor ax, ax; mov ds, ax; inc dword [SecondCounter]; jmp to the inc.</summary>
+    private static readonly byte[] StartupCode = [0x31, 0xC0, 0x8E, 0xD8, 0x66, 0xFF, 0x06, SecondCounter & 0xFF, SecondCounter >> 8, 0xEB, 0xF9];
+
     /// <summary>Where <see cref="SetUpInterrupts"/> puts IRQ 0.</summary>
     private const int FirstVector = 0x20;
 
@@ -30,6 +38,7 @@ internal static class AssembledGuest
         using MemoryStream bytes = new();
         _ = code.Assemble(new StreamCodeWriter(bytes), CodeAddress);
         Assert.True(memory.TryWrite(CodeAddress, bytes.ToArray()));
+        Assert.True(memory.TryWrite(StartupAddress, StartupCode));
         ProcessorRegisters registers = new()
         {
             Rip = CodeAddress,
@@ -39,7 +48,7 @@ internal static class AssembledGuest
         registers.Gpr[4] = 0x8000;
         for (int i = 0; i < registers.Segments.Length; i++)
         {
-            registers.Segments[i] = new SegmentRegister(0, 0, 0xFFFF, (ushort)(i == 1 ? 0x9B : 0x93));
+            registers.Segments[i] = i == 1 ? new SegmentRegister(0, 0, 0xFFFF, 0x9B) : new SegmentRegister(0, 0, uint.MaxValue, 0x8093);
         }
 
         // A task register and a local descriptor table as a reset leaves them.
@@ -70,6 +79,17 @@ internal static class AssembledGuest
     {
         Out(code, 0xCF9, 0x06);
         Halt(code);
+    }
+
+    /// <summary>INIT and STARTUP for the vCPU with APIC ID 1. Source: SDM volume 3, "Interrupt Command Register".</summary>
+    internal static void StartSecondProcessor(Assembler code)
+    {
+        foreach ((uint register, uint value) in ((uint, uint)[])
+            [(0xF0, 0x1FF), (0x310, 1 << 24), (0x300, 0x4500), (0x310, 1 << 24), (0x300, 0x4600 | (StartupAddress >> 12))])
+        {
+            code.mov(ebx, 0xFEE0_0000 + register);
+            code.mov(__dword_ptr[ebx], value);
+        }
     }
 
     /// <summary>Halts for good, whatever interrupts.</summary>

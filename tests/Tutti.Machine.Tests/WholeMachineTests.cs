@@ -252,6 +252,33 @@ public sealed class WholeMachineTests
     }
 
     [Theory, SoftwareData, KvmData]
+    public async Task ProcessorsThatTheGuestStartedRunPauseAndStopTogether(string engine)
+    {
+        GuestMemory? memory = null;
+        using VirtualMachine machine = Make(engine, null, code =>
+        {
+            StartSecondProcessor(code);
+            Count(code);
+        }, m => memory = m, processors: 2);
+        Task<MachineExit> run = Start(machine);
+        for (int i = 0; i < 10; i++)
+        {
+            (uint first, uint second) = (ReadCounter(memory), ReadCounter(memory, SecondCounter));
+            Assert.True(SpinWait.SpinUntil(
+                () => ReadCounter(memory) > first && ReadCounter(memory, SecondCounter) > second, Limit));
+            machine.Pause();
+            (first, second) = (ReadCounter(memory), ReadCounter(memory, SecondCounter));
+            Thread.Sleep(20);
+            Assert.Equal((first, second), (ReadCounter(memory), ReadCounter(memory, SecondCounter)));
+            machine.Resume();
+        }
+
+        machine.Stop();
+        MachineExit exit = await run.WaitAsync(Limit);
+        Assert.Equal(MachineExitKind.Stopped, exit.Kind);
+    }
+
+    [Theory, SoftwareData, KvmData]
     public async Task HaltedProcessorLeavesWhenItIsKicked(string engine)
     {
         GuestMemory? memory = null;
@@ -312,8 +339,8 @@ public sealed class WholeMachineTests
         code.jmp(loop);
     }
 
-    private static uint ReadCounter(GuestMemory? memory) =>
-        memory != null && memory.TryRead(Counter, out uint value) ? value : 0;
+    private static uint ReadCounter(GuestMemory? memory, ushort address = Counter) =>
+        memory != null && memory.TryRead(address, out uint value) ? value : 0;
 
     private static ulong ReadTsc(GuestMemory memory)
     {
