@@ -13,19 +13,24 @@ public static class KvmProbe
     /// <summary>For what takes far below a millisecond on hardware.</summary>
     private static readonly TimeSpan LoopLimit = TimeSpan.FromSeconds(1);
 
-    /// <summary>Takes a few milliseconds; at most about a second where KVM hangs.</summary>
+    /// <summary>Takes some milliseconds; at most about a second where KVM hangs. What the host shows is read only where there is something to mend.</summary>
     public static KvmFindings Run(KvmHostPaths? paths = null)
     {
         paths ??= new KvmHostPaths();
         long start = HostTime.Nanoseconds;
-        KvmFindings findings = Examine(new KvmFindings { Host = KvmHost.Read(paths) }, paths.Device);
+        KvmFindings findings = Examine(new KvmFindings { Host = new KvmHost { Device = paths.Device } }, paths.Device);
+        if (findings.Verdict != KvmVerdict.Hardware)
+        {
+            findings = findings with { Host = KvmHost.Read(paths) };
+        }
+
         return findings with { Duration = TimeSpan.FromMicroseconds((HostTime.Nanoseconds - start) / 1000) };
     }
 
-    /// <summary>The same, and which CPU models the host's KVM can run.</summary>
+    /// <summary>The same, with all that the host shows and the CPU models that its KVM can run.</summary>
     public static KvmFindings RunWithModels(KvmHostPaths? paths = null)
     {
-        KvmFindings findings = Run(paths);
+        KvmFindings findings = Run(paths) with { Host = KvmHost.Read(paths) };
         if (findings.Capabilities.Count == 0 || findings.Failure != null)
         {
             return findings;
