@@ -74,27 +74,45 @@ internal sealed unsafe partial class KvmProcessor
     internal ulong ReadMsr(uint msr) =>
         TryReadMsr(msr, out ulong value) ? value : throw new ArgumentException(Invariant($"KVM has no MSR 0x{msr:x}."), nameof(msr));
 
-    /// <summary>Lets the time-stamp counter show this much less, where the kernel (5.16 and later) can do that exactly.</summary>
-    internal void DelayTsc(ulong ticks)
+    /// <summary>Whether the kernel (5.16 and later) lets the time-stamp counter's offset be set.</summary>
+    internal bool HasTscOffset
     {
-        ulong offset;
-        KvmDeviceAttr attribute = new()
+        get
         {
-            Group = KvmDeviceAttr.KVM_VCPU_TSC_CTRL,
-            Attr = KvmDeviceAttr.KVM_VCPU_TSC_OFFSET,
-            Addr = &offset,
-        };
-        if (ioctl(_fd, KVM_HAS_DEVICE_ATTR, &attribute) == 0)
+            KvmDeviceAttr attribute = TscOffsetAttribute(null);
+            return ioctl(_fd, KVM_HAS_DEVICE_ATTR, &attribute) == 0;
+        }
+    }
+
+    /// <summary>What the guest's time-stamp counter is ahead of the host's, in the guest's ticks.</summary>
+    /// <exception cref="HostException">The kernel has no such offset.</exception>
+    internal long TscOffset
+    {
+        get
         {
-            // SAFETY: the attribute's value is the 8 bytes of the local.
+            long offset;
+            KvmDeviceAttr attribute = TscOffsetAttribute(&offset);
             _ = Call(_vcpu, nameof(KVM_GET_DEVICE_ATTR), KVM_GET_DEVICE_ATTR, &attribute);
-            offset -= ticks;
+            return offset;
+        }
+
+        set
+        {
+            KvmDeviceAttr attribute = TscOffsetAttribute(&value);
             _ = Call(_vcpu, nameof(KVM_SET_DEVICE_ATTR), KVM_SET_DEVICE_ATTR, &attribute);
         }
     }
 
     /// <summary>Lets the guest's watchdogs know that it was stopped; a guest without the paravirtual clock can't be told.</summary>
     internal void NotifyClockStopped() => _ = ioctl(_fd, KVM_KVMCLOCK_CTRL, null);
+
+    /// <param name="offset">The 8 bytes that the kernel reads or writes; null to ask whether there is one.</param>
+    private static KvmDeviceAttr TscOffsetAttribute(long* offset) => new()
+    {
+        Group = KvmDeviceAttr.KVM_VCPU_TSC_CTRL,
+        Attr = KvmDeviceAttr.KVM_VCPU_TSC_OFFSET,
+        Addr = offset,
+    };
 
     private static void FromKvm(ProcessorRegisters to, in KvmRegs from)
     {

@@ -39,10 +39,11 @@ internal sealed unsafe class KvmTime(FileDescriptor vm, KvmProcessor[] processor
         }
 
         // One difference for all vCPUs, so that counters which agreed still do.
-        ulong passed = processors[0].ReadMsr(Msr.Tsc) - _tsc;
-        foreach (KvmProcessor processor in processors)
+        // An older kernel can't do it exactly, and the guest's clock sources then see the time that has passed.
+        long passed = (long)(processors[0].ReadMsr(Msr.Tsc) - _tsc);
+        foreach (KvmProcessor processor in processors.Where(p => p.HasTscOffset))
         {
-            processor.DelayTsc(passed);
+            processor.TscOffset -= passed;
         }
 
         KvmClockData clock = new() { Clock = _clock };

@@ -15,11 +15,18 @@ public enum KvmAbility
 
     /// <summary>IRET in protected mode, which KVM's own emulator of instructions lacks.</summary>
     ProtectedReturn,
+
+    /// <summary>Faults for MSRs that KVM does not know, which its module's parameter can switch off.</summary>
+    UnknownMsrFaults,
+
+    /// <summary>Time-stamp counters whose offset can be set (Linux 5.16).</summary>
+    TscOffset,
 }
 
 /// <summary>What the host's KVM can do, found out by evidence.</summary>
 internal static class Kvm
 {
+    private static readonly Lazy<string?> TscOffset = new(FindTscOffset);
     private static readonly Lazy<string?> LegacyPaging = new(FindLegacyPaging);
     private static readonly Lazy<string?> ProtectedReturn = new(FindProtectedReturn);
 
@@ -32,6 +39,8 @@ internal static class Kvm
         KvmAbility.Avx => System.Runtime.Intrinsics.X86.Avx.IsSupported ? null : "The host's processor has no AVX.",
         KvmAbility.LegacyPaging => LegacyPaging.Value,
         KvmAbility.ProtectedReturn => ProtectedReturn.Value,
+        KvmAbility.UnknownMsrFaults => FindIgnoredMsrs(),
+        KvmAbility.TscOffset => TscOffset.Value,
         _ => throw new ArgumentOutOfRangeException(nameof(ability)),
     };
 
@@ -47,6 +56,26 @@ internal static class Kvm
         {
             return e.Message;
         }
+    }
+
+    private static string? FindIgnoredMsrs()
+    {
+        const string Parameter = "/sys/module/kvm/parameters/ignore_msrs";
+        return File.Exists(Parameter) && File.ReadAllText(Parameter).Trim() is "Y" or "1" ? $"{Parameter} says that unknown MSRs read as 0." : null;
+    }
+
+    private static string? FindTscOffset()
+    {
+        using SmallGuest guest = new();
+        KvmProcessor processor = (KvmProcessor)guest.Processor;
+        if (!processor.HasTscOffset)
+        {
+            return "This kernel has no KVM_VCPU_TSC_OFFSET (Linux 5.16): the counters can't stop.";
+        }
+
+        ulong before = processor.ReadMsr(Msr.Tsc);
+        processor.TscOffset -= 1L << 40;
+        return processor.ReadMsr(Msr.Tsc) < before ? null : "This KVM takes KVM_VCPU_TSC_OFFSET, and the counter stays as it was: it can't stop.";
     }
 
     private static string? FindLegacyPaging()

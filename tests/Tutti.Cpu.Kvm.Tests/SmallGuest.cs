@@ -229,13 +229,4 @@ internal sealed class SmallGuest : ICpuIo, IDisposable
 
         OnAccess?.Invoke(access);
     }
-
-    private sealed class StandingClock : IGuestClock
-    {
-        public long Nanoseconds => 0;
-
-        public DateTimeOffset PowerOnTime => DateTimeOffset.UnixEpoch;
-
-        public IClockTimer CreateTimer(Action onExpired) => throw new NotSupportedException("The engine keeps time itself.");
-    }
 }
