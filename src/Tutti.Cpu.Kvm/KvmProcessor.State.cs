@@ -282,11 +282,16 @@ internal sealed unsafe partial class KvmProcessor
             return;
         }
 
-        KvmMsr one = new() { Count = 1, Entry = new KvmMsrEntry { Index = msr, Data = value } };
-        if (Call(_vcpu, nameof(KVM_SET_MSRS), KVM_SET_MSRS, &one) != 1)
+        if (!TryWriteMsr(msr, value))
         {
             throw new ArgumentException(Invariant($"KVM refuses the value 0x{value:x} for MSR 0x{msr:x}."), nameof(value));
         }
+    }
+
+    private bool TryWriteMsr(uint msr, ulong value)
+    {
+        KvmMsr one = new() { Count = 1, Entry = new KvmMsrEntry { Index = msr, Data = value } };
+        return Call(_vcpu, nameof(KVM_SET_MSRS), KVM_SET_MSRS, &one) == 1;
     }
 
     private bool TryReadMsr(uint msr, out ulong value)

@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using Tutti.Host;
+using Tutti.X86;
 using static Tutti.Cpu.Kvm.KvmCalls;
 using static Tutti.Cpu.Kvm.KvmIoctl;
 
@@ -32,6 +33,8 @@ internal sealed unsafe partial class KvmProcessor : IVirtualProcessor, IDisposab
             // SAFETY: the kernel says how large the shared pages are, never less than the structure.
             _run = (KvmRun*)_mapping.Address;
             model.SetCpuid(_vcpu, index);
+            // Firmware's word that the TSC counts at the highest frequency; kernels that can't say it (before 6.7) refuse.
+            _ = TryWriteMsr(Msr.Hwcr, Msr.HwcrTscFreqSel);
         }
         catch
         {

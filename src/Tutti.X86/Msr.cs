@@ -44,6 +44,10 @@ public static class Msr
     public const uint TscAux = 0xC000_0103;
     public const uint Syscfg = 0xC001_0010;
     public const uint Hwcr = 0xC001_0015;
+
+    /// <summary>Bit of <see cref="Hwcr"/>: the TSC counts at the P0 frequency.</summary>
+    public const ulong HwcrTscFreqSel = 1 << 24;
+
     public const uint TopMem = 0xC001_001A;
     public const uint TopMem2 = 0xC001_001D;
     public const uint NorthBridgeConfiguration = 0xC001_001F;

@@ -39,7 +39,7 @@ internal sealed unsafe partial class SoftwareProcessor
             new(Msr.MtrrDefType, MtrrDefTypeAfterFirmware, 0xCFF),
             new(Msr.Syscfg, 0, 0x00F4_0000),
             // TscFreqSel: the TSC counts at the rate of the P0 state.
-            new(Msr.Hwcr, 1 << 24, ulong.MaxValue >> 32),
+            new(Msr.Hwcr, Msr.HwcrTscFreqSel, ulong.MaxValue >> 32),
             new(Msr.TopMem, 0, PhysicalMask),
             // Linux wants to set a bit of its own in there and reads it back.
             new(Msr.NorthBridgeConfiguration, 0, ulong.MaxValue),
