@@ -6,23 +6,24 @@ namespace Tutti.X86;
 /// </summary>
 public sealed class CpuModel
 {
-    private readonly CpuidLevel? _level;
+    // Made when somebody asks: most commands only need the names.
+    private readonly Lazy<CpuidLevel>? _level;
 
-    private CpuModel(string name, string description, CpuidLevel? level)
+    private CpuModel(string name, string description, Func<CpuidLevel>? level)
     {
         Name = name;
         Description = description;
-        _level = level;
+        _level = level == null ? null : new Lazy<CpuidLevel>(level);
     }
 
     /// <summary>Everything that the engine can show on this host.</summary>
     public static CpuModel Host { get; } = new("host", "all that the engine offers on this host", null);
 
     /// <summary>Level 2 of the x86-64 psABI: SSE4.2, POPCNT, CMPXCHG16B.</summary>
-    public static CpuModel X8664V2 { get; } = new("x86-64-v2", "SSE4.2, POPCNT; the same on every host", CpuidLevel.V2);
+    public static CpuModel X8664V2 { get; } = new("x86-64-v2", "SSE4.2, POPCNT; the same on every host", () => CpuidLevel.V2);
 
     /// <summary>Level 3 of the x86-64 psABI: AVX2, BMI2, FMA, and what Haswell and Zen both have.</summary>
-    public static CpuModel X8664V3 { get; } = new("x86-64-v3", "AVX2, BMI2, FMA, AES; the same on every host", CpuidLevel.V3);
+    public static CpuModel X8664V3 { get; } = new("x86-64-v3", "AVX2, BMI2, FMA, AES; the same on every host", () => CpuidLevel.V3);
 
     public static IReadOnlyList<CpuModel> All { get; } = [Host, X8664V2, X8664V3];
 
@@ -43,7 +44,7 @@ public sealed class CpuModel
     /// <param name="supported">What the engine can show on this host: KVM_GET_SUPPORTED_CPUID.</param>
     /// <param name="hasTscDeadline">See <see cref="CpuidProcessor.HasTscDeadline"/>.</param>
     public IReadOnlyList<string> FindMissing(IReadOnlyList<CpuidEntry> supported, bool hasTscDeadline) =>
-        _level == null ? [] : [.. _level.FindMissing([.. supported], hasTscDeadline)];
+        _level == null ? [] : [.. _level.Value.FindMissing([.. supported], hasTscDeadline)];
 
     /// <summary>One line that refuses to run the model: "this host lacks AVX2, BMI2: x86-64-v3 needs them".</summary>
     /// <param name="who">Who lacks them: "this host".</param>
@@ -72,7 +73,7 @@ public sealed class CpuModel
 
         IReadOnlyList<string> missing = FindMissing(table, processor.HasTscDeadline);
         return missing.Count == 0
-            ? _level.Build(CpuidVendor.Of(table), processor)
+            ? _level.Value.Build(CpuidVendor.Of(table), processor)
             : throw new PlatformNotSupportedException(Refusal("this host", missing));
     }
 }
