@@ -7,7 +7,7 @@ namespace Tutti.Engines.Compare;
 internal sealed record CompareOptions
 {
     public const string Usage = """
-        Tutti.Engines.Compare [--streams N] [--seed S] [--mode ring3|ring0|protected|real|guests|all] [--seconds N] [--json]
+        Tutti.Engines.Compare [--streams N] [--seed S] [--mode ring3|ring0|protected|real|guests|all] [--seconds N] [--names] [--json]
 
         Runs the same guests on the kvm engine and on the software engine and compares registers, flags, memory and devices' logs.
 
@@ -15,6 +15,7 @@ internal sealed record CompareOptions
           --seed S      seed of the random streams (1)
           --mode M      streams of one mode; guests: the named guests only; all: both (all)
           --seconds N   stop after about so many seconds
+          --names       print the name of each guest before it runs, to see which one takes the machine down
           --json        one JSON object instead of a table
 
         Exit status: 0 no unknown difference, 1 unknown differences, 2 a word that is not understood, 77 no usable /dev/kvm.
@@ -36,6 +37,8 @@ internal sealed record CompareOptions
 
     public bool IsJson { get; init; }
 
+    public bool PrintsNames { get; init; }
+
     public bool IsHelp { get; init; }
 
     /// <summary>Reads the words; where they are not understood, <paramref name="problem"/> says what is wrong and how to mend it.</summary>
@@ -46,9 +49,14 @@ internal sealed record CompareOptions
         for (int i = 0; i < words.Count; i++)
         {
             string word = words[i];
-            if (word is "--json" or "--help" or "-h")
+            if (word is "--json" or "--names" or "--help" or "-h")
             {
-                options = word == "--json" ? options with { IsJson = true } : options with { IsHelp = true };
+                options = word switch
+                {
+                    "--json" => options with { IsJson = true },
+                    "--names" => options with { PrintsNames = true },
+                    _ => options with { IsHelp = true },
+                };
                 continue;
             }
 

@@ -85,6 +85,17 @@ internal sealed class Comparison(IEngine first, IEngine second, CompareOptions o
                 break;
             }
 
+            if (HostEvidence.IsTranslated && HostEvidence.NotForTranslator.TryGetValue(guest.Name, out string? reason))
+            {
+                progress($"skipped: {guest.Name}: {reason}");
+                continue;
+            }
+
+            if (options.PrintsNames)
+            {
+                progress(guest.Name);
+            }
+
             Count(group, comparer.Compare(guest));
         }
 
@@ -103,10 +114,20 @@ internal sealed class Comparison(IEngine first, IEngine second, CompareOptions o
         }
 
         progress($"{group.Name}, seed {options.Seed}");
+        if (StreamForms.Reason is { } reason)
+        {
+            progress(reason);
+        }
+
         TimeSpan began = Elapsed;
         using var comparer = new StreamComparer(first, second, mode, options.Seed);
         for (int i = 0; i < options.Streams && (until == null || Elapsed < until); i++)
         {
+            if (options.PrintsNames)
+            {
+                progress($"{group.Name} {i}");
+            }
+
             List<CaseResult> results = [.. comparer.Compare(i)];
             results.ForEach(result => Count(group, result));
             long equal = StreamComparer.RunsPerStream - results.Count;

@@ -33,6 +33,11 @@ internal sealed class GuestComparer(IEngine first, IEngine second)
     {
         var builder = new GuestBuilder(machine.Memory, guest.Mode);
         guest.Build(builder);
+        if (HostEvidence.IsTranslated)
+        {
+            builder.LoadTaskRegisterFirst();
+        }
+
         var end = new EndState();
         machine.Run(builder.Registers, end);
         return end;

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Runtime.Intrinsics.X86;
 using Tutti.Cpu;
 using Tutti.Engines.Compare.Guests;
 using static Iced.Intel.AssemblerRegisters;
@@ -15,10 +16,28 @@ internal sealed record HostEvidence(double Ring0MegaInstructions)
     /// </summary>
     private const double LeastOfHardware = 20;
 
+    private const string BreakpointsStay = "QEMU's translator keeps a virtual machine's breakpoints armed after it is gone";
     private const int Rounds = 200_000;
 
     /// <summary>Whether code at level 0 runs on the processor, and not in an emulator of instructions.</summary>
     public bool RunsRing0 => Ring0MegaInstructions >= LeastOfHardware;
+
+    /// <summary>
+    /// Whether the processor below is QEMU's translator, which says so in CPUID 40000000h. It ends the whole machine ("invalid tss type")
+    /// where 32-bit code of a virtual machine goes to an inner level with a TR that VMRUN has loaded: guests have to load it.
+    /// </summary>
+    public static bool IsTranslated { get; } = X86Base.IsSupported && X86Base.CpuId(0x4000_0000, 0) is { Ebx: 0x5447_4354, Ecx: 0x4354_4743, Edx: 0x4743_5447 };
+
+    /// <summary>Guests that take the whole machine down where <see cref="IsTranslated"/>, and why.</summary>
+    public static IReadOnlyDictionary<string, string> NotForTranslator { get; } = new Dictionary<string, string>
+    {
+        ["long: #DB of general detect"] = "with DR7.GD of a virtual machine QEMU's translator stops its host, too",
+        ["protected: #DB of an instruction breakpoint"] = BreakpointsStay,
+        ["protected: #DB of a data breakpoint"] = BreakpointsStay,
+        ["fault: #DB of a data breakpoint"] = BreakpointsStay,
+        ["fault: #DB of an instruction breakpoint, before it"] = BreakpointsStay,
+        ["fault: RF in the image of the flags passes an instruction breakpoint"] = BreakpointsStay,
+    };
 
     /// <exception cref="PlatformNotSupportedException">This host can't run the engine.</exception>
     public static HostEvidence Measure(IEngine engine)

@@ -61,14 +61,114 @@ internal static partial class KnownDifferences
             "reserved bits of MXCSR",
             "Intel SDM 2, LDMXCSR: a reserved bit is #GP(0).",
             ["sse: #GP of reserved MXCSR bits"]),
+    ];
+
+    private const string Translator = "QEMU's translator, below KVM";
+
+    /// <summary>Guests that QEMU's translator runs otherwise.</summary>
+    private static readonly (string Name, string Manual, string[] Guests)[] Translated =
+    [
         (
-            "device reads ahead of a fault",
-            "Intel SDM 2, INS: each element is read and stored before the next; the one that faults stops the repetition.",
-            ["ports: REP INS stops at a page fault"]),
+            "segment limits and types",
+            "Intel SDM 3, 6.3, 6.5: an access beyond the limit, through a null selector, or against the type is #GP(0), in the stack segment #SS(0).",
+            [
+                "real: #GP of a word across the segment's end", "real: #SS of a word across the stack segment's end",
+                "real: a limit loaded in protected mode stays", "protected: expand-down segments end below their limit",
+                "protected: #GP of a limit", "protected: #GP of a write to a read-only segment", "protected: #GP of a null data segment's use",
+            ]),
+        (
+            "canonical addresses",
+            "Intel SDM 2, WRMSR: a non-canonical base is #GP(0); AMD APM 3, RET: #GP(0) before the return; Intel SDM 3, 7.15, Interrupt 12: a stack access is #SS(0).",
+            [
+                "long: #GP of a non-canonical MSR", "long: #GP of a non-canonical LSTAR", "user: #SS of a non-canonical stack",
+                "user: #GP of RET to a non-canonical address",
+            ]),
+        (
+            "INT1",
+            "Intel SDM 2, INT n/INTO/INT3/INT1: F1 is a #DB trap.",
+            ["long: #DB of INT1"]),
+        (
+            "arithmetic flags after SYSCALL",
+            "Intel SDM 2, SYSCALL: RFLAGS is masked with IA32_FMASK; flags that are not in it stay.",
+            ["user: SYSCALL and SYSRET", "user: SYSRET to compatibility mode"]),
+        (
+            "no #AC and no #XM",
+            "Intel SDM 3, 7.15, Interrupts 17 and 19.",
+            ["user: #AC of a misaligned access", "user: #XM of an unmasked SSE exception"]),
+        (
+            "write bit of a page fault of a read and write",
+            "Intel SDM 3, 5.7: W/R is set for an access that writes, as a read-modify-write does.",
+            ["fault: #PF of a read and write"]),
+        (
+            "null SS with a stack of the table",
+            "Intel SDM 2, INT n: SS becomes null where the level changes; a stack of the table alone replaces RSP.",
+            [
+                "fault: #PF of PUSH leaves RSP", "fault: #PF of POP leaves RSP", "fault: #DF of a fault while a fault is delivered",
+                "fault: #DF of a page fault within a page fault", "fault: a benign fault, then a page fault on the stack",
+            ]),
+        (
+            "targets that are not canonical",
+            "Intel SDM 2, JMP, IRET: #GP(0) before the transfer; 3, 7.15, Interrupt 12: a stack access is #SS(0).",
+            [
+                "fault: #SS of a non-canonical address from RBP", "fault: #GP of JMP to a non-canonical address",
+                "fault: #GP of IRETQ to a non-canonical address",
+            ]),
+        (
+            "error code of a gate",
+            "Intel SDM 3, 7.13: the error code has the vector in bits 15:3, and IDT (bit 1) set.",
+            ["fault: #NP of an interrupt gate", "fault: #GP of a gate that is none", "fault: #GP of a vector beyond the IDT"]),
+        (
+            "MMX registers and MXCSR",
+            "Intel SDM 1, 9.2.2: a write of an MMX register sets its exponent to ones; 2, LDMXCSR: a reserved bit is #GP(0).",
+            ["mmx: packs and shuffles", "sse: #GP of reserved MXCSR bits"]),
     ];
 
     public static IReadOnlyList<KnownDifference> All { get; } =
     [
+        new(
+            "RF in the image of the flags",
+            "Intel SDM 3, 19.3.1.1: a fault pushes RF set.",
+            Translator,
+            (_, difference, _) => HostEvidence.IsTranslated && difference.Address != null && ulong.IsPow2(difference.Bits)
+                && ulong.Log2(difference.Bits) % 8 == 0 && (difference.SecondValue & difference.Bits) != 0),
+        new(
+            "write bit of a page fault of LOCK",
+            "Intel SDM 3, 5.7: W/R is set for an access that writes, as a read-modify-write does.",
+            Translator,
+            (result, _, _) => HostEvidence.IsTranslated && result.Differences.Any(d => d.Field == "end"
+                && d.First.StartsWith("exception 14 error ", StringComparison.Ordinal) && d.Second.StartsWith("exception 14 error ", StringComparison.Ordinal))),
+        new(
+            "arithmetic flags at a fault",
+            "Intel SDM 3, 7.5: a fault leaves the state as it was before the instruction; the same streams run on a processor agree with the software engine.",
+            Translator,
+            (result, difference, _) => HostEvidence.IsTranslated && IsArithmeticAtFault(result, difference)),
+        new(
+            "null SS with a stack of the table",
+            "Intel SDM 2, INT n: SS becomes null where the level changes; a stack of the table alone replaces RSP.",
+            Translator,
+            (result, difference, _) => HostEvidence.IsTranslated && result.Mode == "Ring0" && difference.Field is "ss.selector" or "ss.attributes"),
+        new(
+            "device reads ahead of a fault",
+            "Intel SDM 2, INS: each element is read and stored before the next; the one that faults stops the repetition.",
+            "KVM's emulator of instructions: it reads many elements at once",
+            (result, difference, _) => result.Name == "ports: REP INS stops at a page fault" && difference.Field == "io"),
+        new(
+            "dirty bit of an emulated read and write",
+            "Intel SDM 3, 5.8: the processor sets D when it writes; a write to a device is one, too.",
+            "KVM's emulator of instructions: it keeps the address that it has found for the read",
+            (result, difference, _) => result.Name.StartsWith("mmio: ", StringComparison.Ordinal) && difference.Bits == Tutti.X86.PageTableEntry.Dirty && IsPageTable(difference)),
+        new(
+            "reserved bits of PDPTEs",
+            "Intel SDM 3, 5.4.1: MOV to CR0 that turns PAE paging on is #GP(0) where a present PDPTE has reserved bits; AMD APM 2, 15.25.10: with nested paging the entries are read and checked at each walk.",
+            "software: it does as AMD's processors with nested paging do",
+            (result, _, host) => host.RunsRing0 && result.Name == "paging: shutdown or #GP of a PDPTE with reserved bits"),
+        new(
+            "limit bits of LAR",
+            "Intel SDM 2, LAR: bits 19:16 are undefined; AMD APM 3, LAR: the descriptor's limit bits.",
+            "neither",
+            (result, difference, _) => result.Name == "long: LAR and LSL" && difference is { Field: "rbx", Bits: 0xF_0000 }),
+        .. Translated.Select(entry => new KnownDifference(
+            entry.Name, entry.Manual, Translator, (result, _, _) => HostEvidence.IsTranslated && entry.Guests.Contains(result.Name))),
         new(
             "not emulated",
             "KVM API, 5. The kvm_run structure, KVM_EXIT_INTERNAL_ERROR: KVM met an instruction that its emulator does not have; with hardware below it, it meets only few.",
@@ -104,6 +204,19 @@ internal static partial class KnownDifferences
         .. Emulated.Select(entry => new KnownDifference(
             entry.Name, entry.Manual, Ring3Only, (result, _, host) => !host.RunsRing0 && entry.Guests.Contains(result.Name))),
     ];
+
+    /// <summary>The flags, or their image in a frame together with RF; a stream's text ends with how it ended.</summary>
+    private static bool IsArithmeticAtFault(CaseResult result, Difference difference)
+    {
+        const ulong Image = Tutti.X86.Rflags.Arithmetic | Tutti.X86.Rflags.Resume;
+        string ending = result.Text[(result.Text.LastIndexOf('\n') + 1)..].Trim();
+        bool isFault = ending.StartsWith("exception 14 ", StringComparison.Ordinal) || ending.StartsWith("exception 6 ", StringComparison.Ordinal);
+        return isFault && (difference.Field == "rflags" ? (difference.Bits & ~Image) == 0
+            : difference.Address != null && IsWithin(difference.Bits, Image));
+    }
+
+    /// <summary>Whether the bits lie in those of a value at some byte of the word.</summary>
+    private static bool IsWithin(ulong bits, ulong value) => Enumerable.Range(-3, 11).Any(at => (bits & ~(at < 0 ? value >> (-8 * at) : value << (8 * at))) == 0);
 
     private static bool IsPageTable(Difference difference) =>
         difference.Address is >= Guests.GuestBuilder.PageTables and < Guests.GuestBuilder.PageTables + 0x8000;

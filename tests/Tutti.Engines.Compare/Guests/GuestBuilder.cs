@@ -52,8 +52,13 @@ internal sealed class GuestBuilder
     private const ulong PatAtReset = 0x0007_0406_0007_0406;
     private const ushort TssLimit = 0x2068;
 
+    /// <summary>Code that runs before the guest's own where the guest has to load TR itself.</summary>
+    private const ulong Prologue = 0x8E00;
+
     private readonly GuestMemory _memory;
 
+    /// <param name="memory">RAM, all zeros.</param>
+    /// <param name="mode">The mode that the guest begins in.</param>
     public GuestBuilder(GuestMemory memory, GuestMode mode)
     {
         _memory = memory;
@@ -253,6 +258,51 @@ internal sealed class GuestBuilder
         map.AsSpan().Fill(0xFF);
         map[0] = 0;
         Put(Tss + 0x68, map);
+    }
+
+    /// <summary>
+    /// Lets a 32-bit guest load TR itself: LTR at level 0, then on to the guest's own code at its level. Comes after everything else.
+    /// See <see cref="HostEvidence.IsTranslated"/>.
+    /// </summary>
+    public void LoadTaskRegisterFirst()
+    {
+        if (Mode is not (GuestMode.Protected or GuestMode.ProtectedUser))
+        {
+            return;
+        }
+
+        ProcessorRegisters r = Registers;
+        ushort code = r.Segments[1].Selector;
+        ulong flags = r.Rflags;
+        SetDescriptor(TssSelector, Segment(TssLimit, 0x89, 0, (uint)Tss));
+        Assemble(Prologue, 32, a =>
+        {
+            a.push(AssemblerRegisters.eax);
+            a.mov(AssemblerRegisters.ax, TssSelector);
+            a.ltr(AssemblerRegisters.ax);
+            a.pop(AssemblerRegisters.eax);
+            if (Mode == GuestMode.ProtectedUser)
+            {
+                a.push(UserData);
+                a.push((int)UserStack);
+                a.push((int)flags);
+                a.push(code);
+                a.push((int)UserCode);
+                a.iretd();
+            }
+            else
+            {
+                a.jmp(Code);
+            }
+        });
+        r.Rip = Prologue;
+        if (Mode == GuestMode.ProtectedUser)
+        {
+            r.Gpr[4] = KernelStack;
+            r.Rflags = Rflags.AlwaysOne;
+            r.Segments[1] = new SegmentRegister(KernelCode, 0, uint.MaxValue, 0xC09B);
+            r.Segments[2] = new SegmentRegister(KernelData, 0, uint.MaxValue, 0xC093);
+        }
     }
 
     private void BuildPageTables()

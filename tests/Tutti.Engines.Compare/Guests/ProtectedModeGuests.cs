@@ -31,7 +31,6 @@ internal static class ProtectedModeGuests
             a.mov(bx, (int)GuestBuilder.Data);
             a.pop(__word_ptr[bx]);
             a.pushfd();
-            a.call(0x38, 0x8100);
         })),
         new("protected: a segment load sets the accessed bit", GuestMode.Protected, g =>
         {

@@ -61,7 +61,8 @@ internal sealed class PrivilegedInstructions(int bits)
                 break;
             case 9:
                 Constant(Register.EDX, random.Pick(Selectors));
-                Add(Instruction.Create(random.Percent(50) ? Code.Lar_r32_r32m16 : Code.Lsl_r32_r32m16, Register.EBX, Register.EDX));
+                // QEMU's translator leaves the limit's bits out of LAR.
+                Add(Instruction.Create(random.Percent(50) && !HostEvidence.IsTranslated ? Code.Lar_r32_r32m16 : Code.Lsl_r32_r32m16, Register.EBX, Register.EDX));
                 break;
             case 10:
                 Constant(Register.EDX, random.Pick(Selectors));
@@ -121,7 +122,8 @@ internal sealed class PrivilegedInstructions(int bits)
         bool isRead = _random.Percent(50);
         if (!isRead)
         {
-            Constant(Register.EBX, (uint)_random.Value());
+            // What is reserved in DR6 reads differently where KVM lets the guest have the register.
+            Constant(Register.EBX, (uint)_random.Value() & (debug == Register.DR6 ? 0xE00F : uint.MaxValue));
         }
 
         (Code read, Code write) = bits == 64 ? (Code.Mov_r64_dr, Code.Mov_dr_r64) : (Code.Mov_r32_dr, Code.Mov_dr_r32);
@@ -130,11 +132,15 @@ internal sealed class PrivilegedInstructions(int bits)
 
     private void Model()
     {
-        Constant(Register.ECX, _random.Pick(Msrs));
+        uint msr = _random.Pick(Msrs);
+        Constant(Register.ECX, msr);
         if (_random.Percent(60))
         {
-            Constant(Register.EAX, (uint)_random.Value());
-            Constant(Register.EDX, _random.Percent(60) ? (uint)_random.Below(0x8000) : (uint)_random.Value());
+            // The upper half of these is reserved, or AMD's and Intel's are not alike.
+            bool isNarrow = msr is Msr.Sfmask or Msr.SysenterCs or Msr.SysenterEip or Msr.SysenterEsp;
+            bool isCanonical = _random.Percent(60) || HostEvidence.IsTranslated;
+            Constant(Register.EAX, (uint)_random.Value() & (msr == Msr.SysenterCs ? 0xFFFF : uint.MaxValue));
+            Constant(Register.EDX, isNarrow ? 0 : isCanonical ? (uint)_random.Below(0x8000) : (uint)_random.Value());
             Add(Instruction.Create(Code.Wrmsr));
         }
 

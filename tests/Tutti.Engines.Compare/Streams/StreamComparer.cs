@@ -84,7 +84,7 @@ internal sealed class StreamComparer : IDisposable
             if (differences.Count > 0)
             {
                 string name = string.Create(CultureInfo.InvariantCulture, $"{Mode.ToString().ToLowerInvariant()} seed {_seed} stream {number} run {run}");
-                found.Add(new CaseResult(name, Describe(stream), Mode.ToString(), differences));
+                found.Add(new CaseResult(name, $"{Describe(stream)}\n    {HowItEnded(_second, _secondEnd, stream)}", Mode.ToString(), differences));
             }
         }
 

@@ -33,6 +33,14 @@ internal static class StreamForms
         Mnemonic.Fincstp, Mnemonic.Fdecstp, Mnemonic.Ffree, Mnemonic.Fnclex, Mnemonic.Fnstsw, Mnemonic.Fnstcw, Mnemonic.Fnop,
     ];
 
+    /// <summary>What is left out where <see cref="HostEvidence.IsTranslated"/>.</summary>
+    private static readonly HashSet<string> NotForTranslator = [FormTable.Vector, X87, "Bmi"];
+
+    /// <summary>Why <see cref="Of"/> leaves groups out here; null where it leaves none.</summary>
+    public static string? Reason => HostEvidence.IsTranslated
+        ? "streams have no x87, MMX, SSE and BMI forms, and none of CRC32, MOVBE, reserved NOPs, SHLD, SHRD, BSF, BSR, CMPXCHG8B, CMPXCHG16B, CLFLUSH and the alias of TEST: QEMU's translator (7.2) has no #XM, checks no alignment, leaves exponents of MMX registers alone, and gets these wrong"
+        : null;
+
     /// <summary>For each way of picking, the forms of a mode; groups come as often as they weigh.</summary>
     public static Code[][] Of(int bits)
     {
@@ -40,6 +48,12 @@ internal static class StreamForms
         List<Code[]> picks = [];
         foreach ((string group, int weight) in Weights)
         {
+            if ((HostEvidence.IsTranslated && NotForTranslator.Contains(group)) || (bits == 16 && group == "Bmi"))
+            {
+                // VEX prefixes are not known to real mode: each would end its stream.
+                continue;
+            }
+
             Code[] codes = [.. forms.Where(form => GroupOf(form) == group && IsWanted(form.Code, bits)).Select(form => form.Code)];
             for (int i = 0; i < weight && codes.Length > 0; i++)
             {
@@ -56,5 +70,18 @@ internal static class StreamForms
     private static bool IsWanted(Code code, int bits) => !Unwanted.Contains(code.Mnemonic())
         && (bits != 16 || code.ToOpCode().Mode16)
         && code is not (Code.Shld_rm16_r16_imm8 or Code.Shld_rm16_r16_CL or Code.Shrd_rm16_r16_imm8 or Code.Shrd_rm16_r16_CL or Code.Bswap_r16)
+        && !(HostEvidence.IsTranslated && IsWrongInTranslator(code))
         && HostFeatures.Missing(code) == null;
+
+    /// <summary>
+    /// CRC32 and MOVBE with 66h, reserved NOPs, SHLD and SHRD with RIP-relative operands, BSF and BSR of 0, flags after CMPXCHG8B and
+    /// CMPXCHG16B, faults of CLFLUSH.
+    /// </summary>
+    private static bool IsWrongInTranslator(Code code) => IsAliasOfTest(code)
+        || code.Mnemonic() is Mnemonic.Crc32 or Mnemonic.Movbe or Mnemonic.Reservednop or Mnemonic.Shld or Mnemonic.Shrd or Mnemonic.Bsf or Mnemonic.Bsr
+            or Mnemonic.Cmpxchg8b or Mnemonic.Cmpxchg16b or Mnemonic.Clflush;
+
+    /// <summary>F6 /1 and F7 /1, which AMD and Intel processors run as TEST and Intel's manual does not mention.</summary>
+    private static bool IsAliasOfTest(Code code) =>
+        code is Code.Test_rm8_imm8_F6r1 or Code.Test_rm16_imm16_F7r1 or Code.Test_rm32_imm32_F7r1 or Code.Test_rm64_imm32_F7r1;
 }

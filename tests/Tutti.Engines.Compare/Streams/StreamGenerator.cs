@@ -76,6 +76,12 @@ internal sealed class StreamGenerator
             AddLoopEnd();
         }
 
+        if (_arena.Mode != StreamMode.Ring3)
+        {
+            // Where POPF has set TF, the trap comes before the end.
+            Append(Instruction.Create(Code.Nopd));
+        }
+
         ulong end = Here;
         _undefinedAt[end] = _undefined;
         _bytes.AddRange(_arena.Mode == StreamMode.Ring3 ? [0x0F, OpcodeOfUd2] : [0xE6, IoLog.ExitPort, 0xEB, 0xFE]);

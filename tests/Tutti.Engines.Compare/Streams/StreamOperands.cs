@@ -16,6 +16,9 @@ internal sealed class StreamOperands(StreamArena arena)
     private readonly int _bits = arena.Bits;
     private SeededRandom _random = new(1);
 
+    /// <summary>Intel's SHA instructions want aligned operands, AMD's do not.</summary>
+    private bool _alwaysAligned;
+
     /// <summary>What has to run right before the placed instruction.</summary>
     public IReadOnlyList<Instruction> Preparation => _preparation;
 
@@ -44,6 +47,7 @@ internal sealed class StreamOperands(StreamArena arena)
 
     private void PlaceString(ref Instruction instruction)
     {
+        _alwaysAligned = false;
         instruction.SegmentPrefix = Register.None;
         bool toWords = _bits == 16 && _random.Percent(70);
         int size = _bits == 64 ? 8 : 4;
@@ -86,7 +90,8 @@ internal sealed class StreamOperands(StreamArena arena)
     private void PlaceMemory(ref Instruction instruction, int index)
     {
         int size = Math.Max(1, instruction.MemorySize.GetSize());
-        bool isAligned = _random.Percent(80) || instruction.CpuidFeatures[0] == CpuidFeature.SHA;
+        _alwaysAligned = instruction.CpuidFeatures[0] == CpuidFeature.SHA;
+        bool isAligned = _random.Percent(80);
         bool isOffset = instruction.OpCode.GetOpKind(index) == OpCodeOperandKind.mem_offs;
         instruction.SegmentPrefix = Register.None;
         instruction.MemoryBase = Register.None;
@@ -197,16 +202,18 @@ internal sealed class StreamOperands(StreamArena arena)
         ulong inside = arena.Data + (ulong)_random.Between(0x200, 0x1C00);
         inside = isAligned ? inside & ~63UL : inside;
         ulong end = arena.Data + StreamArena.AreaSize;
-        return _random.Below(200) switch
+        ulong target = _random.Below(200) switch
         {
             < 170 => inside,
             < 180 => arena.Data + StreamArena.PageSize - (ulong)_random.Below(size + 1),
             < 190 => end - (ulong)size,
+            < 192 when _bits == 16 && HostEvidence.IsTranslated => inside,
             < 192 => _bits == 16 ? (ulong)(0x1_0000 - _random.Below(size + 1)) & 0xFFFF : end - (ulong)_random.Below(size),
             < 194 => _bits == 16 ? inside : arena.Data - (ulong)_random.Between(0, 20),
             < 197 => arena.ReadOnly + (ulong)_random.Below(3000),
             < 198 => addressSize == 8 ? 0x0000_8000_0000_0000 + (_random.Next() >> 18) : inside,
             _ => inside,
         };
+        return _alwaysAligned ? target & ~15UL : target;
     }
 }
