@@ -138,7 +138,7 @@ internal static partial class KnownDifferences
             (result, _, _) => HostEvidence.IsTranslated && result.Differences.Any(d => d.Field == "end"
                 && d.First.StartsWith("exception 14 error ", StringComparison.Ordinal) && d.Second.StartsWith("exception 14 error ", StringComparison.Ordinal))),
         new(
-            "arithmetic flags at a fault",
+            "arithmetic flags and DF at a fault",
             "Intel SDM 3, 7.5: a fault leaves the state as it was before the instruction; the same streams run on a processor agree with the software engine.",
             Translator,
             (result, difference, _) => HostEvidence.IsTranslated && IsArithmeticAtFault(result, difference)),
@@ -208,7 +208,7 @@ internal static partial class KnownDifferences
     /// <summary>The flags, or their image in a frame together with RF; a stream's text ends with how it ended.</summary>
     private static bool IsArithmeticAtFault(CaseResult result, Difference difference)
     {
-        const ulong Image = Tutti.X86.Rflags.Arithmetic | Tutti.X86.Rflags.Resume;
+        const ulong Image = Tutti.X86.Rflags.Arithmetic | Tutti.X86.Rflags.Direction | Tutti.X86.Rflags.Resume;
         string ending = result.Text[(result.Text.LastIndexOf('\n') + 1)..].Trim();
         bool isFault = ending.StartsWith("exception 14 ", StringComparison.Ordinal) || ending.StartsWith("exception 6 ", StringComparison.Ordinal);
         return isFault && (difference.Field == "rflags" ? (difference.Bits & ~Image) == 0
