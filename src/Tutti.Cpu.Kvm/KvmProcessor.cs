@@ -33,8 +33,11 @@ internal sealed unsafe partial class KvmProcessor : IVirtualProcessor, IDisposab
             // SAFETY: the kernel says how large the shared pages are, never less than the structure.
             _run = (KvmRun*)_mapping.Address;
             model.SetCpuid(_vcpu, index);
-            // Firmware's word that the TSC counts at the highest frequency; kernels that can't say it (before 6.7) refuse.
-            _ = TryWriteMsr(Msr.Hwcr, Msr.HwcrTscFreqSel);
+            if (OperatingSystem.IsOSPlatformVersionAtLeast("linux", 6, 7))
+            {
+                // Firmware's word that the TSC counts at the highest frequency. Older kernels refuse it, and fill their log.
+                _ = TryWriteMsr(Msr.Hwcr, Msr.HwcrTscFreqSel);
+            }
         }
         catch
         {

@@ -5,7 +5,7 @@ internal static class HoldingProcess
 {
     private const int Vms = 3;
 
-    private static int Main()
+    internal static int Run()
     {
         List<SmallGuest> guests = [];
         for (int i = 0; i < Vms; i++)

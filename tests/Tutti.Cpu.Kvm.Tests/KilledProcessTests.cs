@@ -14,7 +14,7 @@ public sealed class KilledProcessTests
         string mark = Guid.NewGuid().ToString();
         ProcessStartInfo start = new("dotnet")
         {
-            ArgumentList = { "exec", typeof(HoldingProcess).Assembly.Location },
+            ArgumentList = { "exec", typeof(HoldingProcess).Assembly.Location, TestProgram.HoldArgument },
             RedirectStandardOutput = true,
         };
         start.Environment[Mark] = mark;

@@ -105,22 +105,27 @@ internal sealed class SmallGuest : ICpuIo, IDisposable
     }
 
     /// <summary>Lets a vCPU run on a thread of its own.</summary>
-    internal Task<ProcessorExit> BeginRun(int processor = 0) => Task.Factory.StartNew(
-        () =>
-        {
-            _current = Partition.Processors[processor];
-            Volatile.Write(ref _threads[processor], ThreadInterruption.CurrentThread);
-            ProcessorExit exit = _current.Run();
-            if (exit.Kind != ProcessorExitKind.Requested)
+    internal Task<ProcessorExit> BeginRun(int processor = 0)
+    {
+        // The thread of an earlier run is none that one could wait for.
+        Volatile.Write(ref _threads[processor], 0);
+        return Task.Factory.StartNew(
+            () =>
             {
-                Note($"{exit.Kind} {exit.Message}");
-            }
+                _current = Partition.Processors[processor];
+                Volatile.Write(ref _threads[processor], ThreadInterruption.CurrentThread);
+                ProcessorExit exit = _current.Run();
+                if (exit.Kind != ProcessorExitKind.Requested)
+                {
+                    Note($"{exit.Kind} {exit.Message}");
+                }
 
-            return exit;
-        },
-        CancellationToken.None,
-        TaskCreationOptions.LongRunning,
-        TaskScheduler.Default);
+                return exit;
+            },
+            CancellationToken.None,
+            TaskCreationOptions.LongRunning,
+            TaskScheduler.Default);
+    }
 
     /// <summary>Waits for the end of a run; fails the test when it does not come.</summary>
     internal ProcessorExit Finish(Task<ProcessorExit> run)

@@ -48,9 +48,10 @@ public sealed class StateTests
         set.Dr[6] = Dr6.AlwaysOne | 3;
         set.Dr[7] = Dr7.AlwaysOne | 0x55;
         Fill(set.FxState);
+        // AMD's SYSENTER registers keep 32 bits (APM volume 2, "SYSENTER and SYSEXIT MSRs").
         (uint Msr, ulong Value)[] msrs =
         [
-            (Msr.SysenterCs, 0x10), (Msr.SysenterEsp, 0xFFFF_8000_1111_0000), (Msr.SysenterEip, 0xFFFF_8000_2222_0000), (Msr.Pat, 0x0007_0406_0007_0406),
+            (Msr.SysenterCs, 0x10), (Msr.SysenterEsp, 0x8111_0000), (Msr.SysenterEip, 0x8222_0000), (Msr.Pat, 0x0007_0406_0007_0406),
             (Msr.Star, 0x0023_0010_0000_0000), (Msr.Lstar, 0xFFFF_8000_3333_0000), (Msr.Cstar, 0xFFFF_8000_4444_0000), (Msr.Sfmask, 0x4_7700),
             (Msr.KernelGsBase, 0xFFFF_8000_5555_0000),
         ];
