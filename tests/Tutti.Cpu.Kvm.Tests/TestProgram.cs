@@ -28,6 +28,8 @@ internal static class TestProgram
             return 2;
         }
 
+        // While one VM is there the processor's virtualization stays on, instead of going off and on with every test.
+        using SmallGuest? held = Kvm.Reason == null ? new SmallGuest() : null;
         using Reports reports = new();
         AssemblyName assembly = typeof(TestProgram).Assembly.GetName();
         XunitTestFramework framework = new(reports);

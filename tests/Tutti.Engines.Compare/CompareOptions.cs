@@ -7,7 +7,7 @@ namespace Tutti.Engines.Compare;
 internal sealed record CompareOptions
 {
     public const string Usage = """
-        Tutti.Engines.Compare [--streams N] [--seed S] [--mode ring3|ring0|protected|real|guests|all] [--seconds N] [--names] [--json]
+        Tutti.Engines.Compare [--streams N] [--seed S] [--mode ring3|ring0|protected|real|guests|all] [--seconds N] [--only G,G...] [--names] [--json]
 
         Runs the same guests on the kvm engine and on the software engine and compares registers, flags, memory and devices' logs.
 
@@ -15,6 +15,7 @@ internal sealed record CompareOptions
           --seed S      seed of the random streams (1)
           --mode M      streams of one mode; guests: the named guests only; all: both (all)
           --seconds N   stop after about so many seconds
+          --only G,...  of the named guests only these groups: real, protected, long, user, fault, paging, transfer, ports, mmio, ...
           --names       print the name of each guest before it runs, to see which one takes the machine down
           --json        one JSON object instead of a table
 
@@ -36,6 +37,9 @@ internal sealed record CompareOptions
     public TimeSpan? Limit { get; init; }
 
     public bool IsJson { get; init; }
+
+    /// <summary>Groups of named guests that run; null for all.</summary>
+    public IReadOnlyList<string>? Groups { get; init; }
 
     public bool PrintsNames { get; init; }
 
@@ -60,7 +64,7 @@ internal sealed record CompareOptions
                 continue;
             }
 
-            if (word is not ("--streams" or "--seed" or "--mode" or "--seconds"))
+            if (word is not ("--streams" or "--seed" or "--mode" or "--seconds" or "--only"))
             {
                 problem = $"'{word}' is not an option; --help lists them.";
                 return null;
@@ -97,6 +101,8 @@ internal sealed record CompareOptions
                 return options with { Limit = TimeSpan.FromSeconds(number) };
             case "--seed" when isNumber:
                 return options with { Seed = number };
+            case "--only":
+                return options with { Groups = value.Split(',') };
             case "--mode" when value == "all":
                 return options with { Modes = Enum.GetValues<StreamMode>(), RunsGuests = true };
             case "--mode" when value == "guests":
