@@ -16,7 +16,6 @@ internal static unsafe partial class KvmCalls
     internal const int EACCES = 13;
     internal const int EBUSY = 16;
     internal const int ENODEV = 19;
-    internal const int EINVAL = 22;
     internal const int ENFILE = 23;
     internal const int EMFILE = 24;
 

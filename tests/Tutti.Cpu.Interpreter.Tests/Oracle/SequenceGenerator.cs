@@ -158,7 +158,7 @@ internal sealed class SequenceGenerator(SeededRandom random)
     private void AddBranch(int over, ulong address)
     {
         int condition = random.Below(16);
-        if ((ReadBy(condition) & _undefined) != 0)
+        if ((ConditionFlags.ReadBy(condition) & _undefined) != 0)
         {
             return;
         }
@@ -177,18 +177,6 @@ internal sealed class SequenceGenerator(SeededRandom random)
         int distance = _bytes.Count - start;
         _bytes[at + (isLong ? 2 : 1)] = (byte)distance;
     }
-
-    private static ulong ReadBy(int condition) => (condition >> 1) switch
-    {
-        0 => Rflags.Overflow,
-        1 => Rflags.Carry,
-        2 => Rflags.Zero,
-        3 => Rflags.Carry | Rflags.Zero,
-        4 => Rflags.Sign,
-        5 => Rflags.Parity,
-        6 => Rflags.Sign | Rflags.Overflow,
-        _ => Rflags.Sign | Rflags.Overflow | Rflags.Zero,
-    };
 
     private void Append(byte[] bytes, string text, ulong address)
     {

@@ -157,7 +157,7 @@ internal sealed class StreamGenerator
     private void AddBranch(int over)
     {
         int condition = _random.Below(16);
-        if ((ReadBy(condition) & _undefined) != 0)
+        if ((ConditionFlags.ReadBy(condition) & _undefined) != 0)
         {
             return;
         }
@@ -228,18 +228,6 @@ internal sealed class StreamGenerator
         | ((bits & RflagsBits.ZF) != 0 ? Rflags.Zero : 0)
         | ((bits & RflagsBits.SF) != 0 ? Rflags.Sign : 0)
         | ((bits & RflagsBits.OF) != 0 ? Rflags.Overflow : 0);
-
-    private static ulong ReadBy(int condition) => (condition >> 1) switch
-    {
-        0 => Rflags.Overflow,
-        1 => Rflags.Carry,
-        2 => Rflags.Zero,
-        3 => Rflags.Carry | Rflags.Zero,
-        4 => Rflags.Sign,
-        5 => Rflags.Parity,
-        6 => Rflags.Sign | Rflags.Overflow,
-        _ => Rflags.Sign | Rflags.Overflow | Rflags.Zero,
-    };
 
     private sealed class StringOutput : FormatterOutput
     {
