@@ -1,5 +1,3 @@
-using System.Text;
-using System.Text.Encodings.Web;
 using System.Text.Json;
 using Tutti.Cpu;
 using Tutti.Cpu.Interpreter;
@@ -15,28 +13,22 @@ namespace Tutti.Cli;
 /// </summary>
 internal static class DoctorJson
 {
-    internal static string Format(DoctorReport report)
+    internal static string Format(DoctorReport report) => JsonText.Format(json =>
     {
-        using MemoryStream bytes = new();
-        using (Utf8JsonWriter json = new(bytes, new JsonWriterOptions { Indented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping }))
-        {
-            json.WriteStartObject();
-            json.WriteString("version", VersionCommand.Version);
-            json.WriteBoolean("canRun", report.CanRun);
-            json.WriteStartObject("auto");
-            json.WriteString("engine", report.Auto?.Engine.Name);
-            json.WriteString("reason", report.Auto?.Reason ?? report.AutoProblem);
-            json.WriteEndObject();
-            WriteHost(json, report);
-            json.WriteStartArray("engines");
-            WriteKvm(json, report);
-            WriteSoftware(json, report);
-            json.WriteEndArray();
-            json.WriteEndObject();
-        }
-
-        return Encoding.UTF8.GetString(bytes.ToArray());
-    }
+        json.WriteStartObject();
+        json.WriteString("version", VersionCommand.Version);
+        json.WriteBoolean("canRun", report.CanRun);
+        json.WriteStartObject("auto");
+        json.WriteString("engine", report.Auto?.Engine.Name);
+        json.WriteString("reason", report.Auto?.Reason ?? report.AutoProblem);
+        json.WriteEndObject();
+        WriteHost(json, report);
+        json.WriteStartArray("engines");
+        WriteKvm(json, report);
+        WriteSoftware(json, report);
+        json.WriteEndArray();
+        json.WriteEndObject();
+    });
 
     private static void WriteHost(Utf8JsonWriter json, DoctorReport report)
     {

@@ -1,6 +1,3 @@
-using System.Text;
-using System.Text.Encodings.Web;
-using System.Text.Json;
 using Tutti.Guests;
 using Tutti.Host;
 
@@ -70,33 +67,27 @@ internal static class ImageCommands
         }
     }
 
-    private static string ToJson(IReadOnlyList<ImageListing> images)
+    private static string ToJson(IReadOnlyList<ImageListing> images) => JsonText.Format(json =>
     {
-        using MemoryStream bytes = new();
-        using (Utf8JsonWriter json = new(bytes, new JsonWriterOptions { Indented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping }))
+        json.WriteStartArray();
+        foreach (ImageListing image in images)
         {
-            json.WriteStartArray();
-            foreach (ImageListing image in images)
+            json.WriteStartObject();
+            json.WriteString("name", image.Name);
+            json.WriteString("description", image.Description);
+            json.WriteBoolean("cached", image.Cached != null);
+            if (image.Cached is { } cached)
             {
-                json.WriteStartObject();
-                json.WriteString("name", image.Name);
-                json.WriteString("description", image.Description);
-                json.WriteBoolean("cached", image.Cached != null);
-                if (image.Cached is { } cached)
-                {
-                    json.WriteString("version", cached.Version);
-                    json.WriteString("kernel", cached.KernelPath);
-                    json.WriteString("initrd", cached.InitrdPath);
-                    json.WriteString("commandLine", cached.CommandLine);
-                    json.WriteNumber("size", cached.Size);
-                }
-
-                json.WriteEndObject();
+                json.WriteString("version", cached.Version);
+                json.WriteString("kernel", cached.KernelPath);
+                json.WriteString("initrd", cached.InitrdPath);
+                json.WriteString("commandLine", cached.CommandLine);
+                json.WriteNumber("size", cached.Size);
             }
 
-            json.WriteEndArray();
+            json.WriteEndObject();
         }
 
-        return Encoding.UTF8.GetString(bytes.ToArray());
-    }
+        json.WriteEndArray();
+    });
 }

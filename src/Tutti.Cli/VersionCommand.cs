@@ -1,8 +1,5 @@
 using System.Reflection;
 using System.Runtime.InteropServices;
-using System.Text;
-using System.Text.Encodings.Web;
-using System.Text.Json;
 using Tutti.Machine;
 
 namespace Tutti.Cli;
@@ -22,24 +19,23 @@ internal static class VersionCommand
             return ExitStatus.Success;
         }
 
-        using MemoryStream bytes = new();
-        using (Utf8JsonWriter writer = new(bytes, new JsonWriterOptions { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping }))
-        {
-            writer.WriteStartObject();
-            writer.WriteString("version", Version);
-            writer.WriteString("runtime", RuntimeInformation.FrameworkDescription);
-            writer.WriteString("platform", RuntimeInformation.RuntimeIdentifier);
-            writer.WriteStartArray("engines");
-            foreach (string engine in engines)
+        output.WriteLine(JsonText.Format(
+            writer =>
             {
-                writer.WriteStringValue(engine);
-            }
+                writer.WriteStartObject();
+                writer.WriteString("version", Version);
+                writer.WriteString("runtime", RuntimeInformation.FrameworkDescription);
+                writer.WriteString("platform", RuntimeInformation.RuntimeIdentifier);
+                writer.WriteStartArray("engines");
+                foreach (string engine in engines)
+                {
+                    writer.WriteStringValue(engine);
+                }
 
-            writer.WriteEndArray();
-            writer.WriteEndObject();
-        }
-
-        output.WriteLine(Encoding.UTF8.GetString(bytes.ToArray()));
+                writer.WriteEndArray();
+                writer.WriteEndObject();
+            },
+            indented: false));
         return ExitStatus.Success;
     }
 }
