@@ -133,6 +133,9 @@ internal unsafe struct CpuState
     /// <summary>Four 16-byte-aligned slots where vector operands stand that no host pointer reaches, or that may not be changed yet.</summary>
     public fixed byte VectorScratch[64];
 
+    /// <summary>Bits 255:128 of YMM0 to YMM15, 16 bytes each; the lower halves are in <see cref="FxArea"/>.</summary>
+    public fixed byte YmmHigh[16 * 16];
+
     public const byte ZeroOffset = 128;
     public const byte RipOffset = 136;
     public const byte ReachOffset = 144;
@@ -157,6 +160,10 @@ internal unsafe struct CpuState
     /// <summary>Address of an XMM register, 16-byte aligned.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static byte* Xmm(CpuState* state, int index) => state->FxArea + FxXmm + (16 * index);
+
+    /// <summary>Address of the upper half of a YMM register, 16-byte aligned.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static byte* YmmHighOf(CpuState* state, int index) => state->YmmHigh + (16 * index);
 }
 
 /// <summary>Bits of <see cref="CpuState.Attention"/>: why the run loop must look up before it goes on.</summary>

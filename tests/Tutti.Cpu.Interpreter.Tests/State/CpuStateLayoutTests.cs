@@ -24,6 +24,14 @@ public unsafe class CpuStateLayoutTests
     }
 
     [Fact]
+    public void The_upper_halves_of_YMM_are_aligned_and_last()
+    {
+        CpuState state;
+        Assert.Equal(0, (state.YmmHigh - (byte*)&state) % 16);
+        Assert.Equal(sizeof(CpuState), (int)(CpuState.YmmHighOf(&state, 16) - (byte*)&state));
+    }
+
+    [Fact]
     public void Segments_follow_each_other_in_the_order_of_their_encodings()
     {
         CpuState state;
