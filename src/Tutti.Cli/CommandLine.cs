@@ -23,7 +23,7 @@ internal static class CommandLine
     {
         try
         {
-            ParseResult result = Create(new ImageCatalog()).Parse(args, new ParserConfiguration { ResponseFileTokenReplacer = null });
+            ParseResult result = Parse(args, new ImageCatalog());
             if (result.Errors.Count > 0 && result.Action is ParseErrorAction)
             {
                 throw new UserException($"{Explain(result)} See 'tutti {HelpOf(result)}--help'.");
@@ -55,6 +55,23 @@ internal static class CommandLine
         }
     }
 
+    /// <summary>A run that says no more than what to run needs none of the other commands and no help texts, and starts sooner.</summary>
+    private static ParseResult Parse(string[] args, ImageCatalog catalog)
+    {
+        ParserConfiguration configuration = new() { ResponseFileTokenReplacer = null };
+        if (args is ["run", ..] && !Array.Exists(args, word => word.StartsWith("-h", StringComparison.Ordinal) || word.StartsWith("--h", StringComparison.Ordinal)))
+        {
+            // With its own name before its words: the parser passes over that, and would also pass over an image of that name.
+            ParseResult run = CreateRun(catalog).Parse(args, configuration);
+            if (run.Errors.Count == 0)
+            {
+                return run;
+            }
+        }
+
+        return Create(catalog).Parse(args, configuration);
+    }
+
     internal static RootCommand Create(ImageCatalog catalog)
     {
         RootCommand root = new("Tutti runs virtual machines: at hardware speed where the host has KVM, else in software. It needs no root.");
@@ -81,7 +98,7 @@ internal static class CommandLine
             Description = $"The image to run; {ImageCatalog.DefaultImage} when nothing is named.",
             Arity = ArgumentArity.ZeroOrOne,
         };
-        image.CompletionSources.Add(_ => catalog.List().Select(i => i.Name));
+        image.CompletionSources.Add(_ => ImageCatalog.Names);
         Option<string?> kernel = Text("--kernel", "FILE", "Boot this bzImage or vmlinux instead of an image's kernel.");
         Option<string?> initrd = Text("--initrd", "FILE", "Initial RAM disk; takes the place of the image's.");
         Option<string?> append = Text("--append", "STR", $"Words behind the kernel command line (\"{RunCommand.DefaultCommandLine}\" without an image).");
@@ -117,7 +134,7 @@ internal static class CommandLine
                 throw new UserException("this host is no x86-64 machine; the software engine needs one");
             }
 
-            using RunCommand command = new(RunOptions.Check(words, HostMemory.Read(), catalog), catalog);
+            using RunCommand command = new(RunOptions.Check(words, HostMemory.Read()), catalog);
             return await command.RunAsync();
         });
         return run;
@@ -171,7 +188,7 @@ internal static class CommandLine
     private static Argument<string> ImageName(ImageCatalog catalog)
     {
         Argument<string> name = new("IMAGE") { HelpName = "IMAGE", Description = "The image's name." };
-        name.CompletionSources.Add(_ => catalog.List().Select(i => i.Name));
+        name.CompletionSources.Add(_ => ImageCatalog.Names);
         return name;
     }
 

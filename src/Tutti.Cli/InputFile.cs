@@ -15,26 +15,51 @@ internal static class InputFile
         using FileStream file = Open(option, path);
         try
         {
-            // A pipe or a device has no length, and must not fill the host's memory either.
-            using MemoryStream bytes = new(file.CanSeek ? (int)Math.Min(file.Length, Array.MaxLength) : 0);
-            byte[] buffer = new byte[1 << 16];
-            int count;
-            while ((count = file.Read(buffer)) > 0)
+            long room = Math.Min(limit, Array.MaxLength);
+            byte[]? bytes = file.CanSeek && file.Length > 0 ? ReadFile(file, room) : ReadStream(file, room);
+            if (bytes == null)
             {
-                if (bytes.Length + count > Math.Min(limit, Array.MaxLength))
-                {
-                    throw new UserException($"{option} '{path}' does not fit into the guest's memory; give more with --memory");
-                }
-
-                bytes.Write(buffer, 0, count);
+                throw new UserException($"{option} '{path}' does not fit into the guest's memory; give more with --memory");
             }
 
-            return bytes.Length > 0 ? bytes.ToArray() : throw new UserException($"{option} '{path}' is empty; give another file");
+            return bytes.Length > 0 ? bytes : throw new UserException($"{option} '{path}' is empty; give another file");
         }
         catch (IOException e)
         {
             throw new UserException($"{option} '{path}' cannot be read: {e.Message}");
         }
+    }
+
+    /// <summary>A file of known length, in one piece: a kernel is large, and every copy of it delays the guest. Null where it has no room.</summary>
+    private static byte[]? ReadFile(FileStream file, long room)
+    {
+        if (file.Length > room)
+        {
+            return null;
+        }
+
+        byte[] bytes = GC.AllocateUninitializedArray<byte>((int)file.Length);
+        int count = file.ReadAtLeast(bytes, bytes.Length, throwOnEndOfStream: false);
+        return count == bytes.Length ? bytes : bytes[..count];
+    }
+
+    /// <summary>A pipe or a device has no length, and must not fill the host's memory either. Null where it has no room.</summary>
+    private static byte[]? ReadStream(FileStream file, long room)
+    {
+        using MemoryStream bytes = new();
+        byte[] buffer = new byte[1 << 16];
+        int count;
+        while ((count = file.Read(buffer)) > 0)
+        {
+            if (bytes.Length + count > room)
+            {
+                return null;
+            }
+
+            bytes.Write(buffer, 0, count);
+        }
+
+        return bytes.ToArray();
     }
 
     private static FileStream Open(string option, string path)

@@ -64,7 +64,7 @@ internal sealed record RunOptions
     internal bool NoReboot { get; private init; }
 
     /// <exception cref="UserException">A word is wrong.</exception>
-    internal static RunOptions Check(RunArguments words, HostMemory host, ImageCatalog catalog)
+    internal static RunOptions Check(RunArguments words, HostMemory host)
     {
         EngineChoice engine = Engines.Choose(words.Engine ?? Engines.Auto);
         if (words.Image != null && words.Kernel != null)
@@ -75,7 +75,7 @@ internal sealed record RunOptions
         string? image = words.Kernel == null ? words.Image ?? ImageCatalog.DefaultImage : null;
         if (image != null)
         {
-            CheckImage(image, catalog);
+            CheckImage(image);
         }
 
         CpuModel cpu = CheckModel(words.Cpu ?? CpuModel.Host.Name);
@@ -95,17 +95,16 @@ internal sealed record RunOptions
         };
     }
 
-    private static void CheckImage(string image, ImageCatalog catalog)
+    private static void CheckImage(string image)
     {
         if (image.StartsWith('-'))
         {
             throw new UserException($"unknown option '{image}'. See 'tutti run --help'.");
         }
 
-        string[] names = [.. catalog.List().Select(i => i.Name)];
-        if (!names.Contains(image, StringComparer.Ordinal))
+        if (!ImageCatalog.Names.Contains(image))
         {
-            throw new UserException($"there is no image '{image}'; images: {string.Join(", ", names)} (a kernel file goes with --kernel)");
+            throw new UserException($"there is no image '{image}'; images: {string.Join(", ", ImageCatalog.Names)} (a kernel file goes with --kernel)");
         }
     }
 

@@ -11,6 +11,9 @@ public sealed class ImageCatalog
 
     private readonly string _searchPath;
 
+    /// <summary>The names of all images, without a look at the cache.</summary>
+    public static IReadOnlyList<string> Names { get; } = [DebianImage.Name];
+
     /// <param name="cacheFolder">Where images are kept; null for <see cref="DefaultCacheFolder"/>.</param>
     public ImageCatalog(string? cacheFolder = null)
         : this(cacheFolder ?? DefaultCacheFolder, Environment.GetEnvironmentVariable("PATH") ?? string.Empty)

@@ -54,13 +54,18 @@ internal sealed record ImageManifest
     {
         try
         {
-            using FileStream stream = File.OpenRead(Path.Combine(folder, FileName));
-            ImageManifest? manifest = JsonSerializer.Deserialize(stream, ManifestJson.Default.ImageManifest);
-            return manifest is { Version: not null, Userland: not null } && IsPlain(manifest.Kernel) && IsPlain(manifest.Initrd) && IsPlain(manifest.BusyBox)
-                ? manifest
-                : null;
+            // By hand: every run of an image reads this, and the serializer takes a tenth of the time to the guest's first instruction.
+            using JsonDocument document = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(folder, FileName)));
+            return new ImageManifest
+            {
+                Version = ReadText(document.RootElement, "version"),
+                Userland = ReadText(document.RootElement, "userland"),
+                Kernel = ReadFile(document.RootElement, "kernel"),
+                Initrd = ReadFile(document.RootElement, "initrd"),
+                BusyBox = ReadFile(document.RootElement, "busyBox"),
+            };
         }
-        catch (Exception error) when (error is IOException or UnauthorizedAccessException or JsonException or NotSupportedException)
+        catch (Exception error) when (error is IOException or UnauthorizedAccessException or JsonException or FormatException)
         {
             return null;
         }
@@ -72,7 +77,26 @@ internal sealed record ImageManifest
         JsonSerializer.Serialize(stream, this, ManifestJson.Default.ImageManifest);
     }
 
-    private static bool IsPlain(ManifestFile? file) => file is { Name: not null, Sha256: not null } && Path.GetFileName(file.Name) == file.Name && file.Name.Length > 0;
+    private static ManifestFile ReadFile(JsonElement parent, string key)
+    {
+        JsonElement file = Find(parent, key, JsonValueKind.Object);
+        string name = ReadText(file, "name");
+        return name.Length > 0 && Path.GetFileName(name) == name
+            ? new ManifestFile(
+                name,
+                Find(file, "size", JsonValueKind.Number).GetInt64(),
+                Find(file, "modified", JsonValueKind.Number).GetInt64(),
+                ReadText(file, "sha256"))
+            : throw new JsonException($"'{name}' is no file of the entry's folder");
+    }
+
+    private static string ReadText(JsonElement parent, string key) => Find(parent, key, JsonValueKind.String).GetString()!;
+
+    /// <exception cref="JsonException">The element has none, or none of that kind.</exception>
+    private static JsonElement Find(JsonElement parent, string key, JsonValueKind kind) =>
+        parent.ValueKind == JsonValueKind.Object && parent.TryGetProperty(key, out JsonElement value) && value.ValueKind == kind
+            ? value
+            : throw new JsonException($"no {kind} '{key}'");
 }
 
 [JsonSourceGenerationOptions(WriteIndented = true, PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase)]

@@ -80,7 +80,8 @@ public readonly record struct HostMemory(long Total, long Available)
     {
         try
         {
-            return File.ReadAllLines(path);
+            // Many hosts have no such group; a process's first exception takes the runtime milliseconds.
+            return File.Exists(path) ? File.ReadAllLines(path) : [];
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

@@ -101,7 +101,7 @@ internal sealed class CpuidLevel
             .. processor.TopologyRows(),
             .. BuildXsave(),
             .. processor.FrequencyRows(),
-            new(CpuidLeaf.Hypervisor, HostCpuid.KvmSignature),
+            new(CpuidLeaf.Hypervisor, CpuidText.KvmSignature),
             new(CpuidLeaf.KvmFeatures, _masks.Of(CpuidLeaf.KvmFeatures, 0)),
             .. Enumerable.Range(0, 3).Select(part => new CpuidEntry(CpuidLeaf.Brand0 + (uint)part, CpuidText.Brand(_brand, part))),
             .. amd ? BuildAmd(vendor, processor) : BuildIntel(processor),

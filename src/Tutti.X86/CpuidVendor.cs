@@ -28,6 +28,13 @@ internal readonly record struct CpuidVendor(uint Ebx, uint Ecx, uint Edx)
 /// <summary>Text in CPUID registers: four characters each, lowest first.</summary>
 internal static class CpuidText
 {
+    /// <summary>Leaf 40000000h: the largest of its group, "KVMKVMKVM".</summary>
+    internal static CpuidResult KvmSignature => new(
+        CpuidLeaf.HypervisorFrequency,
+        Word("KVMKVMKVM", 0),
+        Word("KVMKVMKVM", 4),
+        Word("KVMKVMKVM", 8));
+
     internal static uint Word(string text, int offset)
     {
         Span<byte> bytes = stackalloc byte[4];

@@ -26,13 +26,6 @@ internal static class HostCpuid
     private const uint XsaveLegacySize = 576;
     private const uint MinExtendedLeaf = CpuidLeaf.AddressSizes;
 
-    /// <summary>Leaf 40000000h: the largest of its group, "KVMKVMKVM".</summary>
-    internal static CpuidResult KvmSignature { get; } = new(
-        CpuidLeaf.HypervisorFrequency,
-        CpuidText.Word("KVMKVMKVM", 0),
-        CpuidText.Word("KVMKVMKVM", 4),
-        CpuidText.Word("KVMKVMKVM", 8));
-
     internal static CpuidEntry[] Build(CpuidEntry[] supported, in CpuidProcessor processor)
     {
         CpuidVendor vendor = CpuidVendor.Of(supported);
@@ -47,7 +40,7 @@ internal static class HostCpuid
             .. processor.TopologyRows(),
             .. BuildXsave(supported),
             .. processor.FrequencyRows(),
-            new(CpuidLeaf.Hypervisor, KvmSignature),
+            new(CpuidLeaf.Hypervisor, CpuidText.KvmSignature),
             new(CpuidLeaf.ExtendedVendor, signature with { Eax = Math.Max(signature.Eax, MinExtendedLeaf) }),
             new(CpuidLeaf.AmdTopology, hasTopologyExtensions ? new CpuidResult(processor.ApicId, processor.ApicId & 0xFF, 0, 0) : default),
         ];

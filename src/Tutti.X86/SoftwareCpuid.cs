@@ -134,7 +134,7 @@ public static class SoftwareCpuid
     /// <summary>The KVM signature: its clock is what lets guests calibrate nothing.</summary>
     private static CpuidResult QueryHypervisor(uint leaf) => leaf switch
     {
-        CpuidLeaf.Hypervisor => HostCpuid.KvmSignature,
+        CpuidLeaf.Hypervisor => CpuidText.KvmSignature,
         // Old and new clock MSRs, no delays after port I/O, clock stable across vCPUs.
         0x4000_0001 => new(1u << 0 | 1u << 1 | 1u << 3 | 1u << 24, 0, 0, 0),
         // TSC and APIC timer frequency in kHz.

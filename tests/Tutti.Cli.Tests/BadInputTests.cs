@@ -93,9 +93,9 @@ public sealed class BadInputTests : IDisposable
     {
         RunArguments words = new() { Engine = "software", Memory = "511G", Cpu = "x86-64-v2", Kernel = _tutti.MakeFile("kernel", [1]) };
         HostMemory large = new(4L << 40, 4L << 40);
-        Assert.Equal(511L << 30, RunOptions.Check(words, large, new ImageCatalog()).MemorySize);
-        Assert.Equal(512L << 30, RunOptions.Check(words with { Memory = "512G", Cpu = "host" }, large, new ImageCatalog()).MemorySize);
-        UserException refusal = Assert.Throws<UserException>(() => RunOptions.Check(words with { Memory = "512G" }, large, new ImageCatalog()));
+        Assert.Equal(511L << 30, RunOptions.Check(words, large).MemorySize);
+        Assert.Equal(512L << 30, RunOptions.Check(words with { Memory = "512G", Cpu = "host" }, large).MemorySize);
+        UserException refusal = Assert.Throws<UserException>(() => RunOptions.Check(words with { Memory = "512G" }, large));
         Assert.Equal("--memory 512G is more than x86-64-v2 has addresses for (512 GiB); give less, or --cpu host", refusal.Message);
     }
 

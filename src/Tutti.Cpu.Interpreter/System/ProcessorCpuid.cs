@@ -40,7 +40,8 @@ internal sealed class ProcessorCpuid
     /// <exception cref="PlatformNotSupportedException">It does; the message names what is missing, in one line.</exception>
     internal static void RequireModel(CpuModel model)
     {
-        IReadOnlyList<string> missing = FindMissing(model);
+        // It lacks nothing by its nature, and the table of what the interpreter has would be made for nothing.
+        IReadOnlyList<string> missing = model == CpuModel.Host ? [] : FindMissing(model);
         if (missing.Count > 0)
         {
             throw new PlatformNotSupportedException(model.Refusal("the software engine", missing) + "; choose another with --cpu");

@@ -56,7 +56,9 @@ internal sealed unsafe partial class SoftwareProcessor
             registers.Add(new(Msr.MtrrFix4KC0000 + i, WriteBackEverywhere, ulong.MaxValue, true));
         }
 
-        return [.. registers.OrderBy(register => register.Number)];
+        PlainMsr[] table = [.. registers];
+        Array.Sort(Array.ConvertAll(table, register => register.Number), table);
+        return table;
     }
 
     /// <summary>Sets how far the TSC is ahead of the guest clock, for RDTSC and for the TSC-deadline timer.</summary>
