@@ -86,7 +86,7 @@ internal static unsafe class SseExceptions
             Restore(original, operands.First, distance);
             *register = control | FlushToZero;
             VexOps.Invoke(state, op, operands);
-            bool tiny = (op->Flags & VexTraits.Halves) != 0 ? HasTinyHalf((ushort*)result) : (*register & Underflow) != 0;
+            bool tiny = (op->Flags & VexTraits.Halves) != 0 ? HasTinyHalf((ushort*)result, op->Src != 0 ? op->Src / 2 : 8) : (*register & Underflow) != 0;
             raised |= tiny ? Underflow : 0;
         }
 
@@ -114,10 +114,10 @@ internal static unsafe class SseExceptions
         *(UInt128*)to = from[0];
     }
 
-    private static bool HasTinyHalf(ushort* halves)
+    private static bool HasTinyHalf(ushort* halves, int count)
     {
         bool tiny = false;
-        for (int i = 0; i < 8; i++)
+        for (int i = 0; i < count; i++)
         {
             tiny |= (halves[i] & 0x7C00) == 0 && (halves[i] & 0x3FF) != 0;
         }
