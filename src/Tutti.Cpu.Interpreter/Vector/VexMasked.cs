@@ -20,6 +20,7 @@ internal static unsafe class VexMasked
             return Flow.Raise(state, op, fault);
         }
 
+        // SAFETY: elements up to Src, at most 32, stay inside these.
         byte* mask = stackalloc byte[Size];
         byte* result = stackalloc byte[Size];
         Get(state, op->Aux, mask);
@@ -52,6 +53,7 @@ internal static unsafe class VexMasked
             return Flow.Raise(state, op, fault);
         }
 
+        // SAFETY: as in Load.
         byte* mask = stackalloc byte[Size];
         byte* value = stackalloc byte[Size];
         Get(state, op->Aux, mask);

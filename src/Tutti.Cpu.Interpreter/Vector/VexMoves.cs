@@ -98,6 +98,7 @@ internal static unsafe class VexMoves
             return Flow.Raise(state, op, ExceptionVector.GeneralProtection);
         }
 
+        // SAFETY: two halves of 16 bytes, of which Src are written.
         UInt128* value = stackalloc UInt128[2];
         value[0] = *(UInt128*)CpuState.Xmm(state, op->Dst);
         value[1] = *(UInt128*)CpuState.YmmHighOf(state, op->Dst);
