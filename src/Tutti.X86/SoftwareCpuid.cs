@@ -8,7 +8,7 @@ namespace Tutti.X86;
 public readonly record struct CpuidContext(uint ApicId, int ProcessorCount, ulong Cr4, ulong Xcr0);
 
 /// <summary>
-/// What CPUID says of the interpreter: x86-64-v2 and the extensions that it implements. Sources: AMD APM volume 3, appendix E;
+/// What CPUID says of the interpreter: all that it implements where its host has the units for it. Sources: AMD APM volume 3, appendix E;
 /// Intel SDM volume 2, "CPUID"; Linux Documentation/virt/kvm/x86/cpuid.rst.
 /// </summary>
 public static class SoftwareCpuid
@@ -34,17 +34,20 @@ public static class SoftwareCpuid
     /// <summary>Physical address bits.</summary>
     public const int PhysicalBits = 40;
 
-    /// <summary>Leaf 1 ECX: SSE3, PCLMULQDQ, SSSE3, CX16, PCID, SSE4.1, SSE4.2, x2APIC, MOVBE, POPCNT, TSC-deadline, AES, XSAVE, RDRAND, hypervisor.</summary>
-    public const uint Features1Ecx = 1u << 0 | 1u << 1 | 1u << 9 | 1u << 13 | 1u << 17 | 1u << 19 | 1u << 20 | 1u << 21
-        | 1u << 22 | 1u << 23 | 1u << 24 | 1u << 25 | 1u << 26 | 1u << 30 | 1u << 31;
+    /// <summary>Leaf 1 ECX: SSE3, PCLMULQDQ, SSSE3, FMA, CX16, PCID, SSE4.1, SSE4.2, x2APIC, MOVBE, POPCNT, TSC-deadline, AES, XSAVE, AVX, F16C, RDRAND, hypervisor.</summary>
+    public const uint Features1Ecx = 1u << 0 | 1u << 1 | 1u << 9 | 1u << 12 | 1u << 13 | 1u << 17 | 1u << 19 | 1u << 20 | 1u << 21
+        | 1u << 22 | 1u << 23 | 1u << 24 | 1u << 25 | 1u << 26 | 1u << 28 | 1u << 29 | 1u << 30 | 1u << 31;
 
     /// <summary>Leaf 1 EDX: FPU, VME, DE, PSE, TSC, MSR, PAE, CX8, APIC, SEP, MTRR, PGE, CMOV, PAT, PSE-36, CLFSH, MMX, FXSR, SSE, SSE2.</summary>
     public const uint Features1Edx = 1u << 0 | 1u << 1 | 1u << 2 | 1u << 3 | 1u << 4 | 1u << 5 | 1u << 6 | 1u << 8 | 1u << 9
         | 1u << 11 | 1u << 12 | 1u << 13 | 1u << 15 | 1u << 16 | 1u << 17 | 1u << 19 | 1u << 23 | 1u << 24 | 1u << 25 | 1u << 26;
 
-    /// <summary>Leaf 7 EBX: FSGSBASE, BMI1, SMEP, BMI2, ERMS, INVPCID, RDSEED, ADX, SMAP, CLFLUSHOPT, SHA.</summary>
-    public const uint Features7Ebx = 1u << 0 | 1u << 3 | 1u << 7 | 1u << 8 | 1u << 9 | 1u << 10 | 1u << 18 | 1u << 19
+    /// <summary>Leaf 7 EBX: FSGSBASE, BMI1, AVX2, SMEP, BMI2, ERMS, INVPCID, RDSEED, ADX, SMAP, CLFLUSHOPT, SHA.</summary>
+    public const uint Features7Ebx = 1u << 0 | 1u << 3 | 1u << 5 | 1u << 7 | 1u << 8 | 1u << 9 | 1u << 10 | 1u << 18 | 1u << 19
         | 1u << 20 | 1u << 23 | 1u << 29;
+
+    /// <summary>Leaf 7 ECX: GFNI, VAES, VPCLMULQDQ, RDPID.</summary>
+    public const uint Features7Ecx = 1u << 8 | 1u << 9 | 1u << 10 | 1u << 22;
 
     /// <summary>Leaf 7 EDX: FSRM.</summary>
     public const uint Features7Edx = 1u << 4;
@@ -96,7 +99,7 @@ public static class SoftwareCpuid
         1 => QueryFeatures(context),
         // ARAT: the local APIC timer runs on in every idle state.
         6 => new(1u << 2, 0, 0, 0),
-        7 when subleaf == 0 => new(0, Features7Ebx, 0, Features7Edx),
+        7 when subleaf == 0 => new(0, Features7Ebx, Features7Ecx, Features7Edx),
         0xB => QueryTopology(subleaf, context),
         0xD => QueryXsave(subleaf, context),
         // The TSC runs at its crystal's frequency.
@@ -123,11 +126,12 @@ public static class SoftwareCpuid
         _ => new(0, 0, subleaf & 0xFF, context.ApicId),
     };
 
-    /// <summary>Leaf 0Dh: x87 and SSE, and XSAVEOPT.</summary>
+    /// <summary>Leaf 0Dh: x87, SSE and AVX, and XSAVEOPT.</summary>
     private static CpuidResult QueryXsave(uint subleaf, in CpuidContext context) => subleaf switch
     {
-        0 => new(3, 576, 576, 0),
+        0 => new((uint)XsaveLayout.Supported, XsaveLayout.SizeOf(context.Xcr0), XsaveLayout.SizeOf(XsaveLayout.Supported), 0),
         1 => new(1, 0, 0, 0),
+        2 => new(XsaveLayout.AvxSize, XsaveLayout.AvxOffset, 0, 0),
         _ => default,
     };
 

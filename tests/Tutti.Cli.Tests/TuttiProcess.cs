@@ -17,6 +17,9 @@ internal sealed class TuttiProcess : IDisposable
 
     public string Cache => Path.Combine(Folder, "cache");
 
+    /// <summary>Hides the host's AVX from the process, by a setting of the runtime.</summary>
+    public bool HidesAvx { get; set; }
+
     public string MakeFile(string name, byte[] content)
     {
         string path = Path.Combine(Folder, name);
@@ -75,6 +78,11 @@ internal sealed class TuttiProcess : IDisposable
         }
 
         start.Environment["XDG_CACHE_HOME"] = Cache;
+        if (HidesAvx)
+        {
+            start.Environment["DOTNET_EnableAVX"] = "0";
+        }
+
         return start;
     }
 }

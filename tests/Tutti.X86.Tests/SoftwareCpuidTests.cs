@@ -44,12 +44,31 @@ public sealed class SoftwareCpuidTests
     }
 
     [Fact]
+    public void TheSizeOfTheXsaveAreaFollowsXcr0()
+    {
+        Assert.Equal(new(7, 576, 832, 0), Query(0xD));
+        Assert.Equal(new(7, 832, 832, 0), SoftwareCpuid.Query(0xD, 0, new CpuidContext(0, 1, 0, 7)));
+        Assert.Equal(new(256, 576, 0, 0), Query(0xD, 2));
+    }
+
+    [Theory]
+    [InlineData(1, true)]
+    [InlineData(3, true)]
+    [InlineData(7, true)]
+    [InlineData(0, false)]
+    [InlineData(2, false)]
+    [InlineData(5, false)]
+    [InlineData(6, false)]
+    [InlineData(0xF, false)]
+    public void AvxStateNeedsSseAndX87(ulong xcr0, bool valid) => Assert.Equal(valid, XsaveLayout.IsValid(xcr0, XsaveLayout.Supported));
+
+    [Fact]
     public void ExtensionsThatTheEngineLacksAreNotShown()
     {
-        const uint AvxFmaF16c = 1u << 28 | 1u << 12 | 1u << 29;
-        Assert.Equal(0u, Query(1).Ecx & AvxFmaF16c);
-        Assert.Equal(0u, Query(7).Ebx & (1u << 5 | 1u << 16));
-        Assert.Equal(3u, Query(0xD).Eax);
+        Assert.Equal(0u, Query(7).Ebx & (1u << 16));
+        Assert.Equal(7u, Query(0xD).Eax);
+        Assert.Equal(1u, Query(0xD, 1).Eax);
+        Assert.Equal(default, Query(0xD, 3));
         Assert.Equal(default, Query(0x17));
         Assert.Equal(default, Query(0x8000_0022));
     }

@@ -90,12 +90,9 @@ internal static unsafe class InstructionTranslator
     private static bool TrySetModRm(in Instruction instruction, Op* op, ref TranslationContext context)
     {
         Register baseRegister = instruction.MemoryBase;
-        Register index = instruction.MemoryIndex;
-        if (index != Register.None && !index.IsGPR())
-        {
-            // Gathers and scatters, whose index is a vector register: none of them is offered.
-            return false;
-        }
+
+        // A gather adds the elements of its vector index itself.
+        Register index = instruction.IsVsib ? Register.None : instruction.MemoryIndex;
 
         op->Segment = Segment(instruction, context);
         op->Base = RegisterOffset.Of(baseRegister);

@@ -136,6 +136,9 @@ internal unsafe struct CpuState
     /// <summary>Bits 255:128 of YMM0 to YMM15, 16 bytes each; the lower halves are in <see cref="FxArea"/>.</summary>
     public fixed byte YmmHigh[16 * 16];
 
+    /// <summary>Bytes from the lower half of a YMM register to its upper one.</summary>
+    public const int YmmHighDistance = 512 - FxXmm + 64;
+
     public const byte ZeroOffset = 128;
     public const byte RipOffset = 136;
     public const byte ReachOffset = 144;

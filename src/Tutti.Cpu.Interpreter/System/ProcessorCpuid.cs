@@ -34,7 +34,7 @@ internal sealed class ProcessorCpuid
     }
 
     /// <summary>The rows of what the interpreter can do on this host.</summary>
-    private static CpuidEntry[] Supported => [.. SoftwareCpuid.Supported.Select(row => row.With(OnThisHost(row.Leaf, row.Result)))];
+    private static CpuidEntry[] Supported => [.. SoftwareCpuid.Supported.Select(row => row.With(OnThisHost(row.Leaf, row.Subleaf, row.Result)))];
 
     /// <summary>Refuses a model that needs more than the interpreter has.</summary>
     /// <exception cref="PlatformNotSupportedException">It does; the message names what is missing, in one line.</exception>
@@ -54,22 +54,38 @@ internal sealed class ProcessorCpuid
     {
         if (_table == null)
         {
-            return OnThisHost(leaf, SoftwareCpuid.Query(leaf, subleaf, new CpuidContext(_apicId, _processorCount, cr4, xcr0)));
+            return OnThisHost(leaf, subleaf, SoftwareCpuid.Query(leaf, subleaf, new CpuidContext(_apicId, _processorCount, cr4, xcr0)));
         }
 
         CpuidResult result = CpuidTable.Query(_table, leaf, subleaf);
+        if (leaf == CpuidLeaf.Xsave && subleaf == 0 && result.Eax != 0)
+        {
+            return result with { Ebx = XsaveLayout.SizeOf(xcr0) };
+        }
+
         bool osXsave = leaf == CpuidLeaf.Features && (result.Ecx & Xsave) != 0 && (cr4 & Cr4.OsXsave) != 0;
         return osXsave ? result with { Ecx = result.Ecx | OsXsave } : result;
     }
 
     /// <summary>Takes out the extensions that run on the host's own units where the host lacks them.</summary>
-    private static CpuidResult OnThisHost(uint leaf, CpuidResult result) => leaf switch
+    private static CpuidResult OnThisHost(uint leaf, uint subleaf, CpuidResult result) => leaf switch
     {
-        CpuidLeaf.Features => result with { Ecx = result.Ecx & ~((HostFeatures.AesNi ? 0 : 1u << 25) | (HostFeatures.Pclmulqdq ? 0 : 1u << 1)) },
+        CpuidLeaf.Features => result with
+        {
+            Ecx = result.Ecx & ~((HostFeatures.Pclmulqdq ? 0 : 1u << 1) | (HostFeatures.Fma ? 0 : 1u << 12)
+                | (HostFeatures.AesNi ? 0 : 1u << 25) | (HostFeatures.Avx ? 0 : 1u << 28) | (HostFeatures.F16c ? 0 : 1u << 29)),
+        },
         CpuidLeaf.ExtendedFeatures => result with
         {
-            Ebx = result.Ebx & ~((HostFeatures.Bmi1 ? 0 : 1u << 3) | (HostFeatures.Bmi2 ? 0 : 1u << 8)
+            Ebx = result.Ebx & ~((HostFeatures.Bmi1 ? 0 : 1u << 3) | (HostFeatures.Avx2 ? 0 : 1u << 5) | (HostFeatures.Bmi2 ? 0 : 1u << 8)
                 | (HostFeatures.Adx ? 0 : 1u << 19) | (HostFeatures.Sha ? 0 : 1u << 29)),
+            Ecx = result.Ecx & ~((HostFeatures.Gfni ? 0 : 1u << 8) | (HostFeatures.Vaes ? 0 : 1u << 9) | (HostFeatures.Vpclmulqdq ? 0 : 1u << 10)),
+        },
+        CpuidLeaf.Xsave when !HostFeatures.Avx => subleaf switch
+        {
+            0 => new((uint)(XsaveLayout.X87 | XsaveLayout.Sse), XsaveLayout.BaseSize, XsaveLayout.BaseSize, 0),
+            2 => default,
+            _ => result,
         },
         CpuidLeaf.ExtendedSignature => result with { Ecx = result.Ecx & ~(HostFeatures.Lzcnt ? 0 : 1u << 5) },
         _ => result,

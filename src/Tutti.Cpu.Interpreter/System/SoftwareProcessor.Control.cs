@@ -110,10 +110,11 @@ internal sealed unsafe partial class SoftwareProcessor
         return true;
     }
 
-    /// <summary>XSETBV of XCR0: x87 always, SSE may be enabled.</summary>
+    /// <summary>XSETBV: XCR0 may have what leaf 0Dh shows.</summary>
     public bool TryWriteXcr0(uint index, ulong value)
     {
-        if (index != 0 || (value & ~3UL) != 0 || (value & 1) == 0)
+        ulong supported = Cpuid.Query(CpuidLeaf.Xsave, 0, State->Cr4, State->Xcr0).Eax;
+        if (index != 0 || !XsaveLayout.IsValid(value, supported))
         {
             return Refuse(ExceptionVector.GeneralProtection);
         }

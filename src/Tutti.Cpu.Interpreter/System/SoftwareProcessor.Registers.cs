@@ -15,6 +15,7 @@ internal sealed unsafe partial class SoftwareProcessor
         State->Pat = PatAtReset;
         // SAFETY: the FX area has 512 bytes, here and below.
         new Span<byte>(State->FxArea, 512).Clear();
+        new Span<byte>(State->YmmHigh, (int)XsaveLayout.AvxSize).Clear();
 
         // FCW and MXCSR; an FXSAVE image keeps the x87 tag word inverted, so 0 means all registers empty.
         *(ushort*)State->FxArea = 0x37F;
@@ -126,6 +127,7 @@ internal sealed unsafe partial class SoftwareProcessor
         registers.Efer = State->Efer;
         registers.Xcr0 = State->Xcr0;
         new Span<byte>(State->FxArea, 512).CopyTo(registers.FxState);
+        registers.ExtendedState = HostFeatures.Avx ? ExtendedState.Export(State) : null;
         registers.Activity = _activity;
         registers.InterruptShadow = State->InterruptShadow != 0;
         registers.NmiBlocked = _nmiBlocked;
@@ -168,6 +170,7 @@ internal sealed unsafe partial class SoftwareProcessor
         State->Efer = registers.Efer;
         State->Xcr0 = registers.Xcr0 | 1;
         registers.FxState.CopyTo(new Span<byte>(State->FxArea, 512));
+        ExtendedState.Import(State, registers.ExtendedState);
 
         // SS.DPL is the privilege level in protected mode; null stacks of 64-bit mode keep it in the selector.
         bool isProtected = (State->Cr0 & Cr0.ProtectionEnable) != 0;

@@ -5,21 +5,16 @@ using Tutti.X86;
 namespace Tutti.Cpu.Interpreter;
 
 /// <summary>
-/// FXSAVE, FXRSTOR, XSAVE, XSAVEOPT, XRSTOR, LDMXCSR, STMXCSR. The XSAVE area has the components x87 and SSE in the
+/// FXSAVE, FXRSTOR, XSAVE, XSAVEOPT, XRSTOR, LDMXCSR, STMXCSR. The XSAVE area has the components x87, SSE and AVX in the
 /// standard format. Source: Intel SDM volume 1, chapter 10.5 and 13.
 /// </summary>
 /// <remarks>Op.Aux is 1 for the forms with REX.W, which keep 64-bit pointers.</remarks>
 internal static unsafe class FxSave
 {
     private const int LegacySize = 512;
-    private const int AreaSize = 576;
     private const int UsedLegacy = 416;
     private const int UsedLegacy32 = 288;
     private const int MxcsrMaskOffset = 28;
-    private const int HeaderXstateBv = 512;
-    private const ulong X87 = 1;
-    private const ulong Sse = 2;
-    private const ulong Ymm = 4;
 
     /// <summary>All MXCSR bits but those above DAZ, FTZ, rounding, masks and flags.</summary>
     private const uint MxcsrMask = 0xFFFF;
@@ -59,12 +54,17 @@ internal static unsafe class FxSave
         return op + 1;
     }
 
-    /// <summary>XSAVE and XSAVEOPT (which may save more than it must).</summary>
-    public static Op* ExtendedSave(CpuState* state, Op* op)
+    public static Op* ExtendedSave(CpuState* state, Op* op) => SaveComponents(state, op, Requested(state));
+
+    /// <summary>XSAVEOPT leaves out what is in its initial state. What has not changed since XRSTOR is saved all the same, as it may be.</summary>
+    public static Op* OptimizedSave(CpuState* state, Op* op) => SaveComponents(state, op, Requested(state) & ExtendedState.InUse(state));
+
+    private static Op* SaveComponents(CpuState* state, Op* op, ulong saved)
     {
-        if (!TryGetExtendedOperand(state, op, true, out ulong linear)
-            || !VectorMemory.ProbeWrite(state, linear, AreaSize)
-            || !GuestAccess.Read<W64>(state, linear + HeaderXstateBv, out ulong present))
+        int size = (int)XsaveLayout.SizeOf(saved);
+        if (!TryGetExtendedOperand(state, op, size, true, out ulong linear)
+            || !VectorMemory.ProbeWrite(state, linear, size)
+            || !GuestAccess.Read<W64>(state, linear + XsaveLayout.Header, out ulong present))
         {
             return Flow.Fault(state, op);
         }
@@ -72,48 +72,62 @@ internal static unsafe class FxSave
         ulong requested = Requested(state);
         byte* image = stackalloc byte[UsedLegacy];
         Compose(state, image, op->Aux != 0);
-        if ((requested & X87) != 0)
+        if ((saved & XsaveLayout.X87) != 0)
         {
             X87Ops.FinishWrite(state, linear, image, CpuState.FxMxcsr);
             X87Ops.FinishWrite(state, linear + MmxState.FxRegisters, image + MmxState.FxRegisters, 128);
         }
 
-        if ((requested & (Sse | Ymm)) != 0)
+        if ((requested & (XsaveLayout.Sse | XsaveLayout.Avx)) != 0)
         {
             X87Ops.FinishWrite(state, linear + CpuState.FxMxcsr, image + CpuState.FxMxcsr, 8);
         }
 
-        if ((requested & Sse) != 0)
+        if ((saved & XsaveLayout.Sse) != 0)
         {
             X87Ops.FinishWrite(state, linear + CpuState.FxXmm, image + CpuState.FxXmm, XmmEnd(state) - CpuState.FxXmm);
         }
 
-        present = (present & ~requested) | requested;
-        X87Ops.FinishWrite(state, linear + HeaderXstateBv, (byte*)&present, 8);
+        if ((saved & XsaveLayout.Avx) != 0)
+        {
+            X87Ops.FinishWrite(state, linear + XsaveLayout.AvxOffset, state->YmmHigh, XmmEnd(state) - CpuState.FxXmm);
+        }
+
+        present = (present & ~requested) | (requested & ExtendedState.InUse(state));
+        X87Ops.FinishWrite(state, linear + XsaveLayout.Header, (byte*)&present, 8);
         return op + 1;
     }
 
     public static Op* ExtendedRestore(CpuState* state, Op* op)
     {
-        byte* image = stackalloc byte[AreaSize];
-        if (!TryGetExtendedOperand(state, op, false, out ulong linear) || !GuestAccess.ReadBytes(state, linear, image, AreaSize))
+        byte* image = stackalloc byte[(int)(XsaveLayout.AvxOffset + XsaveLayout.AvxSize)];
+        if (!TryGetExtendedOperand(state, op, (int)XsaveLayout.BaseSize, false, out ulong linear)
+            || !GuestAccess.ReadBytes(state, linear, image, (int)XsaveLayout.BaseSize))
         {
             return Flow.Fault(state, op);
         }
 
         ulong requested = Requested(state);
-        ulong* header = (ulong*)(image + HeaderXstateBv);
+        ulong* header = (ulong*)(image + XsaveLayout.Header);
         ulong present = header[0];
-        bool loadsMxcsr = (requested & (Sse | Ymm)) != 0;
+        bool loadsMxcsr = (requested & (XsaveLayout.Sse | XsaveLayout.Avx)) != 0;
         uint mxcsr = *(uint*)(image + CpuState.FxMxcsr);
         if ((present & ~state->Xcr0) != 0 || header[1] != 0 || header[2] != 0 || (loadsMxcsr && (mxcsr & ~MxcsrMask) != 0))
         {
             return Flow.Raise(state, op, ExceptionVector.GeneralProtection);
         }
 
-        if ((requested & X87) != 0)
+        ulong avx = requested & XsaveLayout.Avx;
+        if ((avx & present) != 0
+            && (!TryGetExtendedOperand(state, op, (int)XsaveLayout.SizeOf(avx), false, out _)
+                || !GuestAccess.ReadBytes(state, linear + XsaveLayout.AvxOffset, image + XsaveLayout.AvxOffset, (int)XsaveLayout.AvxSize)))
         {
-            if ((present & X87) == 0)
+            return Flow.Fault(state, op);
+        }
+
+        if ((requested & XsaveLayout.X87) != 0)
+        {
+            if ((present & XsaveLayout.X87) == 0)
             {
                 Unsafe.InitBlockUnaligned(image, 0, CpuState.FxMxcsr);
                 Unsafe.InitBlockUnaligned(image + MmxState.FxRegisters, 0, 128);
@@ -128,15 +142,14 @@ internal static unsafe class FxSave
             *(uint*)(state->FxArea + CpuState.FxMxcsr) = mxcsr;
         }
 
-        if ((requested & Sse) != 0)
+        if ((requested & XsaveLayout.Sse) != 0)
         {
-            uint length = (uint)(XmmEnd(state) - CpuState.FxXmm);
-            if ((present & Sse) == 0)
-            {
-                Unsafe.InitBlockUnaligned(image + CpuState.FxXmm, 0, length);
-            }
+            TakeRegisters(state, state->FxArea + CpuState.FxXmm, image + CpuState.FxXmm, (present & XsaveLayout.Sse) != 0);
+        }
 
-            Unsafe.CopyBlockUnaligned(state->FxArea + CpuState.FxXmm, image + CpuState.FxXmm, length);
+        if (avx != 0)
+        {
+            TakeRegisters(state, state->YmmHigh, image + XsaveLayout.AvxOffset, (present & XsaveLayout.Avx) != 0);
         }
 
         return op + 1;
@@ -149,6 +162,12 @@ internal static unsafe class FxSave
             return VectorOps.SseUnavailable(state, op);
         }
 
+        return SetMxcsr(state, op);
+    }
+
+    /// <summary>LDMXCSR or VLDMXCSR, once it is known to be available.</summary>
+    public static Op* SetMxcsr(CpuState* state, Op* op)
+    {
         if (!AnyAddress.TryGet(state, op, 4, false, out ulong linear) || !GuestAccess.Read<W32>(state, linear, out ulong value))
         {
             return Flow.Fault(state, op);
@@ -163,18 +182,15 @@ internal static unsafe class FxSave
         return op + 1;
     }
 
-    public static Op* StoreMxcsr(CpuState* state, Op* op)
-    {
-        if (state->FpuTraps != 0)
-        {
-            return VectorOps.SseUnavailable(state, op);
-        }
+    public static Op* StoreMxcsr(CpuState* state, Op* op) =>
+        state->FpuTraps != 0 ? VectorOps.SseUnavailable(state, op) : GetMxcsr(state, op);
 
-        return AnyAddress.TryGet(state, op, 4, true, out ulong linear)
-            && GuestAccess.Write<W32>(state, linear, *(uint*)(state->FxArea + CpuState.FxMxcsr))
+    /// <summary>STMXCSR or VSTMXCSR, once it is known to be available.</summary>
+    public static Op* GetMxcsr(CpuState* state, Op* op) =>
+        AnyAddress.TryGet(state, op, 4, true, out ulong linear)
+        && GuestAccess.Write<W32>(state, linear, *(uint*)(state->FxArea + CpuState.FxMxcsr))
             ? op + 1
             : Flow.Fault(state, op);
-    }
 
     private static bool TryGetFxOperand(CpuState* state, Op* op, bool write, out ulong linear)
     {
@@ -188,7 +204,7 @@ internal static unsafe class FxSave
         return TryGetAligned(state, op, LegacySize, 16, write, out linear);
     }
 
-    private static bool TryGetExtendedOperand(CpuState* state, Op* op, bool write, out ulong linear)
+    private static bool TryGetExtendedOperand(CpuState* state, Op* op, int size, bool write, out ulong linear)
     {
         linear = 0;
         if ((state->Cr4 & Cr4.OsXsave) == 0 || (state->FpuTraps & FpuTrap.TaskSwitched) != 0)
@@ -198,7 +214,7 @@ internal static unsafe class FxSave
             return false;
         }
 
-        return TryGetAligned(state, op, AreaSize, 64, write, out linear);
+        return TryGetAligned(state, op, size, 64, write, out linear);
     }
 
     private static bool TryGetAligned(CpuState* state, Op* op, int size, ulong alignment, bool write, out ulong linear)
@@ -219,6 +235,20 @@ internal static unsafe class FxSave
 
     /// <summary>EDX:EAX and XCR0.</summary>
     private static ulong Requested(CpuState* state) => (((ulong)(uint)state->Gpr[2] << 32) | (uint)state->Gpr[0]) & state->Xcr0;
+
+    /// <summary>Takes the halves of the vector registers that the mode has, or their initial zeros.</summary>
+    private static void TakeRegisters(CpuState* state, byte* to, byte* from, bool present)
+    {
+        uint length = (uint)(XmmEnd(state) - CpuState.FxXmm);
+        if (present)
+        {
+            Unsafe.CopyBlockUnaligned(to, from, length);
+        }
+        else
+        {
+            Unsafe.InitBlockUnaligned(to, 0, length);
+        }
+    }
 
     /// <summary>XMM8 to XMM15 exist only in 64-bit mode.</summary>
     private static int XmmEnd(CpuState* state) =>

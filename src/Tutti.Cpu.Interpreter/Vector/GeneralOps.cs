@@ -6,7 +6,7 @@ using Tutti.X86;
 
 namespace Tutti.Cpu.Interpreter;
 
-/// <summary>MOVBE, RDRAND, RDSEED, POPCNT, TZCNT, LZCNT, CLFLUSH. Dst and Src are offsets of general registers.</summary>
+/// <summary>MOVBE, RDRAND, RDSEED, RDPID, POPCNT, TZCNT, LZCNT, CLFLUSH. Dst and Src are offsets of general registers.</summary>
 // SAFETY for all handlers: register offsets come from RegisterOffset; memory goes through GuestAccess.
 internal static unsafe class GeneralOps
 {
@@ -39,6 +39,13 @@ internal static unsafe class GeneralOps
         RandomNumberGenerator.Fill(new Span<byte>(&value, sizeof(ulong)));
         TWidth.StoreRegister(CpuState.Register(state, op->Dst), TWidth.Truncate(value));
         LazyFlags.SetArithmetic(state, Rflags.Carry);
+        return op + 1;
+    }
+
+    /// <summary>RDPID: what RDTSCP has in ECX; all 64 bits of the register are written.</summary>
+    public static Op* ReadProcessorId(CpuState* state, Op* op)
+    {
+        *(ulong*)CpuState.Register(state, op->Dst) = (uint)state->TscAux;
         return op + 1;
     }
 

@@ -11,6 +11,7 @@ internal static class HostFeatures
 {
     // CPUID leaf 7 and leaf 1 bits. Source: Intel SDM volume 2, "CPUID".
     private static readonly int Leaf7Ebx = MaxLeaf >= 7 ? X86Base.CpuId(7, 0).Ebx : 0;
+    private static readonly int Leaf7Ecx = MaxLeaf >= 7 ? X86Base.CpuId(7, 0).Ecx : 0;
     private static readonly int Leaf1Ecx = X86Base.CpuId(1, 0).Ecx;
     private static readonly int LeafExtended1Ecx = X86Base.CpuId(unchecked((int)0x8000_0001), 0).Ecx;
 
@@ -27,6 +28,22 @@ internal static class HostFeatures
     public static bool Bmi1 => System.Runtime.Intrinsics.X86.Bmi1.IsSupported && (Leaf7Ebx & (1 << 3)) != 0;
 
     public static bool Bmi2 => System.Runtime.Intrinsics.X86.Bmi2.IsSupported && (Leaf7Ebx & (1 << 8)) != 0;
+
+    /// <summary>Also that the host's operating system saves the upper halves of the YMM registers.</summary>
+    public static bool Avx => System.Runtime.Intrinsics.X86.Avx.IsSupported;
+
+    public static bool Avx2 => System.Runtime.Intrinsics.X86.Avx2.IsSupported;
+
+    public static bool Fma => Avx && (Leaf1Ecx & (1 << 12)) != 0;
+
+    public static bool F16c => Avx && (Leaf1Ecx & (1 << 29)) != 0;
+
+    /// <summary>GFNI; its VEX forms need <see cref="Avx"/> besides.</summary>
+    public static bool Gfni => (Leaf7Ecx & (1 << 8)) != 0;
+
+    public static bool Vaes => Avx && (Leaf7Ecx & (1 << 9)) != 0;
+
+    public static bool Vpclmulqdq => Avx && (Leaf7Ecx & (1 << 10)) != 0;
 
     public static bool Adx => (Leaf7Ebx & (1 << 19)) != 0;
 
@@ -46,6 +63,13 @@ internal static class HostFeatures
         CpuidFeature.BMI2 => Bmi2,
         CpuidFeature.ADX => Adx,
         CpuidFeature.LZCNT => Lzcnt,
+        CpuidFeature.AVX => Avx,
+        CpuidFeature.AVX2 => Avx2,
+        CpuidFeature.FMA => Fma,
+        CpuidFeature.F16C => F16c,
+        CpuidFeature.GFNI => Gfni,
+        CpuidFeature.VAES => Vaes,
+        CpuidFeature.VPCLMULQDQ => Vpclmulqdq,
         _ => false,
     };
 }

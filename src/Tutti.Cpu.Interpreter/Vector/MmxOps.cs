@@ -76,15 +76,12 @@ internal static unsafe class MmxOps
         return op + 1;
     }
 
-    public static Op* MaskedStore16(CpuState* state, Op* op)
-    {
-        if (state->FpuTraps != 0)
-        {
-            return VectorOps.SseUnavailable(state, op);
-        }
+    public static Op* MaskedStore16(CpuState* state, Op* op) =>
+        state->FpuTraps != 0 ? VectorOps.SseUnavailable(state, op) : StoreMasked16(state, op);
 
-        return TryMaskedStore(state, op, CpuState.Xmm(state, op->Src), CpuState.Xmm(state, op->Dst), 16) ? op + 1 : Flow.Fault(state, op);
-    }
+    /// <summary>MASKMOVDQU or VMASKMOVDQU, once it is known to be available.</summary>
+    public static Op* StoreMasked16(CpuState* state, Op* op) =>
+        TryMaskedStore(state, op, CpuState.Xmm(state, op->Src), CpuState.Xmm(state, op->Dst), 16) ? op + 1 : Flow.Fault(state, op);
 
     /// <summary>Stores the bytes whose mask byte has its top bit set; the others are not touched, so they cannot fault either.</summary>
     private static bool TryMaskedStore(CpuState* state, Op* op, byte* value, byte* mask, int size)

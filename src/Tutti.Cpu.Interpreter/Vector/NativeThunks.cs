@@ -7,7 +7,8 @@ namespace Tutti.Cpu.Interpreter;
 /// <summary>What makes one thunk differ from another.</summary>
 /// <param name="Code">The instruction.</param>
 /// <param name="Immediate">Its immediate byte, or the number of its ST(i) operand.</param>
-internal readonly record struct ThunkKey(Code Code, byte Immediate);
+/// <param name="InMemory">VEX only: its r/m operand is in memory.</param>
+internal readonly record struct ThunkKey(Code Code, byte Immediate, bool InMemory = false);
 
 /// <summary>
 /// The emitted thunks of the whole process: each runs one guest instruction on the host processor. Made when the first
@@ -15,8 +16,8 @@ internal readonly record struct ThunkKey(Code Code, byte Immediate);
 /// </summary>
 internal static unsafe class NativeThunks
 {
-    /// <summary>Bytes; all thunks there can be (some 15,000, mostly imm8 variants) take less than half. Untouched pages cost nothing.</summary>
-    private const long Capacity = 4 << 20;
+    /// <summary>Bytes; all thunks there can be (some 75,000, mostly imm8 variants) take less than two thirds. Untouched pages cost nothing.</summary>
+    private const long Capacity = 16 << 20;
 
     private const int Alignment = 16;
 

@@ -28,7 +28,8 @@ internal static unsafe class PlainTranslator
     {
         Code.Fxsave_m512byte or Code.Fxsave64_m512byte => &FxSave.Save,
         Code.Fxrstor_m512byte or Code.Fxrstor64_m512byte => &FxSave.Restore,
-        Code.Xsave_mem or Code.Xsave64_mem or Code.Xsaveopt_mem or Code.Xsaveopt64_mem => &FxSave.ExtendedSave,
+        Code.Xsave_mem or Code.Xsave64_mem => &FxSave.ExtendedSave,
+        Code.Xsaveopt_mem or Code.Xsaveopt64_mem => &FxSave.OptimizedSave,
         Code.Xrstor_mem or Code.Xrstor64_mem => &FxSave.ExtendedRestore,
         Code.Ldmxcsr_m32 => &FxSave.LoadMxcsr,
         Code.Stmxcsr_m32 => &FxSave.StoreMxcsr,
@@ -114,6 +115,9 @@ internal static unsafe class PlainTranslator
                 break;
             case Code.Rdrand_r64 or Code.Rdseed_r64:
                 op->Handler = &GeneralOps.Random<W64>;
+                break;
+            case Code.Rdpid_r32 or Code.Rdpid_r64:
+                op->Handler = &GeneralOps.ReadProcessorId;
                 break;
             case Code.Popcnt_r16_rm16:
                 return SetCount<W16, PopulationCount>(instruction, op);

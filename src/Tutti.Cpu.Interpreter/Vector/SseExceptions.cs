@@ -59,6 +59,72 @@ internal static unsafe class SseExceptions
         return op + 1;
     }
 
+    /// <summary>
+    /// The same for a VEX instruction: false after an exception was raised, with operand 0 as it was. Its result is in
+    /// operand 0 otherwise.
+    /// </summary>
+    public static bool TryRun(CpuState* state, Op* op, in VexOperands operands, out ulong flags)
+    {
+        uint* register = (uint*)(state->FxArea + CpuState.FxMxcsr);
+        uint mxcsr = *register & ~VectorOps.MxcsrReserved;
+        uint unmasked = ~(mxcsr >> MaskShift) & Flags;
+        int distance = (op->Flags & VexTraits.VectorFirst) != 0 ? CpuState.YmmHighDistance : 0;
+
+        // SAFETY: operand 0 has 16 bytes, and as many at the distance of the upper half where it is a vector register. Other
+        // operands are registers (16 bytes behind the last general one belong to the state too) or the scratch area.
+        UInt128* original = stackalloc UInt128[2];
+        UInt128* result = stackalloc UInt128[2];
+        Copy((UInt128*)operands.First, original, distance);
+        uint control = (mxcsr & ~Flags & ~((uint)FlushToZero * ((unmasked >> 4) & 1))) | AllMasked;
+        *register = control;
+        flags = VexOps.Invoke(state, op, operands);
+        uint raised = *register & Flags;
+        Copy((UInt128*)operands.First, result, distance);
+        if ((unmasked & Underflow) != 0 && (raised & Underflow) == 0)
+        {
+            // As above; results in half precision are not flushed, so they are looked at.
+            Restore(original, operands.First, distance);
+            *register = control | FlushToZero;
+            VexOps.Invoke(state, op, operands);
+            bool tiny = (op->Flags & VexTraits.Halves) != 0 ? HasTinyHalf((ushort*)result, op->Src != 0 ? op->Src / 2 : 8) : (*register & Underflow) != 0;
+            raised |= tiny ? Underflow : 0;
+        }
+
+        bool pre = (raised & unmasked & PreComputation) != 0;
+        *register = mxcsr | (pre ? raised & PreComputation : raised);
+        bool traps = (raised & unmasked) != 0;
+        Restore(traps ? original : result, operands.First, distance);
+        if (traps)
+        {
+            RaiseException(state, op);
+        }
+
+        return !traps;
+    }
+
+    private static void Copy(UInt128* from, UInt128* to, int distance)
+    {
+        to[0] = *from;
+        to[1] = *(UInt128*)((byte*)from + distance);
+    }
+
+    private static void Restore(UInt128* from, byte* to, int distance)
+    {
+        *(UInt128*)(to + distance) = from[1];
+        *(UInt128*)to = from[0];
+    }
+
+    private static bool HasTinyHalf(ushort* halves, int count)
+    {
+        bool tiny = false;
+        for (int i = 0; i < count; i++)
+        {
+            tiny |= (halves[i] & 0x7C00) == 0 && (halves[i] & 0x3FF) != 0;
+        }
+
+        return tiny;
+    }
+
     private static uint RunMasked(CpuState* state, Op* op, byte* second, byte* destination, byte* result, uint control, out ulong flags)
     {
         uint* register = (uint*)(state->FxArea + CpuState.FxMxcsr);

@@ -21,7 +21,7 @@ internal static unsafe class ThunkBuilder
     private static readonly Register[] General = [Register.R8, Register.R11, Register.RAX];
     private static readonly Register[] Implied = [Register.RAX, Register.RCX, Register.RDX];
 
-    private static readonly int MxcsrOffset = FieldOffset(CpuState.FxMxcsr);
+    internal static readonly int MxcsrOffset = FieldOffset(CpuState.FxMxcsr);
     private static readonly int FxAreaOffset = FieldOffset(0);
     private static readonly int FlagsOffset = FlagsFieldOffset();
 
@@ -53,7 +53,7 @@ internal static unsafe class ThunkBuilder
         Instruction core = Rename(guest, info);
         var factory = new InstructionInfoFactory();
         InstructionInfo usage = factory.GetInfo(core);
-        bool mxcsr = VectorTable.UsesMxcsr(guest.Mnemonic);
+        bool mxcsr = VectorTable.UsesMxcsr(guest);
         bool flagsOut = core.RflagsModified != RflagsBits.None;
         bool mmx = false;
         var code = new List<Instruction>
@@ -203,7 +203,7 @@ internal static unsafe class ThunkBuilder
         return core;
     }
 
-    private static void SetMemory(ref Instruction instruction, Register pointer)
+    internal static void SetMemory(ref Instruction instruction, Register pointer)
     {
         instruction.MemoryBase = pointer;
         instruction.MemoryIndex = Register.None;
@@ -246,7 +246,7 @@ internal static unsafe class ThunkBuilder
         return false;
     }
 
-    private static bool IsWrite(OpAccess access) =>
+    internal static bool IsWrite(OpAccess access) =>
         access is OpAccess.Write or OpAccess.ReadWrite or OpAccess.CondWrite or OpAccess.ReadCondWrite;
 
     // Only the six arithmetic flags: the guest's TF, DF or AC must not act on the host.
@@ -258,21 +258,21 @@ internal static unsafe class ThunkBuilder
         code.Add(Instruction.Create(Code.Popfq));
     }
 
-    private static void StoreFlags(List<Instruction> code)
+    internal static void StoreFlags(List<Instruction> code)
     {
         code.Add(Instruction.Create(Code.Pushfq));
         code.Add(Instruction.Create(Code.Pop_r64, Register.RAX));
     }
 
     // Below RSP lies the red zone, which signal handlers leave alone.
-    private static void RestoreHostMxcsr(List<Instruction> code)
+    internal static void RestoreHostMxcsr(List<Instruction> code)
     {
         var slot = new MemoryOperand(Register.RSP, -8);
         code.Add(Instruction.Create(Code.Mov_rm32_imm32, slot, DefaultMxcsr));
         code.Add(Instruction.Create(Code.Ldmxcsr_m32, slot));
     }
 
-    private static MemoryOperand State(int offset) => new(Register.R10, offset);
+    internal static MemoryOperand State(int offset) => new(Register.R10, offset);
 
     private static Register Narrow(Register register, OperandClass operand) =>
         operand == OperandClass.General32 ? register.GetFullRegister() : register;

@@ -27,10 +27,22 @@ internal static class VectorTable
         Mnemonic.Cvtsi2ss, Mnemonic.Cvtsi2sd, Mnemonic.Cvtss2si, Mnemonic.Cvtsd2si, Mnemonic.Cvttss2si, Mnemonic.Cvttsd2si,
         Mnemonic.Cvtps2pd, Mnemonic.Cvtpd2ps, Mnemonic.Cvtss2sd, Mnemonic.Cvtsd2ss,
         Mnemonic.Cvtdq2ps, Mnemonic.Cvtdq2pd, Mnemonic.Cvtps2dq, Mnemonic.Cvtpd2dq, Mnemonic.Cvttps2dq, Mnemonic.Cvttpd2dq,
+        Mnemonic.Vaddps, Mnemonic.Vaddpd, Mnemonic.Vaddss, Mnemonic.Vaddsd, Mnemonic.Vsubps, Mnemonic.Vsubpd, Mnemonic.Vsubss,
+        Mnemonic.Vsubsd, Mnemonic.Vmulps, Mnemonic.Vmulpd, Mnemonic.Vmulss, Mnemonic.Vmulsd, Mnemonic.Vdivps, Mnemonic.Vdivpd,
+        Mnemonic.Vdivss, Mnemonic.Vdivsd, Mnemonic.Vsqrtps, Mnemonic.Vsqrtpd, Mnemonic.Vsqrtss, Mnemonic.Vsqrtsd,
+        Mnemonic.Vminps, Mnemonic.Vminpd, Mnemonic.Vminss, Mnemonic.Vminsd, Mnemonic.Vmaxps, Mnemonic.Vmaxpd, Mnemonic.Vmaxss,
+        Mnemonic.Vmaxsd, Mnemonic.Vcmpps, Mnemonic.Vcmppd, Mnemonic.Vcmpss, Mnemonic.Vcmpsd, Mnemonic.Vcomiss, Mnemonic.Vcomisd,
+        Mnemonic.Vucomiss, Mnemonic.Vucomisd, Mnemonic.Vaddsubps, Mnemonic.Vaddsubpd, Mnemonic.Vhaddps, Mnemonic.Vhaddpd,
+        Mnemonic.Vhsubps, Mnemonic.Vhsubpd, Mnemonic.Vdpps, Mnemonic.Vdppd, Mnemonic.Vroundps, Mnemonic.Vroundpd,
+        Mnemonic.Vroundss, Mnemonic.Vroundsd, Mnemonic.Vcvtsi2ss, Mnemonic.Vcvtsi2sd, Mnemonic.Vcvtss2si, Mnemonic.Vcvtsd2si,
+        Mnemonic.Vcvttss2si, Mnemonic.Vcvttsd2si, Mnemonic.Vcvtps2pd, Mnemonic.Vcvtpd2ps, Mnemonic.Vcvtss2sd,
+        Mnemonic.Vcvtsd2ss, Mnemonic.Vcvtdq2ps, Mnemonic.Vcvtdq2pd, Mnemonic.Vcvtps2dq, Mnemonic.Vcvtpd2dq, Mnemonic.Vcvttps2dq,
+        Mnemonic.Vcvttpd2dq,
     ];
 
     /// <summary>Whether MXCSR steers the instruction and gets its exception flags.</summary>
-    public static bool UsesMxcsr(Mnemonic mnemonic) => FloatingPoint.Contains(mnemonic);
+    public static bool UsesMxcsr(in Instruction instruction) => FloatingPoint.Contains(instruction.Mnemonic)
+        || instruction.CpuidFeatures is [CpuidFeature.FMA] or [CpuidFeature.F16C];
 
     /// <summary>Whether a 16-byte memory operand must lie on a 16-byte boundary; so for all but these.</summary>
     public static bool IsAligned(Code code) => code is not (Code.Movups_xmm_xmmm128 or Code.Movups_xmmm128_xmm

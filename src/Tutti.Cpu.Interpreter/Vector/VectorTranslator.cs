@@ -16,6 +16,11 @@ internal static unsafe class VectorTranslator
             return X87Translator.TryTranslate(instruction, op, context);
         }
 
+        if (info.Encoding == EncodingKind.VEX && instruction.CpuidFeatures is not ([CpuidFeature.BMI1] or [CpuidFeature.BMI2]))
+        {
+            return IsOffered(instruction, info, context) && VexTranslator.TryTranslate(instruction, op, context);
+        }
+
         if (SseMoveTranslator.TryTranslate(instruction, op, context) || PlainTranslator.TryTranslate(instruction, op, context))
         {
             return true;
@@ -24,26 +29,28 @@ internal static unsafe class VectorTranslator
         return IsOffered(instruction, info, context) && TryThunk(instruction, info, op, context);
     }
 
-    /// <summary>Where a vector or general register stands in <see cref="CpuState"/>; MMX registers while TOP is 0.</summary>
+    /// <summary>Where a vector register (its lower half) or a general one stands in <see cref="CpuState"/>; MMX registers while TOP is 0.</summary>
     public static int OffsetOf(Register register)
     {
         CpuState state;
         int area = (int)(state.FxArea - (byte*)&state);
-        if (register.IsXMM())
+        if (register.IsXMM() || register.IsYMM())
         {
-            return area + CpuState.FxXmm + (16 * (register - Register.XMM0));
+            return area + CpuState.FxXmm + (16 * VectorNumber(register));
         }
 
         return register.IsMM() ? area + MmxState.FxRegisters + (16 * (register - Register.MM0)) : RegisterOffset.Of(register);
     }
 
+    /// <summary>0 to 15 for XMM and YMM registers.</summary>
+    public static int VectorNumber(Register register) => register.IsYMM() ? register - Register.YMM0 : register - Register.XMM0;
+
     private static bool IsOffered(in Instruction instruction, OpCodeInfo info, in TranslationContext context)
     {
         if (info.Encoding == EncodingKind.VEX)
         {
-            // VEX prefixes exist only in protected mode outside virtual-8086; what carries them here is BMI1 and BMI2.
-            bool valid = (context.Mode & (CodeMode.Protected | CodeMode.Virtual8086)) == CodeMode.Protected;
-            if (!valid || instruction.CpuidFeatures is not ([CpuidFeature.BMI1] or [CpuidFeature.BMI2]))
+            // VEX prefixes exist only in protected mode outside virtual-8086.
+            if ((context.Mode & (CodeMode.Protected | CodeMode.Virtual8086)) != CodeMode.Protected)
             {
                 return false;
             }
@@ -112,7 +119,7 @@ internal static unsafe class VectorTranslator
             return false;
         }
 
-        traits |= VectorTable.UsesMxcsr(guest.Mnemonic) ? VectorTraits.Mxcsr : (ushort)0;
+        traits |= VectorTable.UsesMxcsr(guest) ? VectorTraits.Mxcsr : (ushort)0;
         traits |= VectorTable.NeedsFlags(guest) ? VectorTraits.FlagsIn : (ushort)0;
         traits |= guest.RflagsModified != RflagsBits.None ? VectorTraits.FlagsOut : (ushort)0;
         traits |= op->Src == 16 && VectorTable.IsAligned(guest.Code) ? VectorTraits.Aligned : (ushort)0;

@@ -90,5 +90,9 @@ internal static class RecordLayout
     public const int FxOut = 0x600;
     public const int FxHost = 0x800;
 
+    /// <summary>Upper halves of YMM0 to YMM15, where the host has them.</summary>
+    public const int YmmIn = 0xA00;
+    public const int YmmOut = 0xB00;
+
     public const int FaultLanding = 0xFF;
 }

@@ -57,7 +57,13 @@ internal sealed class CaseGenerator(SeededRandom random, int bits)
         if (group == FormTable.Vector)
         {
             // DPPS and DPPD multiply and then add, and processors do not agree on what an unmasked exception between leaves.
-            FillFx(input.Fx, mayUnmask: instruction.Mnemonic is not (Mnemonic.Dpps or Mnemonic.Dppd));
+            FillFx(input.Fx, mayUnmask: instruction.Mnemonic is not (Mnemonic.Dpps or Mnemonic.Dppd or Mnemonic.Vdpps or Mnemonic.Vdppd));
+            for (int at = 0; at < input.Ymm.Length; at += 8)
+            {
+                BinaryPrimitives.WriteUInt64LittleEndian(input.Ymm.AsSpan(at), HostCalls.HasAvx ? random.VectorValue() : 0);
+            }
+
+            SetGatherIndices(input, instruction, target);
         }
     }
 
@@ -225,6 +231,11 @@ internal sealed class CaseGenerator(SeededRandom random, int bits)
             return instruction.IPRelativeMemoryAddress;
         }
 
+        if (instruction.IsVsib)
+        {
+            return SolveVectorBase(input, instruction);
+        }
+
         ulong displacement = instruction.MemoryDisplacement64;
         Register baseRegister = instruction.MemoryBase;
         Register index = instruction.MemoryIndex;
@@ -260,6 +271,50 @@ internal sealed class CaseGenerator(SeededRandom random, int bits)
         return SolveBase(input, instruction, target, displacement, addressSize);
     }
 
+    /// <summary>Where an element with index 0 lies.</summary>
+    private ulong SolveVectorBase(CaseInput input, in Instruction instruction)
+    {
+        if (instruction.MemoryBase == Register.None)
+        {
+            return instruction.MemoryDisplacement64;
+        }
+
+        ulong target = ArenaLayout.Data + (ulong)random.Between(0x200, 0x1E00);
+        input.Gpr[Number(instruction.MemoryBase)] =
+            Merge(random.Next(), target - instruction.MemoryDisplacement64, instruction.MemoryBase.GetSize());
+        return target;
+    }
+
+    /// <summary>Indices of a gather: mostly into the data pages, at times beside them; those that are masked out may be anything.</summary>
+    private void SetGatherIndices(CaseInput input, in Instruction instruction, ulong zero)
+    {
+        if (!instruction.IsVsib)
+        {
+            return;
+        }
+
+        bool isShort = instruction.Mnemonic is Mnemonic.Vgatherdps or Mnemonic.Vgatherdpd or Mnemonic.Vpgatherdd or Mnemonic.Vpgatherdq;
+        int size = isShort ? 4 : 8;
+        int number = instruction.MemoryIndex.IsYMM() ? instruction.MemoryIndex - Register.YMM0 : instruction.MemoryIndex - Register.XMM0;
+        bool faults = random.Percent(30);
+        for (int at = 0; at < 32; at += size)
+        {
+            ulong target = ArenaLayout.Data + (ulong)(faults ? random.Between(-0x1000, 0x2100) : random.Between(0x40, 0x1FC0));
+            long index = (long)(target - zero) / instruction.MemoryIndexScale;
+            bool isWhole = instruction.MemoryBase.GetSize() == 8 || instruction is { MemoryBase: Register.None, MemoryDisplSize: 8 };
+            index = faults && size == 8 && isWhole && random.Percent(10) ? (long)(random.Next() | (1UL << 60)) : index;
+            Span<byte> half = at < 16 ? input.Fx.AsSpan(160 + (16 * number) + at) : input.Ymm.AsSpan((16 * number) + at - 16);
+            if (isShort)
+            {
+                BinaryPrimitives.WriteInt32LittleEndian(half, (int)index);
+            }
+            else
+            {
+                BinaryPrimitives.WriteInt64LittleEndian(half, index);
+            }
+        }
+    }
+
     /// <summary>Whether only aligned operands are compared: Intel's SHA instructions want them, AMD's do not.</summary>
     private static bool IsAligned(in Instruction instruction) => instruction.CpuidFeatures[0] == CpuidFeature.SHA;
 
@@ -289,7 +344,7 @@ internal sealed class CaseGenerator(SeededRandom random, int bits)
 
     private void PokeOperand(CaseInput input, in Instruction instruction, ulong target, string group)
     {
-        int size = Math.Clamp(instruction.MemorySize.GetSize(), 1, 16);
+        int size = Math.Clamp(instruction.MemorySize.GetSize(), 1, 32);
         if (instruction.Mnemonic == Mnemonic.Cmpxchg && random.Percent(50))
         {
             input.Poke(target, input.Gpr[Rax], size);
@@ -308,7 +363,7 @@ internal sealed class CaseGenerator(SeededRandom random, int bits)
             input.Poke(target, index - (ulong)random.Between(-1, 3), half);
             input.Poke(target + (ulong)half, index + (ulong)random.Between(-1, 3), half);
         }
-        else if (instruction.Mnemonic == Mnemonic.Ldmxcsr)
+        else if (instruction.Mnemonic is Mnemonic.Ldmxcsr or Mnemonic.Vldmxcsr)
         {
             // Bit 17, misaligned exceptions, is reserved but for AMD.
             input.Poke(target, random.Percent(80) ? (ushort)random.Next() : random.Next() & ~0x2_0000UL, 4);

@@ -18,6 +18,9 @@ internal sealed class CaseInput
     /// <summary>x87, MMX, MXCSR and XMM state in FXSAVE64 format.</summary>
     public byte[] Fx { get; } = new byte[512];
 
+    /// <summary>Upper halves of YMM0 to YMM15.</summary>
+    public byte[] Ymm { get; } = new byte[256];
+
     /// <summary>Bytes that differ from the background.</summary>
     public ReadOnlySpan<(ulong Address, byte Value)> Pokes => _pokes.AsSpan(0, _pokeCount);
 

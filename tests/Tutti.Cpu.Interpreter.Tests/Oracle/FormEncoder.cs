@@ -151,6 +151,12 @@ internal sealed class FormEncoder(SeededRandom random, int bits)
             return;
         }
 
+        if (name.StartsWith("mem_vsib", StringComparison.Ordinal))
+        {
+            SetVectorMemory(ref instruction, index, name.EndsWith('y') ? Register.YMM0 : Register.XMM0);
+            return;
+        }
+
         if (RegisterOf(kind, name) is { } register)
         {
             instruction.SetOpKind(index, OpKind.Register);
@@ -274,6 +280,7 @@ internal sealed class FormEncoder(SeededRandom random, int bits)
             "r32" => Register.EAX + number,
             "r64" => Register.RAX + number,
             "xmm" => Register.XMM0 + random.Below(_registers),
+            "ymm" => Register.YMM0 + random.Below(_registers),
             "mm" => Register.MM0 + random.Below(8),
             _ => null,
         };
@@ -347,6 +354,23 @@ internal sealed class FormEncoder(SeededRandom random, int bits)
         {
             instruction.MemoryBase = isShort ? Register.EIP : Register.RIP;
         }
+    }
+
+    /// <summary>The operand of a gather: its index is a vector register.</summary>
+    private void SetVectorMemory(ref Instruction instruction, int index, Register firstIndex)
+    {
+        bool isShort = bits == 64 && random.Percent(12);
+        instruction.SetOpKind(index, OpKind.Memory);
+        instruction.MemoryIndex = firstIndex + random.Below(_registers);
+        instruction.MemoryIndexScale = 1 << random.Below(4);
+        if (random.Percent(15))
+        {
+            SetAbsolute(ref instruction, isShort);
+            return;
+        }
+
+        instruction.MemoryBase = Sized(isShort, Register.None, Register.EAX, Register.RAX) + random.Below(_registers);
+        SetDisplacement(ref instruction);
     }
 
     /// <summary>The eight 16-bit forms, and the displacement alone.</summary>

@@ -46,7 +46,10 @@ internal static class FormTable
     });
 
     private static readonly HashSet<string> VectorFeatures =
-        ["MMX", "SSE", "SSE2", "SSE3", "SSSE3", "SSE4_1", "SSE4_2", "AES", "PCLMULQDQ", "SHA"];
+        ["MMX", "SSE", "SSE2", "SSE3", "SSSE3", "SSE4_1", "SSE4_2", "AES", "PCLMULQDQ", "SHA", "GFNI"];
+
+    private static readonly HashSet<string> VexFeatures =
+        ["AVX", "AVX2", "FMA", "F16C", "AES+AVX", "PCLMULQDQ+AVX", "AVX+GFNI", "VAES", "VPCLMULQDQ"];
 
     private static readonly Form[] Long =
         [.. Enum.GetValues<Code>().Where(code => code.ToOpCode() is { IsInstruction: true, Mode64: true }).Select(code => Sort(code, 64))];
@@ -66,7 +69,8 @@ internal static class FormTable
         OpCodeInfo info = code.ToOpCode();
         string mnemonic = code.Mnemonic().ToString();
         string features = string.Join('+', code.CpuidFeatures());
-        if (info.Encoding == EncodingKind.Legacy && VectorFeatures.Contains(features) && !Groups.ContainsKey(mnemonic))
+        if ((info.Encoding == EncodingKind.Legacy && VectorFeatures.Contains(features) && !Groups.ContainsKey(mnemonic))
+            || (info.Encoding == EncodingKind.VEX && VexFeatures.Contains(features)))
         {
             return new Form(code, Vector, null, bits);
         }

@@ -57,6 +57,20 @@ internal static class FxComparison
         return null;
     }
 
+    /// <summary>The first upper half of a YMM register that differs, or null.</summary>
+    public static string? UpperDifference(ReadOnlySpan<byte> host, ReadOnlySpan<byte> mine)
+    {
+        for (int at = 0; at < host.Length; at += 16)
+        {
+            if (!host.Slice(at, 16).SequenceEqual(mine.Slice(at, 16)))
+            {
+                return $"upper half of ymm{at / 16}: host {Text(host.Slice(at, 16))}, interpreter {Text(mine.Slice(at, 16))}";
+            }
+        }
+
+        return null;
+    }
+
     private static string Text(ReadOnlySpan<byte> value)
     {
         byte[] bytes = value.ToArray();

@@ -163,7 +163,8 @@ internal sealed unsafe class GuestRunner : IDisposable
         CpuState* state = State;
         state->Cr0 = Cr0.ProtectionEnable | Cr0.Paging | Cr0.WriteProtect | Cr0.NumericError | Cr0.ExtensionType | Cr0.MonitorCoprocessor;
         state->Cr3 = Pml4;
-        state->Cr4 = Cr4.PhysicalAddressExtension | Cr4.OsFxsr | Cr4.OsXmmException;
+        state->Cr4 = Cr4.PhysicalAddressExtension | Cr4.OsFxsr | Cr4.OsXmmException | Cr4.OsXsave;
+        state->Xcr0 = HostCalls.HasAvx ? XsaveLayout.Supported : XsaveLayout.X87 | XsaveLayout.Sse;
         state->Efer = Efer.LongModeEnable | Efer.LongModeActive | Efer.NoExecuteEnable | Efer.SyscallEnable;
         state->Cpl = 3;
         state->Flags = Rflags.AlwaysOne | Rflags.Interrupt;

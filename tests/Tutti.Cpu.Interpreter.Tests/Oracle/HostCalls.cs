@@ -23,6 +23,9 @@ internal static unsafe partial class HostCalls
     public const int SaSigInfo = 4;
     public const int SaOnStack = 0x0800_0000;
 
+    /// <summary>Whether programs here have the upper halves of the YMM registers.</summary>
+    public static bool HasAvx => global::System.Runtime.Intrinsics.X86.Avx.IsSupported;
+
     [LibraryImport("libc", SetLastError = true)]
     internal static partial nint mmap(nint address, nuint length, int prot, int flags, int fd, long offset);
 

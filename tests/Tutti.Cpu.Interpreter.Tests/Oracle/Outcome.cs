@@ -26,6 +26,9 @@ internal sealed class Outcome
 
     public byte[] Fx { get; } = new byte[512];
 
+    /// <summary>Upper halves of YMM0 to YMM15.</summary>
+    public byte[] Ymm { get; } = new byte[256];
+
     /// <summary>How control came out, in words.</summary>
     public string Ending => Vector < 0
         ? $"went on at pad {Landing}"

@@ -174,6 +174,8 @@ public sealed unsafe class ProcessorOracle : IDisposable
         if (isVector)
         {
             _input.Fx.CopyTo(new Span<byte>(NativeRunner.Record + RecordLayout.FxIn, 512));
+            _input.Ymm.CopyTo(new Span<byte>(NativeRunner.Record + RecordLayout.YmmIn, 256));
+            new Span<byte>(NativeRunner.Record + RecordLayout.YmmOut, 256).Clear();
         }
 
         _native.Run();
@@ -195,6 +197,7 @@ public sealed unsafe class ProcessorOracle : IDisposable
         if (isVector)
         {
             new ReadOnlySpan<byte>(NativeRunner.Record + RecordLayout.FxOut, 512).CopyTo(_host.Fx);
+            new ReadOnlySpan<byte>(NativeRunner.Record + RecordLayout.YmmOut, 256).CopyTo(_host.Ymm);
         }
     }
 
@@ -218,6 +221,7 @@ public sealed unsafe class ProcessorOracle : IDisposable
         if (isVector)
         {
             _input.Fx.CopyTo(new Span<byte>(state->FxArea, 512));
+            _input.Ymm.CopyTo(new Span<byte>(state->YmmHigh, 256));
         }
 
         bool ended = _guest.Run();
@@ -242,6 +246,7 @@ public sealed unsafe class ProcessorOracle : IDisposable
         if (isVector)
         {
             new ReadOnlySpan<byte>(state->FxArea, 512).CopyTo(_mine.Fx);
+            new ReadOnlySpan<byte>(state->YmmHigh, 256).CopyTo(_mine.Ymm);
         }
 
         return ended;
@@ -272,7 +277,7 @@ public sealed unsafe class ProcessorOracle : IDisposable
     /// <summary>The first thing that differs, or null.</summary>
     private string? Difference(EncodedForm form, bool isVector)
     {
-        bool isMaskedStore = form.Instruction.Mnemonic is Mnemonic.Maskmovdqu or Mnemonic.Maskmovq;
+        bool isMaskedStore = form.Instruction.Mnemonic is Mnemonic.Maskmovdqu or Mnemonic.Maskmovq or Mnemonic.Vmaskmovdqu;
         if (isMaskedStore && _host.Vector >= 0)
         {
             // Whether bytes that are not stored fault, and what a fault leaves of the MMX state, is the processor's own affair.
@@ -306,7 +311,11 @@ public sealed unsafe class ProcessorOracle : IDisposable
             return $"flags: host {RegisterNames.Flags(_host.Flags)}, interpreter {RegisterNames.Flags(_mine.Flags)}, undefined {RegisterNames.Flags(undefined)}";
         }
 
-        return (isVector ? FxComparison.Difference(_host.Fx, _mine.Fx, _host.Vector == ExceptionVector.SimdFloatingPoint) : null) ?? MemoryDifference();
+        string? vectors = isVector
+            ? FxComparison.Difference(_host.Fx, _mine.Fx, _host.Vector == ExceptionVector.SimdFloatingPoint)
+                ?? FxComparison.UpperDifference(_host.Ymm, _mine.Ymm)
+            : null;
+        return vectors ?? MemoryDifference();
     }
 
     /// <summary>Linux lets every page of its half look present to user code.</summary>

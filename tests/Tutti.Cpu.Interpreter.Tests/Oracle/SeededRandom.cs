@@ -9,11 +9,12 @@ internal sealed class SeededRandom(ulong seed)
         0x7FFF_FFFF_FFFF_FFFF, 0x8000_0000_0000_0000, 0x8000_0000_0000_0001, ulong.MaxValue, ulong.MaxValue - 1, 0xFFFF_FFFF_8000_0000, 0x0F0F_0F0F_0F0F_0F0F,
     ];
 
-    /// <summary>Single and double precision values: zeros, denormals, limits, infinities, quiet and signaling NaNs, halves.</summary>
+    /// <summary>Single and double precision values: zeros, denormals, limits (of halves too), infinities, quiet and signaling NaNs, halves.</summary>
     private static readonly uint[] Floats =
     [
         0, 0x8000_0000, 1, 0x007F_FFFF, 0x0080_0000, 0x3F80_0000, 0xBF80_0000, 0x3F00_0000, 0x4B00_0001, 0x4F00_0000, 0xCF00_0000, 0x7F7F_FFFF,
         0x7F80_0000, 0xFF80_0000, 0x7FC0_0000, 0x7FC1_2345, 0x7F80_0001, 0xFFA0_0000, 0x4020_0000, 0x5F00_0000,
+        0x3380_0000, 0x3300_0001, 0x387F_E000, 0x3880_0000, 0xB8FF_FFFF, 0x477F_E000, 0x477F_F000,
     ];
 
     private static readonly ulong[] Doubles =

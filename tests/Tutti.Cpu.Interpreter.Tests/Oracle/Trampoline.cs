@@ -94,6 +94,7 @@ internal sealed class Trampoline
         _code.je(noFx);
         _code.fxsave64(__[(long)ArenaLayout.Record + RecordLayout.FxHost]);
         _code.fxrstor64(__[(long)ArenaLayout.Record + RecordLayout.FxIn]);
+        ForUpperHalves((register, slot) => _code.vinsertf128(register, register, __xmmword_ptr[RecordLayout.YmmIn + slot], 1));
         _code.Label(ref noFx);
         _code.mov(Field(RecordLayout.Active), 1);
         _code.mov(ds, __word_ptr[(long)ArenaLayout.Record + RecordLayout.DataSelector]);
@@ -128,6 +129,13 @@ internal sealed class Trampoline
         Label noFx = _code.CreateLabel();
         _code.cmp(Field(RecordLayout.UseFx), 0);
         _code.je(noFx);
+        ForUpperHalves((register, slot) => _code.vextractf128(__xmmword_ptr[RecordLayout.YmmOut + slot], register, 1));
+        if (HostCalls.HasAvx)
+        {
+            // The C# code behind this uses SSE, which waits for dirty upper halves.
+            _code.vzeroupper();
+        }
+
         _code.fxsave64(__[(long)ArenaLayout.Record + RecordLayout.FxOut]);
         _code.fxrstor64(__[(long)ArenaLayout.Record + RecordLayout.FxHost]);
         _code.Label(ref noFx);
@@ -139,6 +147,15 @@ internal sealed class Trampoline
 
         _code.ret();
         return exit;
+    }
+
+    private static void ForUpperHalves(Action<AssemblerRegisterYMM, long> emit)
+    {
+        AssemblerRegisterYMM[] registers = [ymm0, ymm1, ymm2, ymm3, ymm4, ymm5, ymm6, ymm7, ymm8, ymm9, ymm10, ymm11, ymm12, ymm13, ymm14, ymm15];
+        for (int i = 0; i < registers.Length && HostCalls.HasAvx; i++)
+        {
+            emit(registers[i], (long)ArenaLayout.Record + (16 * i));
+        }
     }
 
     private Label EmitPad(int number, Label exit)

@@ -60,13 +60,20 @@ public sealed class ControlTests
         Assert.Equal(2UL, machine.Registers.Gpr[5]);
     }
 
+    [Fact]
+    public void XsetbvTakesAvxWhereTheHostHasIt() =>
+        XsetbvTakesOnlyWhatCpuidShows(0, XsaveLayout.Supported, true, false, global::System.Runtime.Intrinsics.X86.Avx.IsSupported ? 6 : 13);
+
     /// <summary>XSETBV of XCR0: what it takes, and the vector otherwise.</summary>
     [Theory]
     [InlineData(0, 1UL, true, false, 6)]
     [InlineData(0, 3UL, true, false, 6)]
     [InlineData(0, 0UL, true, false, 13)] // x87 may not go
     [InlineData(0, 2UL, true, false, 13)]
-    [InlineData(0, 7UL, true, false, 13)] // AVX is not there
+    [InlineData(0, 5UL, true, false, 13)] // AVX needs SSE
+    [InlineData(0, 4UL, true, false, 13)]
+    [InlineData(0, 0xFUL, true, false, 13)]
+    [InlineData(0, 0xE7UL, true, false, 13)] // AVX-512 is not there
     [InlineData(0, 0x1_0000_0001UL, true, false, 13)]
     [InlineData(1, 1UL, true, false, 13)]
     [InlineData(0, 1UL, true, true, 13)] // level 3

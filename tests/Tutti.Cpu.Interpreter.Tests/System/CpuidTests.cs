@@ -5,6 +5,9 @@ namespace Tutti.Cpu.Interpreter.Tests.System;
 /// <summary>CPUID of the interpreter, as the partition's model has it.</summary>
 public sealed class CpuidTests
 {
+    private static bool HostHasAvx => global::System.Runtime.Intrinsics.X86.Avx.IsSupported && global::System.Runtime.Intrinsics.X86.Avx2.IsSupported
+        && global::System.Runtime.Intrinsics.X86.Fma.IsSupported;
+
     private static readonly (uint Leaf, uint Subleaf)[] Questions =
     [
         .. Enumerable.Range(0, 0x20).SelectMany(leaf => Enumerable.Range(0, 4).Select(i => ((uint)leaf, (uint)i))),
@@ -21,6 +24,11 @@ public sealed class CpuidTests
         {
             CpuidResult expected = SoftwareCpuid.Query(leaf, subleaf, new CpuidContext(1, 3, Cr4.OsXsave, 3));
             CpuidResult shown = cpuid.Query(leaf, subleaf, Cr4.OsXsave, 3);
+            if (leaf == CpuidLeaf.Xsave && !HostHasAvx)
+            {
+                continue;
+            }
+
             if (leaf is CpuidLeaf.Features or CpuidLeaf.ExtendedFeatures or CpuidLeaf.ExtendedSignature)
             {
                 // Less what runs on the host's own units and the host lacks.
@@ -72,10 +80,33 @@ public sealed class CpuidTests
     }
 
     [Fact]
-    public void ALevelThatTheInterpreterLacksIsRefusedByName()
+    public void LevelThreeRunsWhereTheHostHasItsInstructionsAndIsRefusedByNameElsewhere()
     {
-        PlatformNotSupportedException refusal = Assert.Throws<PlatformNotSupportedException>(() => new TestMachine(CpuModel.X8664V3));
-        Assert.Matches("^the software engine lacks FMA, .*AVX2.*: the CPU model x86-64-v3 needs them; choose another with --cpu$", refusal.Message);
+        if (!HostHasAvx)
+        {
+            PlatformNotSupportedException refusal = Assert.Throws<PlatformNotSupportedException>(() => new TestMachine(CpuModel.X8664V3));
+            Assert.Matches("^the software engine lacks FMA, .*AVX2.*: the CPU model x86-64-v3 needs them; choose another with --cpu$", refusal.Message);
+            return;
+        }
+
+        var cpuid = new ProcessorCpuid(CpuModel.X8664V3, 0, 1);
+        Assert.Equal(new(7, 576, 832, 0), cpuid.Query(CpuidLeaf.Xsave, 0, Cr4.OsXsave, 3));
+        Assert.Equal(new(7, 832, 832, 0), cpuid.Query(CpuidLeaf.Xsave, 0, Cr4.OsXsave, 7));
+        Assert.Equal(new(256, 576, 0, 0), cpuid.Query(CpuidLeaf.Xsave, 2, Cr4.OsXsave, 7));
+        Assert.Equal(1u << 5, cpuid.Query(CpuidLeaf.ExtendedFeatures, 0, 0, 7).Ebx & (1u << 5));
+        Assert.Equal(0u, cpuid.Query(CpuidLeaf.ExtendedFeatures, 0, 0, 7).Ecx);
+    }
+
+    /// <summary>Level 2 shows no XSAVE, and a guest that turns it on all the same gets no AVX.</summary>
+    [Fact]
+    public void LevelTwoHasNoAvx()
+    {
+        using TestMachine machine = TestMachine.Long(CpuModel.X8664V2);
+        machine.Registers.Cr4 |= Cr4.OsXsave;
+        machine.Registers.Gpr[0] = 7;
+        machine.Apply();
+        machine.Memory.TryWrite(TestMachine.Code, [0x31, 0xC9, 0x31, 0xD2, 0x0F, 0x01, 0xD1]); // xor ecx,ecx; xor edx,edx; xsetbv
+        Assert.Equal(13, machine.RunToStub());
     }
 
     [Fact]

@@ -1,0 +1,39 @@
+using System.Buffers.Binary;
+using System.Runtime.InteropServices;
+using Tutti.X86;
+
+namespace Tutti.Cpu.Interpreter;
+
+/// <summary>The state beyond FXSAVE's in <see cref="ProcessorRegisters.ExtendedState"/>: an XSAVE area in the standard form.</summary>
+internal static unsafe class ExtendedState
+{
+    /// <summary>Components that are not in their initial state. x87 and SSE always count: the architecture lets them.</summary>
+    // SAFETY: the upper halves are 256 bytes, here and below.
+    public static ulong InUse(CpuState* state) =>
+        XsaveLayout.X87 | XsaveLayout.Sse | (UpperHalves(state).ContainsAnyExcept((byte)0) ? XsaveLayout.Avx : 0);
+
+    public static byte[] Export(CpuState* state)
+    {
+        byte[] area = new byte[XsaveLayout.SizeOf(XsaveLayout.Supported)];
+        new ReadOnlySpan<byte>(state->FxArea, 512).CopyTo(area);
+        BinaryPrimitives.WriteUInt64LittleEndian(area.AsSpan(XsaveLayout.Header), InUse(state));
+        UpperHalves(state).CopyTo(area.AsSpan((int)XsaveLayout.AvxOffset));
+        return area;
+    }
+
+    /// <summary>Takes the upper halves; FXSAVE's part is not looked at. What the area does not have gets its initial state.</summary>
+    public static void Import(CpuState* state, byte[]? area)
+    {
+        Span<byte> halves = UpperHalves(state);
+        if (area == null || area.Length < XsaveLayout.SizeOf(XsaveLayout.Supported)
+            || (MemoryMarshal.Read<ulong>(area.AsSpan(XsaveLayout.Header)) & XsaveLayout.Avx) == 0)
+        {
+            halves.Clear();
+            return;
+        }
+
+        area.AsSpan((int)XsaveLayout.AvxOffset, halves.Length).CopyTo(halves);
+    }
+
+    private static Span<byte> UpperHalves(CpuState* state) => new(state->YmmHigh, (int)XsaveLayout.AvxSize);
+}
