@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Globalization;
 using Tutti.Guests;
 
 namespace Tutti.Compare;
@@ -15,6 +16,9 @@ internal static class Facts
         ["compiler"] = $"{FirstLine("gcc")}, -O2",
         ["rounds"] = $"{rounds}",
     };
+
+    /// <summary>Processors that were busy, on average, in the last minute.</summary>
+    internal static double Load() => double.Parse(File.ReadAllText("/proc/loadavg").Split(' ')[0], CultureInfo.InvariantCulture);
 
     private static string HostProcessor() => File.ReadLines("/proc/cpuinfo")
         .FirstOrDefault(line => line.StartsWith("model name", StringComparison.Ordinal))?.Split(':')[1].Trim() ?? "unknown";

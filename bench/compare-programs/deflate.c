@@ -225,28 +225,47 @@ static void put_block(struct writer *w, int count, int is_last)
     put_symbol(w, &literals, END);
 }
 
-static uint32_t hash(const uint8_t *at)
+/* Puts a position in front of the chain of those that begin with the same bytes; gives the one before it, or a negative number. */
+static int32_t insert(const uint8_t *at, int32_t position)
 {
-    return (at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16) * 0x9E3779B1u >> (32 - HASH_BITS);
+    uint32_t slot = (at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16) * 0x9E3779B1u >> (32 - HASH_BITS);
+    int32_t old = head[slot];
+    previous[position % WINDOW] = old;
+    head[slot] = position;
+    return old;
 }
 
-/* The longest earlier match at a position, which is put into its chain; 0 where there is none. */
+static uint32_t common(const uint8_t *x, const uint8_t *y, uint32_t limit)
+{
+    uint32_t length = 0;
+    for (; length + 8 <= limit; length += 8) {
+        uint64_t a, b;
+        memcpy(&a, x + length, 8);
+        memcpy(&b, y + length, 8);
+        if (a != b) {
+            return length + ((uint32_t)__builtin_ctzll(a ^ b) >> 3);
+        }
+    }
+    while (length < limit && x[length] == y[length]) {
+        length++;
+    }
+
+    return length;
+}
+
+/* The longest earlier match at a position, which joins its chain; 0 where there is none. */
 static uint32_t match(const uint8_t *input, size_t size, size_t at, uint32_t *distance)
 {
     if (size - at < SHORTEST) {
         return 0;
     }
 
-    uint32_t slot = hash(input + at), best = SHORTEST - 1;
-    uint32_t limit = size - at < LONGEST ? (uint32_t)(size - at) : LONGEST;
-    int32_t candidate = head[slot];
+    uint32_t best = SHORTEST - 1, limit = size - at < LONGEST ? (uint32_t)(size - at) : LONGEST;
+    int32_t candidate = insert(input + at, (int32_t)at);
     for (int i = 0; i < CHAIN && candidate >= 0 && at - (size_t)candidate < WINDOW; i++) {
         const uint8_t *old = input + candidate;
-        if (old[best] == input[at + best] && old[0] == input[at]) {
-            uint32_t length = 0;
-            while (length < limit && old[length] == input[at + length]) {
-                length++;
-            }
+        if (old[best] == input[at + best]) {
+            uint32_t length = common(old, input + at, limit);
             if (length > best) {
                 best = length;
                 *distance = (uint32_t)(at - (size_t)candidate);
@@ -258,8 +277,6 @@ static uint32_t match(const uint8_t *input, size_t size, size_t at, uint32_t *di
         candidate = previous[candidate % WINDOW];
     }
 
-    previous[at % WINDOW] = head[slot];
-    head[slot] = (int32_t)at;
     return best < SHORTEST ? 0 : best;
 }
 
@@ -268,7 +285,7 @@ size_t deflate_bytes(const uint8_t *input, size_t size, uint8_t *output, size_t 
     struct writer w = { output, output + capacity, 0, 0 };
     int count = 0;
     memset(head, 0xFF, sizeof head);
-    uint32_t distance = 0, next_distance = 0, ignored;
+    uint32_t distance = 0, next_distance = 0;
     uint32_t length = match(input, size, 0, &distance);
     for (size_t at = 0; at < size;) {
         uint32_t next_length = at + 1 < size ? match(input, size, at + 1, &next_distance) : 0;
@@ -277,8 +294,8 @@ size_t deflate_bytes(const uint8_t *input, size_t size, uint8_t *output, size_t 
         } else {
             symbols[count++] = distance << 16 | length;
             /* The position behind the match's first byte has been looked at. */
-            for (size_t k = at + 2; k < at + length; k++) {
-                match(input, size, k, &ignored);
+            for (size_t k = at + 2; k < at + length && size - k >= SHORTEST; k++) {
+                insert(input + k, (int32_t)k);
             }
             at += length;
             next_length = at < size ? match(input, size, at, &next_distance) : 0;

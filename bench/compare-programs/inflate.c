@@ -16,8 +16,18 @@ struct table {
     uint16_t used[LONGEST_CODE + 1], sorted[LITERALS];
 };
 
-static void refill(struct reader *r)
+static inline void refill(struct reader *r)
 {
+    if (r->end - r->at >= 8) {
+        uint64_t next;
+        memcpy(&next, r->at, 8);
+        r->bits |= next << r->count;
+        /* Whole bytes that have found room; the bits above them are put there again, the same, next time. */
+        r->at += (63 - r->count) >> 3;
+        r->count |= 56;
+        return;
+    }
+
     while (r->count <= 56) {
         /* Zeros behind the end: a broken input runs into codes that are none, or fills its output. */
         r->bits |= (uint64_t)(r->at < r->end ? *r->at++ : 0) << r->count;
@@ -142,11 +152,16 @@ static uint8_t *copy_match(struct reader *r, uint32_t code, const struct table *
     }
 
     const uint8_t *from = to - distance;
-    for (uint32_t i = 0; i < length; i++) {
-        to[i] = from[i];
+    uint8_t *match_end = to + length;
+    if (distance >= length) {
+        memcpy(to, from, length);
+    } else {
+        while (to < match_end) {
+            *to++ = *from++;
+        }
     }
 
-    return to + length;
+    return match_end;
 }
 
 size_t inflate_bytes(const uint8_t *input, size_t size, uint8_t *output, size_t capacity)

@@ -20,6 +20,14 @@ void make_text(void)
 
     size_t at = 0;
     while (at < TEXT_SIZE) {
+        /* Like people, it often says again what it has said before. */
+        if (at > 1000 && next_random(&state) % 6 == 0) {
+            size_t length = 8 + next_random(&state) % 40, from = at - 1 - length - next_random(&state) % (at < 20000 ? at - length - 1 : 20000 - length);
+            for (size_t k = 0; k < length && at < TEXT_SIZE; k++) {
+                text[at++] = text[from++];
+            }
+        }
+
         /* A product of two even draws favours low numbers. */
         uint64_t draw = (next_random(&state) % WORDS) * (next_random(&state) % WORDS) / WORDS;
         const char *word = words[draw];
