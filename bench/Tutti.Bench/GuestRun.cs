@@ -1,20 +1,40 @@
 using System.Diagnostics;
+using System.Globalization;
 using System.Text;
 using Tutti.Guests;
 
 namespace Tutti.Bench;
 
+/// <summary>A guest that Tutti and QEMU can both run.</summary>
+/// <param name="Image">Its kernel and the kernel's command line.</param>
+/// <param name="InitrdPath">The initial RAM disk.</param>
+/// <param name="Words">What follows the image's own command line.</param>
+internal sealed record GuestSetup(GuestImage Image, string InitrdPath, string Words)
+{
+    /// <summary>Guest memory in MiB; the default of <c>tutti run</c>.</summary>
+    public int MemoryMegabytes { get; init; } = 512;
+
+    public int Processors { get; init; } = 1;
+}
+
 /// <summary>A VMM as a process with a real kernel in it, watched from outside as a user would.</summary>
 internal sealed class GuestRun : IDisposable
 {
-    /// <summary>What the image's /init prints first when the kernel command line holds <c>tutti.marker</c>.</summary>
+    /// <summary>What the image's /init prints first when the kernel command line holds <see cref="MarkerWord"/>.</summary>
     public const string Marker = "tutti-guest: init";
+
+    public const string MarkerWord = "tutti.marker";
+
+    /// <summary>Guard pages and the like; far less than anything else of that size differs by.</summary>
+    private const long MappingSlack = 4 << 20;
 
     private readonly Process _process;
     private readonly Stopwatch _watch;
     private readonly StringBuilder _output = new();
+    private readonly StringBuilder _errors = new();
+    private readonly long _guestMemory;
 
-    private GuestRun(string file, IEnumerable<string> arguments)
+    private GuestRun(string file, IEnumerable<string> arguments, GuestSetup setup)
     {
         var start = new ProcessStartInfo(file, arguments)
         {
@@ -22,29 +42,57 @@ internal sealed class GuestRun : IDisposable
             RedirectStandardOutput = true,
             RedirectStandardError = true,
         };
+        _guestMemory = (long)setup.MemoryMegabytes << 20;
         _watch = Stopwatch.StartNew();
         _process = Process.Start(start) ?? throw new InvalidOperationException($"{file} did not start");
-        _process.ErrorDataReceived += (_, _) => { };
+        _process.ErrorDataReceived += (_, line) => AddError(line.Data);
         _process.BeginErrorReadLine();
     }
 
-    public int ProcessId => _process.Id;
+    /// <summary>What the guest has printed, as far as somebody has waited for it.</summary>
+    public string Output => _output.ToString();
 
-    public static GuestRun Tutti(GuestImage image, string memory) => new(
+    /// <summary>The first lines that the VMM itself has printed.</summary>
+    public string Errors
+    {
+        get
+        {
+            lock (_errors)
+            {
+                return _errors.ToString();
+            }
+        }
+    }
+
+    /// <param name="setup">The guest.</param>
+    /// <param name="engine">A name for <c>--engine</c>; null for the command's own choice.</param>
+    public static GuestRun Tutti(GuestSetup setup, string? engine = null) => new(
         Path.Combine(RepositoryRoot(), "tutti"),
-        ["run", "--kernel", image.KernelPath, "--initrd", image.InitrdPath, "--append", CommandLine(image), "--memory", memory]);
+        [
+            "run", setup.Image.Name, "--initrd", setup.InitrdPath, "--append", setup.Words, "--memory", $"{setup.MemoryMegabytes}M",
+            "--cpus", $"{setup.Processors}", .. engine is null ? Array.Empty<string>() : ["--engine", engine],
+        ],
+        setup);
 
-    public static GuestRun Qemu(GuestImage image, string memory) => new(
+    public static GuestRun Qemu(GuestSetup setup) => new(
         "qemu-system-x86_64",
-        ["-accel", "tcg", "-cpu", "max", "-m", memory, "-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio", "-kernel", image.KernelPath, "-initrd", image.InitrdPath, "-append", CommandLine(image)]);
+        [
+            "-accel", "tcg", "-cpu", "max", "-m", $"{setup.MemoryMegabytes}M", "-smp", $"{setup.Processors}",
+            "-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio",
+            "-kernel", setup.Image.KernelPath, "-initrd", setup.InitrdPath, "-append", $"{setup.Image.CommandLine} {setup.Words}",
+        ],
+        setup);
 
-    /// <summary>Waits until the guest prints a text; gives seconds since the process was started, or null when the time ran out.</summary>
-    public double? WaitFor(string text, TimeSpan timeout)
+    /// <summary>Waits until the guest prints a text; gives seconds since the process was started, or null when the time since then ran out or the process ended.</summary>
+    public double? WaitFor(string text, TimeSpan timeout) => WaitFor(output => output.Contains(text, StringComparison.Ordinal), timeout);
+
+    /// <summary>The same for any condition on all that the guest has printed.</summary>
+    public double? WaitFor(Predicate<string> isThere, TimeSpan timeout)
     {
         var buffer = new char[4096];
         while (true)
         {
-            if (_output.ToString().Contains(text, StringComparison.Ordinal))
+            if (isThere(_output.ToString()))
             {
                 return _watch.Elapsed.TotalSeconds;
             }
@@ -67,29 +115,36 @@ internal sealed class GuestRun : IDisposable
         return _process.TotalProcessorTime.TotalSeconds;
     }
 
-    /// <summary>Resident bytes that are not the mapping of guest memory: what the VMM itself costs.</summary>
-    public long OverheadBytes(long guestMemory)
+    /// <summary>
+    /// Resident bytes that are not guest memory: what the VMM itself costs. Guest memory is one mapping of its size in either VMM
+    /// (several, where the same pages are mapped more than once), writable and not executable, which tells it from QEMU's
+    /// buffer for translated code: that may be larger. Its resident pages are those the guest has touched.
+    /// </summary>
+    /// <exception cref="InvalidOperationException">No mapping looks like guest memory.</exception>
+    public long OverheadBytes()
     {
         long resident = 0;
-        long mapping = 0;
+        long guest = 0;
         bool isGuest = false;
         foreach (string line in File.ReadLines($"/proc/{_process.Id}/smaps"))
         {
-            if (line.Length > 0 && char.IsAsciiHexDigitLower(line[0]) && line.Contains('-', StringComparison.Ordinal) && !line.StartsWith("Rss", StringComparison.Ordinal))
+            // "7f1c40000000-7f1c60000000 rw-p ..." begins a mapping, "Rss:   1024 kB" is a line of its details.
+            string[] words = line.Split(' ', StringSplitOptions.RemoveEmptyEntries);
+            if (words[0].Contains('-', StringComparison.Ordinal))
             {
-                string[] bounds = line.Split(' ')[0].Split('-');
+                string[] bounds = words[0].Split('-');
                 long size = Convert.ToInt64(bounds[1], 16) - Convert.ToInt64(bounds[0], 16);
-                isGuest = size >= guestMemory;
+                isGuest = size >= _guestMemory && size < _guestMemory + MappingSlack && words[1].StartsWith("rw-", StringComparison.Ordinal);
             }
-            else if (line.StartsWith("Rss:", StringComparison.Ordinal))
+            else if (words[0] == "Rss:")
             {
-                long bytes = long.Parse(line.Split(' ', StringSplitOptions.RemoveEmptyEntries)[1], null) * 1024;
+                long bytes = long.Parse(words[1], CultureInfo.InvariantCulture) * 1024;
                 resident += bytes;
-                mapping += isGuest ? bytes : 0;
+                guest += isGuest ? bytes : 0;
             }
         }
 
-        return resident - mapping;
+        return guest > 0 ? resident - guest : throw new InvalidOperationException("none of the process's mappings looks like guest memory");
     }
 
     public void Dispose()
@@ -103,8 +158,6 @@ internal sealed class GuestRun : IDisposable
         _process.Dispose();
     }
 
-    private static string CommandLine(GuestImage image) => $"{image.CommandLine} tutti.marker";
-
     /// <summary>The root of the clone that this program was built in.</summary>
     public static string RepositoryRoot()
     {
@@ -115,5 +168,16 @@ internal sealed class GuestRun : IDisposable
         }
 
         return folder ?? throw new InvalidOperationException("bench must be run from a clone of the repository");
+    }
+
+    private void AddError(string? line)
+    {
+        lock (_errors)
+        {
+            if (line is not null && _errors.Length < 4096)
+            {
+                _errors.Append(line).Append('\n');
+            }
+        }
     }
 }

@@ -110,14 +110,14 @@ static void Boot(GuestImage image)
     var qemu = new List<double>();
     for (int i = 0; i < runs; i++)
     {
-        using (GuestRun run = GuestRun.Tutti(image, "512M"))
+        using (GuestRun run = GuestRun.Tutti(Setup(image)))
         {
             tutti.Add(run.WaitFor(GuestRun.Marker, TimeSpan.FromMinutes(2)) ?? double.PositiveInfinity);
         }
 
         if (hasQemu)
         {
-            using GuestRun run = GuestRun.Qemu(image, "512M");
+            using GuestRun run = GuestRun.Qemu(Setup(image));
             qemu.Add(run.WaitFor(GuestRun.Marker, TimeSpan.FromMinutes(2)) ?? double.PositiveInfinity);
         }
     }
@@ -139,7 +139,7 @@ static void Boot(GuestImage image)
 
 static void Idle(GuestImage image)
 {
-    using GuestRun run = GuestRun.Tutti(image, "512M");
+    using GuestRun run = GuestRun.Tutti(Setup(image));
     if (run.WaitFor("tutti:~# ", TimeSpan.FromMinutes(2)) is null)
     {
         Console.WriteLine("Idle: the guest did not reach its shell");
@@ -157,7 +157,7 @@ static void Idle(GuestImage image)
 
 static void Memory(GuestImage image)
 {
-    using GuestRun run = GuestRun.Tutti(image, "512M");
+    using GuestRun run = GuestRun.Tutti(Setup(image));
     if (run.WaitFor("tutti:~# ", TimeSpan.FromMinutes(2)) is null)
     {
         Console.WriteLine("Memory: the guest did not reach its shell");
@@ -165,8 +165,10 @@ static void Memory(GuestImage image)
     }
 
     Console.WriteLine("Memory: resident in the host beyond guest memory, guest at its shell prompt");
-    Console.WriteLine($"  {run.OverheadBytes(512L << 20) / 1048576.0,7:F1} MiB");
+    Console.WriteLine($"  {run.OverheadBytes() / 1048576.0,7:F1} MiB");
 }
+
+static GuestSetup Setup(GuestImage image) => new(image, image.InitrdPath, GuestRun.MarkerWord);
 
 static double Median(List<double> values)
 {
