@@ -9,10 +9,27 @@ namespace Tutti.Cpu.Interpreter;
 /// <param name="Problem">Why the host does not have it, in one line; null where it does.</param>
 public sealed record HostRequirement(string Name, string? Problem);
 
-/// <summary>The engine that needs no hardware virtualization: it interprets guest code, on x86-64 hosts.</summary>
+/// <summary>
+/// The engine that needs no hardware virtualization: it interprets guest code, on x86-64 hosts, or has a tier above the interpreter
+/// run what that can.
+/// </summary>
 public sealed class SoftwareEngine : IEngine
 {
-    public string Name => "software";
+    private readonly ITranslationTierFactory? _tiers;
+
+    /// <summary>The engine that interprets everything.</summary>
+    public SoftwareEngine()
+        : this(null)
+    {
+    }
+
+    internal SoftwareEngine(ITranslationTierFactory? tiers)
+    {
+        _tiers = tiers;
+        Name = tiers == null ? "interpreter" : "software";
+    }
+
+    public string Name { get; }
 
     public bool BringsInterruptControllers => false;
 
@@ -25,7 +42,7 @@ public sealed class SoftwareEngine : IEngine
         ArgumentOutOfRangeException.ThrowIfLessThan(options.ProcessorCount, 1, nameof(options));
         ArgumentOutOfRangeException.ThrowIfGreaterThan(options.ProcessorCount, MaxProcessors, nameof(options));
         ProcessorCpuid.RequireModel(options.Cpu);
-        return new SoftwarePartition(options);
+        return new SoftwarePartition(options, _tiers);
     }
 
     /// <summary>What the engine needs of its host, and what of it this one lacks.</summary>
@@ -80,10 +97,10 @@ internal sealed class SoftwarePartition : IPartition
 {
     private readonly SoftwareProcessor[] _processors;
 
-    public SoftwarePartition(PartitionOptions options)
+    public SoftwarePartition(PartitionOptions options, ITranslationTierFactory? tiers)
     {
         var codePages = new CodePages(options.Memory);
-        _processors = [.. Enumerable.Range(0, options.ProcessorCount).Select(index => new SoftwareProcessor(index, options, codePages))];
+        _processors = [.. Enumerable.Range(0, options.ProcessorCount).Select(index => new SoftwareProcessor(index, options, codePages, tiers))];
         codePages.Processors = _processors;
     }
 

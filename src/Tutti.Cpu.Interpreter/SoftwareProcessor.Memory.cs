@@ -156,6 +156,7 @@ internal sealed unsafe partial class SoftwareProcessor
 
         _filledCount = 0;
         _fetches.Flush();
+        Tier?.FlushTlb(keepsGlobal: false);
         FlushJumpCache();
     }
 
@@ -178,6 +179,7 @@ internal sealed unsafe partial class SoftwareProcessor
 
         _filledCount = kept;
         _fetches.Flush();
+        Tier?.FlushTlb(keepsGlobal: true);
         FlushJumpCache();
     }
 
@@ -200,6 +202,7 @@ internal sealed unsafe partial class SoftwareProcessor
 
         _filledCount = kept;
         _fetches.Flush();
+        Tier?.InvalidatePage(linear);
         FlushJumpCache();
     }
 
@@ -220,6 +223,7 @@ internal sealed unsafe partial class SoftwareProcessor
     public void DropWriteTags(ulong physicalPage)
     {
         long host = (long)Memory.GetPointer(physicalPage);
+        Tier?.DropWriteTags((ulong)host);
         for (int i = 0; i < _filledCount; i++)
         {
             TlbEntry* entry = _tlb + _filled[i];

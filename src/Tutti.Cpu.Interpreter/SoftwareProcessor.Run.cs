@@ -64,6 +64,12 @@ internal sealed unsafe partial class SoftwareProcessor
     {
         CpuState* state = State;
         bool step = (state->Attention & Interpreter.Attention.Step) != 0;
+        if (!step && Tier is { CanRun: true } tier)
+        {
+            tier.Run();
+            return;
+        }
+
         Op* op = !step ? Code.Find() : TryBeginStep() ? Code.FindSingle() : null;
         while (op != null)
         {
@@ -73,6 +79,24 @@ internal sealed unsafe partial class SoftwareProcessor
         if (step)
         {
             AfterStep();
+        }
+    }
+
+    /// <summary>Interprets the one instruction at RIP, or raises the fault of its fetch.</summary>
+    public void RunOne()
+    {
+        CpuState* state = State;
+        Op* op = Code.FindOne();
+        if (op == null)
+        {
+            return;
+        }
+
+        Op* next = op->Handler(state, op);
+        if (next == op + 1)
+        {
+            state->Rip = Flow.NextRip(state, op);
+            state->InstructionCount += op->Count;
         }
     }
 

@@ -23,7 +23,7 @@ internal sealed unsafe partial class SoftwareProcessor : IVirtualProcessor, IPro
     private GCHandle _self;
     private int _startupVector = -1;
 
-    public SoftwareProcessor(int index, PartitionOptions options, CodePages codePages)
+    public SoftwareProcessor(int index, PartitionOptions options, CodePages codePages, ITranslationTierFactory? tiers = null)
     {
         Index = index;
         Memory = options.Memory;
@@ -34,12 +34,13 @@ internal sealed unsafe partial class SoftwareProcessor : IVirtualProcessor, IPro
         Walker = new PageWalker(Memory);
 
         // SAFETY: sizes are those of the structures placed behind one another; freed once, in Dispose.
-        nuint stateSize = ((nuint)sizeof(CpuState) + 63) & ~(nuint)63;
+        int before = tiers?.BytesBefore ?? 0;
+        nuint stateSize = ((nuint)Math.Max(tiers?.BytesInAll ?? 0, before + sizeof(CpuState)) + 63) & ~(nuint)63;
         nuint tlbSize = (nuint)(TlbSets * TlbEntry.Count * sizeof(TlbEntry));
         nuint jumpSize = (nuint)(JumpCacheEntry.Count * sizeof(JumpCacheEntry));
         _native = NativeMemory.AlignedAlloc(stateSize + tlbSize + jumpSize, 64);
-        NativeMemory.Clear(_native, stateSize);
-        State = (CpuState*)_native;
+        NativeMemory.Clear((byte*)_native + before, stateSize - (nuint)before);
+        State = (CpuState*)((byte*)_native + before);
         State->ReachValue = CpuState.Reach;
         _tlb = (TlbEntry*)((byte*)_native + stateSize);
         State->JumpCache = (JumpCacheEntry*)((byte*)_tlb + tlbSize);
@@ -56,6 +57,7 @@ internal sealed unsafe partial class SoftwareProcessor : IVirtualProcessor, IPro
         Lapic = options.CreateLocalApic?.Invoke(index, this)
             ?? throw new ArgumentException("The software engine needs a local APIC for each vCPU (PartitionOptions.CreateLocalApic).", nameof(options));
         Code = new BlockCache(this, codePages);
+        Tier = tiers?.Create(this);
         ResetToPowerOn();
     }
 
@@ -80,6 +82,9 @@ internal sealed unsafe partial class SoftwareProcessor : IVirtualProcessor, IPro
     public ILocalApic Lapic { get; }
 
     public BlockCache Code { get; }
+
+    /// <summary>Runs what it can in the interpreter's stead; null where there is none.</summary>
+    public ITranslationTier? Tier { get; }
 
     /// <summary>CR8.</summary>
     public byte TaskPriority
@@ -129,6 +134,7 @@ internal sealed unsafe partial class SoftwareProcessor : IVirtualProcessor, IPro
     public void Dispose()
     {
         Memory.RemoveCodeWriteObserver(Code);
+        Tier?.Dispose();
         Code.Dispose();
         _wake.Dispose();
         if (_self.IsAllocated)
@@ -141,7 +147,13 @@ internal sealed unsafe partial class SoftwareProcessor : IVirtualProcessor, IPro
     /// <summary>Sets attention bits from any thread and wakes the vCPU when it is halted.</summary>
     public void Signal(int bits)
     {
-        if ((Interlocked.Or(ref State->Attention, bits) & Interpreter.Attention.Halted) != 0)
+        int before = Interlocked.Or(ref State->Attention, bits);
+        if (State->JumpMask != null)
+        {
+            Volatile.Write(ref *State->JumpMask, 0);
+        }
+
+        if ((before & Interpreter.Attention.Halted) != 0)
         {
             _wake.Signal();
         }

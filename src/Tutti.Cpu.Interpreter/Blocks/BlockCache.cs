@@ -88,7 +88,7 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
         Block* block = Lookup(physical, state->Mode);
         if (block == null)
         {
-            block = Build(physical);
+            block = Build(physical, state->Mode, BlockBuilder.MaxInstructions);
             if (block == null)
             {
                 return FindSingle();
@@ -110,6 +110,55 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
         }
 
         return ops;
+    }
+
+    /// <summary>The op of the one instruction at RIP, for a caller that runs no more than it; null when the fetch faulted.</summary>
+    public Op* FindOne()
+    {
+        CpuState* state = _processor.State;
+        _ownerThread = Environment.CurrentManagedThreadId;
+        if (!TryFetchAddress(out ulong physical))
+        {
+            return null;
+        }
+
+        Block* block = Lookup(physical, state->Mode | CodeMode.Single);
+        if (block == null)
+        {
+            block = Build(physical, state->Mode | CodeMode.Single, 1);
+        }
+
+        return block == null ? FindSingle() : Block.Ops(block);
+    }
+
+    /// <summary>Where the instruction at RIP lies and the host's address of its page; false when the fetch faulted or the code is not in RAM.</summary>
+    public bool TryFindCode(out ulong physical, out byte* page)
+    {
+        page = null;
+        _ownerThread = Environment.CurrentManagedThreadId;
+        if (!TryFetchAddress(out physical))
+        {
+            return false;
+        }
+
+        page = _memory.GetPointer(physical & ~0xFFFUL);
+        return page != null;
+    }
+
+    /// <summary>Sees to it that writes to a page are noticed, before its bytes are translated.</summary>
+    public long Claim(ulong physical)
+    {
+        long page = _memory.GetPageIndex(physical);
+        if (!_pages.ContainsKey(page))
+        {
+            // While it waits for others, this vCPU serves their requests: those for this page must not take the claim back.
+            _building = page;
+            _codePages.Claim(physical, _processor);
+            _building = NoPage;
+            _pages[page] = new CodePage();
+        }
+
+        return page;
     }
 
     /// <summary>The one instruction at RIP, decoded anew, followed by a return to the run loop; null when the fetch faulted.</summary>
@@ -177,6 +226,7 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
         }
 
         _pages.Clear();
+        _processor.Tier?.DropAll();
         _arenaUsed = 0;
         _processor.FlushJumpCache();
     }
@@ -302,7 +352,8 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
             return;
         }
 
-        bool hit = false;
+        ITranslationTier? tier = _processor.Tier;
+        bool hit = tier != null && tier.Invalidate(page, address, length);
         Block* kept = null;
         Block* next;
         for (Block* block = codePage.Blocks; block != null; block = next)
@@ -327,7 +378,8 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
             Unlink(kept);
         }
 
-        if (kept == null || (!hit && ++codePage.HarmlessWrites > HarmlessWritesPerPage))
+        bool isEmpty = kept == null && !(tier?.HasCode(page) ?? false);
+        if (isEmpty || (!hit && ++codePage.HarmlessWrites > HarmlessWritesPerPage))
         {
             DropPage(page, codePage);
         }
@@ -353,6 +405,7 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
             Remove(block);
         }
 
+        _processor.Tier?.DropPage(page);
         _pages.Remove(page);
         if (page != _building)
         {
@@ -404,7 +457,7 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
     }
 
     /// <summary>Decodes a block; null when not one instruction lies wholly in the page, in RAM, or no room is left.</summary>
-    private Block* Build(ulong physical)
+    private Block* Build(ulong physical, uint mode, int maxInstructions)
     {
         CpuState* state = _processor.State;
         byte* code = _memory.GetPointer(physical);
@@ -414,16 +467,8 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
         }
 
         // The claim comes before the bytes are read: a write in between is then noticed.
-        long page = _memory.GetPageIndex(physical);
-        if (!_pages.ContainsKey(page))
-        {
-            // While it waits for others, this vCPU serves their requests: those for this page must not take the claim back.
-            _building = page;
-            _codePages.Claim(physical, _processor);
-            _building = NoPage;
-        }
-
-        _builder.Build(code, 4096 - (int)(physical & 0xFFF), state->Mode, state->Rip, BlockBuilder.MaxInstructions);
+        long page = Claim(physical);
+        _builder.Build(code, 4096 - (int)(physical & 0xFFF), state->Mode, state->Rip, maxInstructions);
         if (_builder.ByteLength == 0)
         {
             return null;
@@ -441,11 +486,11 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
         _arenaUsed += (size + 63) & ~(nuint)63;
         ref CodePage? codePage = ref CollectionsMarshal.GetValueRefOrAddDefault(_pages, page, out _);
         codePage ??= new CodePage();
-        Block** bucket = Bucket(physical, state->Mode);
+        Block** bucket = Bucket(physical, mode);
         *block = new Block
         {
             Physical = physical,
-            Mode = state->Mode,
+            Mode = mode,
             ByteLength = (ushort)_builder.ByteLength,
             OpCount = (ushort)_builder.OpCount,
             NextInPage = codePage.Blocks,

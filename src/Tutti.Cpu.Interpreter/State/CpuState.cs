@@ -133,6 +133,12 @@ internal unsafe struct CpuState
     /// <summary>Four 16-byte-aligned slots where vector operands stand that no host pointer reaches, or that may not be changed yet.</summary>
     public fixed byte VectorScratch[64];
 
+    /// <summary>Of the translation tier, or null: becomes 0 with each request for attention, so that its jumps look up.</summary>
+    public ulong* JumpMask;
+
+    /// <summary>Keeps what follows on a 16-byte boundary.</summary>
+    public ulong Padding2;
+
     /// <summary>Bits 255:128 of YMM0 to YMM15, 16 bytes each; the lower halves are in <see cref="FxArea"/>.</summary>
     public fixed byte YmmHigh[16 * 16];
 
@@ -230,6 +236,9 @@ internal static class CodeMode
 
     /// <summary>RIP is a linear address and no CS limit needs checking: 64-bit mode, or a CS of base 0 and limit 4 GiB.</summary>
     public const uint FlatCode = 1 << 7;
+
+    /// <summary>Of a block's key only: the block is one instruction.</summary>
+    public const uint Single = 1u << 31;
 
     /// <summary>Bits above the mode's count generations of the jump cache in <see cref="CpuState.JumpTag"/>.</summary>
     public const uint GenerationStep = 1 << 8;

@@ -1,0 +1,47 @@
+namespace Tutti.Cpu.Interpreter;
+
+/// <summary>Makes the tier of each vCPU that runs guest code faster than the interpreter.</summary>
+internal interface ITranslationTierFactory
+{
+    /// <summary>Bytes of native memory that the tier wants right before the vCPU's <see cref="CpuState"/>; a multiple of 16.</summary>
+    int BytesBefore { get; }
+
+    /// <summary>Bytes from the start of that memory to the end of what the tier wants behind the state.</summary>
+    int BytesInAll { get; }
+
+    ITranslationTier Create(SoftwareProcessor processor);
+}
+
+/// <summary>
+/// A tier above the interpreter, owned by one vCPU: runs what it can, has single instructions interpreted, and is told of
+/// everything that makes its copies of translations and code stale. Called on the vCPU's own thread.
+/// </summary>
+internal interface ITranslationTier : IDisposable
+{
+    /// <summary>Whether the current mode is one that the tier runs.</summary>
+    bool CanRun { get; }
+
+    /// <summary>Runs guest code until something asks for attention, a fault is to be delivered or the mode changes to one that it does not run.</summary>
+    void Run();
+
+    /// <summary>All translations have gone, or all that are not global.</summary>
+    void FlushTlb(bool keepsGlobal);
+
+    /// <summary>The translation of one linear page has gone, which may be a large one.</summary>
+    void InvalidatePage(ulong linear);
+
+    /// <summary>Writes to a page must be seen from now on; <paramref name="host"/> is its host address.</summary>
+    void DropWriteTags(ulong host);
+
+    /// <summary>Whether there is code of a page.</summary>
+    bool HasCode(long page);
+
+    /// <summary>Drops the code of written bytes, which lie in one page; true when there was any.</summary>
+    bool Invalidate(long page, ulong address, int length);
+
+    /// <summary>Drops all code of a page.</summary>
+    void DropPage(long page);
+
+    /// <summary>Drops all code; never called while any of it runs.</summary>
+    void DropAll();
+}

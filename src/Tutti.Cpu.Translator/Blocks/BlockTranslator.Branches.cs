@@ -1,0 +1,273 @@
+using Iced.Intel;
+
+namespace Tutti.Cpu.Translator;
+
+/// <summary>Near jumps, calls and returns.</summary>
+internal sealed unsafe partial class BlockTranslator
+{
+    private bool TryTranslateBranch(in Instruction instruction)
+    {
+        bool isNear = instruction.Op0Kind == OpKind.NearBranch64;
+        if ((isNear && (long)instruction.NearBranch64 != (int)(long)instruction.NearBranch64)
+            || (instruction.Op0Kind == OpKind.Memory && instruction.FlowControl != FlowControl.Next && !IsAddressable(instruction)))
+        {
+            Interpret();
+            return true;
+        }
+
+        switch (instruction.Code)
+        {
+            case Code.Jmp_rel8_64 or Code.Jmp_rel32_64:
+                GoTo((int)(long)instruction.NearBranch64);
+                return true;
+            case Code.Call_rel32_64:
+                Call((int)(long)instruction.NearBranch64, (int)instruction.NextIP);
+                return true;
+            case Code.Retnq or Code.Retnq_imm16:
+                Return(instruction.Code == Code.Retnq_imm16 ? instruction.Immediate16 : 0);
+                return true;
+            case Code.Jmp_rm64:
+                LoadTarget(instruction);
+                FarJump(InterpretInfo);
+                return true;
+            case Code.Call_rm64:
+                CallIndirect(instruction);
+                return true;
+            default:
+                return TryTranslateConditional(instruction);
+        }
+    }
+
+    private bool TryTranslateConditional(in Instruction instruction)
+    {
+        if (!instruction.Code.IsJccShortOrNear() || instruction.Op0Kind != OpKind.NearBranch64)
+        {
+            return false;
+        }
+
+        int target = (int)(long)instruction.NearBranch64;
+        int condition = Condition(instruction.ConditionCode);
+        if (!IsInPage(target))
+        {
+            long over = _emit.JumpIfLater(condition ^ 1);
+            bool ended = _ends;
+            JumpOut(target);
+            _ends = ended;
+            _emit.PatchHere(over);
+        }
+        else if (target > _offset)
+        {
+            AddJump(_emit.JumpIfLater(condition), target);
+        }
+        else
+        {
+            long over = _emit.BeginJumpIf(condition ^ 1);
+            Poll(target);
+            NearJump(target);
+            _emit.EndShort(over);
+        }
+
+        return true;
+    }
+
+    private static bool IsInPage(int target) => target is >= 0 and < 4096;
+
+    private int InterpretInfo => ExitInfo.Pack(ExitKind.Interpret, _offset);
+
+    /// <summary>The condition as in the low bits of Jcc.</summary>
+    private static int Condition(ConditionCode condition) => condition switch
+    {
+        ConditionCode.o => 0,
+        ConditionCode.no => 1,
+        ConditionCode.b => 2,
+        ConditionCode.ae => 3,
+        ConditionCode.e => 4,
+        ConditionCode.ne => 5,
+        ConditionCode.be => 6,
+        ConditionCode.a => 7,
+        ConditionCode.s => 8,
+        ConditionCode.ns => 9,
+        ConditionCode.p => 10,
+        ConditionCode.np => 11,
+        ConditionCode.l => 12,
+        ConditionCode.ge => 13,
+        ConditionCode.le => 14,
+        _ => 15,
+    };
+
+    /// <summary>Ends the block with an unconditional jump to an offset, which may lie outside the page.</summary>
+    private void GoTo(int target)
+    {
+        if (!IsInPage(target))
+        {
+            JumpOut(target);
+            return;
+        }
+
+        if (target <= _offset)
+        {
+            Poll(target);
+        }
+
+        NearJump(target);
+        _ends = true;
+    }
+
+    private void JumpOut(int target)
+    {
+        _emit.Load(HostRegister.Address, StateLayout.CodePage);
+        _emit.Lea(HostRegister.Address, HostRegister.Address, target);
+        FarJump(InterpretInfo);
+    }
+
+    private void Call(int target, int next)
+    {
+        EmitPushAddress(next);
+        if (IsInPage(target))
+        {
+            _emit.Lea(HostRegister.GuestRsp, HostRegister.GuestRsp, -8);
+            if (target <= _offset)
+            {
+                Poll(target);
+            }
+
+            NearJump(target);
+            _ends = true;
+            return;
+        }
+
+        _emit.Load(HostRegister.Address, StateLayout.CodePage);
+        _emit.Lea(HostRegister.Address, HostRegister.Address, target);
+        FarJump(InterpretInfo, -8);
+    }
+
+    private void CallIndirect(in Instruction instruction)
+    {
+        // The target is read first, and nothing of it may be lost by the push: it waits in R14, the return address goes by RCX.
+        LoadTarget(instruction);
+        StackLookup(-8, 8, true);
+        _emit.Load(HostRegister.Test, StateLayout.CodePage);
+        _emit.Lea(HostRegister.Test, HostRegister.Test, (int)instruction.NextIP);
+        _emit.StoreMemory(HostRegister.Test, HostRegister.GuestRsp, HostRegister.Distance, -8);
+        FarJump(InterpretInfo, -8);
+    }
+
+    private void Return(int drop)
+    {
+        StackLookup(0, 8, false);
+        _emit.LoadMemory(HostRegister.Address, HostRegister.GuestRsp, HostRegister.Distance, 0);
+        FarJump(InterpretInfo, 8 + drop);
+    }
+
+    private void EmitPushAddress(int next)
+    {
+        StackLookup(-8, 8, true);
+        _emit.Load(HostRegister.Address, StateLayout.CodePage);
+        _emit.Lea(HostRegister.Address, HostRegister.Address, next);
+        _emit.StoreMemory(HostRegister.Address, HostRegister.GuestRsp, HostRegister.Distance, -8);
+    }
+
+    /// <summary>Brings the target of an indirect jump to R14.</summary>
+    private void LoadTarget(in Instruction instruction)
+    {
+        if (instruction.Op0Kind == OpKind.Register)
+        {
+            MoveFromGuest(HostRegister.Address, Number(instruction.Op0Register));
+            return;
+        }
+
+        RmOperand place = Lookup(instruction, 8, write: false, aligned: false);
+        _emit.LoadMemory(HostRegister.Address, place.Register, place.Index, place.Displacement);
+    }
+
+    /// <summary>
+    /// Ends the block with a jump to the linear address in R14, by the jump cache; what that does not hold is for the interpreter,
+    /// which runs the whole instruction: so RSP moves only when the target is known.
+    /// </summary>
+    /// <param name="missInfo">The exit for a target that is not known.</param>
+    /// <param name="stackChange">What is added to RSP before the jump.</param>
+    private void FarJump(int missInfo, int stackChange = 0)
+    {
+        _ends = true;
+        if (_set == TlbSet.SupervisorOpen)
+        {
+            EmitExit(missInfo);
+            return;
+        }
+
+        _emit.Extract(HostRegister.Distance, HostRegister.Address, StateLayout.JumpMask);
+        _emit.LoadTable(HostRegister.Test, HostRegister.Distance, StateLayout.JumpTags(_set));
+        _emit.Lea(HostRegister.Test, HostRegister.Test, HostRegister.Address, 0, 0);
+        long hit = _emit.BeginJumpIfZero();
+        AddStub(_emit.JumpLater(), missInfo);
+        _emit.EndShort(hit);
+        if (stackChange != 0)
+        {
+            _emit.Lea(HostRegister.GuestRsp, HostRegister.GuestRsp, stackChange);
+        }
+
+        _emit.JumpTable(HostRegister.Distance, StateLayout.JumpTargets(_set));
+    }
+
+    private void NearJump(int target) => AddJump(_emit.JumpLater(), target);
+
+    private void AddJump(long site, int target) => _stubs.Add(new Stub(site, ExitInfo.Pack(ExitKind.Link, target), 0, HostRegister.Address, 0, 0));
+
+    private void AddStub(long site, int info) => _stubs.Add(new Stub(site, info, 0, HostRegister.Address, 0, 0));
+
+    /// <summary>Leaves when something asks for attention; the jump to <paramref name="target"/> counts as done.</summary>
+    private void Poll(int target)
+    {
+        _emit.Load32(HostRegister.Test, StateLayout.Attention);
+        long quiet = _emit.BeginJumpIfZero();
+        AddStub(_emit.JumpLater(), ExitInfo.Pack(ExitKind.Attention, target));
+        _emit.EndShort(quiet);
+    }
+
+    private void EmitExit(int info)
+    {
+        _emit.MoveImmediate(HostRegister.Test, info);
+        _emit.Call(_common.Exit);
+    }
+
+    /// <summary>Ends the block before this instruction: it is for the interpreter.</summary>
+    private void Interpret()
+    {
+        EmitExit(InterpretInfo);
+        _ends = true;
+    }
+
+    /// <summary>What stands behind the block: exits, and the slow lookups of the stack.</summary>
+    private void EmitStubs()
+    {
+        foreach (Stub stub in _stubs)
+        {
+            _emit.PatchHere(stub.Site);
+            var info = new ExitInfo((uint)stub.Info);
+            if (stub.Stack != 0)
+            {
+                EmitStackStub(stub, info);
+                continue;
+            }
+
+            if (info.Kind == ExitKind.Link)
+            {
+                _jumps.Add(new DirectJump(stub.Site, _emit.Here, info.Offset));
+                EmitExit(stub.Info);
+                _emit.Int32((int)(_emit.Here - stub.Site));
+                continue;
+            }
+
+            if (info.Kind == ExitKind.TlbMiss)
+            {
+                _emit.Move(HostRegister.Address, stub.Address);
+            }
+
+            EmitExit(stub.Info);
+            if (stub.Retry != 0)
+            {
+                _emit.Jump(stub.Retry);
+            }
+        }
+    }
+}

@@ -1,0 +1,211 @@
+using System.Numerics;
+using Iced.Intel;
+
+namespace Tutti.Cpu.Translator;
+
+/// <summary>
+/// The memory path: a linear address becomes a host address by the software TLB, without touching flags. All that emitted
+/// code reaches in guest memory it reaches behind one of these lookups.
+/// </summary>
+internal sealed unsafe partial class BlockTranslator
+{
+    /// <summary>Whether the operand's address is one that <see cref="EmitAddress"/> can form.</summary>
+    private static bool IsAddressable(in Instruction instruction)
+    {
+        Register baseRegister = instruction.MemoryBase;
+        Register index = instruction.MemoryIndex;
+        long displacement = (long)instruction.MemoryDisplacement64;
+        bool absolute = baseRegister == Register.None && index == Register.None;
+        return baseRegister != Register.EIP && (index == Register.None || index.IsGPR())
+            && (displacement == (int)displacement || baseRegister.IsGPR32() || index.IsGPR32())
+            && !(absolute && instruction.MemoryDisplSize != 8);
+    }
+
+    /// <summary>
+    /// Emits the lookup of an instruction's memory operand. Afterwards the operand is where the result says, RCX is free, and,
+    /// unless the result names it, R14 too.
+    /// </summary>
+    private RmOperand Lookup(in Instruction instruction, int size, bool write, bool aligned)
+    {
+        bool ordinary = instruction.MemorySegment is not (Register.FS or Register.GS);
+        if (instruction.MemoryBase == Register.RSP && instruction.MemoryIndex == Register.None && ordinary
+            && BitOperations.IsPow2(size) && size <= 32)
+        {
+            int displacement = (int)(long)instruction.MemoryDisplacement64;
+            StackLookup(displacement, size, write, aligned);
+            return RmOperand.InMemory(HostRegister.GuestRsp, HostRegister.Distance, displacement);
+        }
+
+        int address = EmitAddress(instruction);
+        EmitGenericLookup(address, size, write, aligned, out long miss);
+        int info = ExitInfo.Pack(ExitKind.TlbMiss, _offset, size, write);
+        _stubs.Add(new Stub(miss, info, _start, address, 0, 0));
+        _emit.LoadTable(HostRegister.Distance, HostRegister.Distance, StateLayout.Distances(_set));
+        return RmOperand.InMemory(address, HostRegister.Distance, 0);
+    }
+
+    /// <summary>Looks a linear address up; leaves the index in R15. The address register stays as it is.</summary>
+    private void EmitGenericLookup(int address, int size, bool write, bool aligned, out long miss)
+    {
+        _emit.Extract(HostRegister.Distance, address, StateLayout.TlbIndexMask);
+        _emit.LoadTable(HostRegister.Test, HostRegister.Distance, write ? StateLayout.WriteTags(_set) : StateLayout.ReadTags(_set));
+
+        // The tag is minus the page's address: the sum is the offset in the page. The index comes from the first byte and the
+        // compare from the last, so what crosses a page's end never hits; aligned operands cannot cross it.
+        _emit.Lea(HostRegister.Test, HostRegister.Test, address, 0, aligned ? 0 : size - 1);
+        _emit.Extract(HostRegister.Test, HostRegister.Test, aligned ? StateLayout.AlignedMask(BitOperations.Log2((uint)size)) : StateLayout.PageMask);
+        long hit = _emit.BeginJumpIfZero();
+        miss = _emit.JumpLater();
+        _emit.EndShort(hit);
+    }
+
+    /// <summary>
+    /// Looks [guest RSP + displacement] up in the one page that the stack was last written in; leaves the distance in R15.
+    /// Only naturally aligned operands hit, which cannot cross the page's end. R14 is left alone.
+    /// </summary>
+    private void StackLookup(int displacement, int size, bool write, bool aligned = false)
+    {
+        _emit.Load(HostRegister.Test, StateLayout.StackTag(_set));
+        _emit.Lea(HostRegister.Test, HostRegister.Test, HostRegister.GuestRsp, 0, displacement);
+        _emit.Extract(HostRegister.Test, HostRegister.Test, StateLayout.AlignedMask(BitOperations.Log2((uint)size)));
+        long hit = _emit.BeginJumpIfZero();
+        long miss = _emit.JumpLater();
+        _emit.EndShort(hit);
+        _emit.Load(HostRegister.Distance, StateLayout.StackDistance(_set));
+        int info = ExitInfo.Pack(ExitKind.TlbMiss, _offset, size, write) | (aligned ? AlignedStub : 0);
+        _stubs.Add(new Stub(miss, info, _start, HostRegister.Address, _emit.Here, displacement));
+    }
+
+    /// <summary>In a stub's info, for the translator only.</summary>
+    private const int AlignedStub = 1 << 25;
+
+    /// <summary>The TLB itself is asked; a page that is written becomes the stack's page. R14 is kept over a hit.</summary>
+    private void EmitStackStub(in Stub stub, ExitInfo info)
+    {
+        bool aligned = (stub.Info & AlignedStub) != 0;
+        _emit.Store(StateLayout.Address, HostRegister.Address);
+        _emit.Lea(HostRegister.Address, HostRegister.GuestRsp, stub.Displacement);
+        EmitGenericLookup(HostRegister.Address, info.Size, info.IsWrite, aligned, out long miss);
+        if (info.IsWrite)
+        {
+            _emit.LoadTable(HostRegister.Test, HostRegister.Distance, StateLayout.WriteTags(_set));
+            _emit.Store(StateLayout.StackTag(_set), HostRegister.Test);
+        }
+
+        _emit.LoadTable(HostRegister.Distance, HostRegister.Distance, StateLayout.Distances(_set));
+        if (info.IsWrite)
+        {
+            _emit.Store(StateLayout.StackDistance(_set), HostRegister.Distance);
+        }
+
+        _emit.Load(HostRegister.Address, StateLayout.Address);
+        _emit.Jump(stub.Stack);
+
+        _emit.PatchHere(miss);
+        EmitExit(stub.Info & ~AlignedStub);
+        _emit.Jump(stub.Retry);
+    }
+
+    /// <summary>Brings the operand's linear address to a register: that of the base, where that is all, else R14.</summary>
+    private int EmitAddress(in Instruction instruction)
+    {
+        Register baseRegister = instruction.MemoryBase;
+        Register indexRegister = instruction.MemoryIndex;
+        bool is32 = baseRegister.IsGPR32() || indexRegister.IsGPR32();
+        int displacement = (int)(long)instruction.MemoryDisplacement64;
+        bool segmented = instruction.MemorySegment is Register.FS or Register.GS;
+        if (baseRegister == Register.RIP)
+        {
+            _emit.Load(HostRegister.Address, StateLayout.CodePage);
+            _emit.Lea(HostRegister.Address, HostRegister.Address, displacement);
+        }
+        else if (indexRegister == Register.None && baseRegister == Register.None)
+        {
+            _emit.LeaAbsolute(HostRegister.Address, displacement, !is32);
+        }
+        else
+        {
+            int found = baseRegister == Register.None ? -1 : FromGuest(Number(baseRegister), HostRegister.Address);
+            if (indexRegister != Register.None)
+            {
+                int index = FromGuest(Number(indexRegister), HostRegister.Distance);
+                int scale = BitOperations.Log2((uint)instruction.MemoryIndexScale);
+                if (found < 0)
+                {
+                    _emit.LeaIndex(HostRegister.Address, index, scale, displacement, !is32);
+                }
+                else
+                {
+                    _emit.Lea(HostRegister.Address, found, index, scale, displacement, !is32);
+                }
+            }
+            else if (is32)
+            {
+                _emit.Rex(false, HostRegister.Address, 0, found);
+                _emit.Byte(0x8D);
+                _emit.Operand(HostRegister.Address, found, displacement);
+            }
+            else if (displacement != 0)
+            {
+                _emit.Lea(HostRegister.Address, found, displacement);
+            }
+            else if (!segmented)
+            {
+                return found;
+            }
+            else
+            {
+                _emit.Move(HostRegister.Address, found);
+            }
+        }
+
+        if (segmented)
+        {
+            _emit.Load(HostRegister.Distance, instruction.MemorySegment == Register.FS ? StateLayout.FsBase : StateLayout.GsBase);
+            _emit.Lea(HostRegister.Address, HostRegister.Address, HostRegister.Distance, 0, 0);
+        }
+
+        return HostRegister.Address;
+    }
+
+    /// <summary>The host register that holds a guest register: its home, or <paramref name="scratch"/> after a load.</summary>
+    private int FromGuest(int guest, int scratch)
+    {
+        int home = HostRegister.OfGuest(guest);
+        if (home != HostRegister.InState)
+        {
+            return home;
+        }
+
+        _emit.Load(scratch, StateLayout.Gpr(guest));
+        return scratch;
+    }
+
+    private void MoveFromGuest(int to, int guest)
+    {
+        int home = HostRegister.OfGuest(guest);
+        if (home != HostRegister.InState)
+        {
+            _emit.Move(to, home);
+        }
+        else
+        {
+            _emit.Load(to, StateLayout.Gpr(guest));
+        }
+    }
+
+    private void MoveToGuest(int guest, int from)
+    {
+        int home = HostRegister.OfGuest(guest);
+        if (home != HostRegister.InState)
+        {
+            _emit.Move(home, from);
+        }
+        else
+        {
+            _emit.Store(StateLayout.Gpr(guest), from);
+        }
+    }
+
+    private static int Number(Register register) => register.GetFullRegister() - Register.RAX;
+}

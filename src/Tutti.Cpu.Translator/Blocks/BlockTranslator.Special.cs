@@ -1,0 +1,106 @@
+using Iced.Intel;
+
+namespace Tutti.Cpu.Translator;
+
+/// <summary>Instructions with a sequence of their own: the stack's, LEA.</summary>
+internal sealed unsafe partial class BlockTranslator
+{
+    private bool TryTranslateSpecial(in Instruction instruction)
+    {
+        switch (instruction.Code)
+        {
+            case Code.Push_r64 or Code.Push_rm64 or Code.Pushq_imm32 or Code.Pushq_imm8:
+                if (instruction.Op0Kind == OpKind.Memory && !IsAddressable(instruction))
+                {
+                    return false;
+                }
+
+                Push(instruction);
+                return true;
+            case Code.Pop_r64:
+                Pop(Number(instruction.Op0Register));
+                return true;
+            case Code.Leaveq:
+                Leave();
+                return true;
+            case Code.Lea_r32_m or Code.Lea_r64_m:
+                if (!IsAddressable(instruction))
+                {
+                    return false;
+                }
+
+                LoadEffectiveAddress(instruction);
+                return true;
+            default:
+                return false;
+        }
+    }
+
+    private void Push(in Instruction instruction)
+    {
+        int value = HostRegister.Address;
+        if (instruction.Op0Kind == OpKind.Register)
+        {
+            value = FromGuest(Number(instruction.Op0Register), HostRegister.Address);
+        }
+        else if (instruction.Op0Kind == OpKind.Memory)
+        {
+            RmOperand place = Lookup(instruction, 8, write: false, aligned: false);
+            _emit.LoadMemory(HostRegister.Address, place.Register, place.Index, place.Displacement);
+        }
+        else
+        {
+            _emit.MoveSigned(HostRegister.Address, (int)(long)instruction.GetImmediate(0));
+        }
+
+        StackLookup(-8, 8, true);
+        _emit.StoreMemory(value, HostRegister.GuestRsp, HostRegister.Distance, -8);
+        _emit.Lea(HostRegister.GuestRsp, HostRegister.GuestRsp, -8);
+    }
+
+    private void Pop(int guest)
+    {
+        StackLookup(0, 8, false);
+        int home = HostRegister.OfGuest(guest);
+        int to = home == HostRegister.InState ? HostRegister.Address : home;
+        _emit.LoadMemory(to, HostRegister.GuestRsp, HostRegister.Distance, 0);
+        if (home == HostRegister.InState)
+        {
+            _emit.Store(StateLayout.Gpr(guest), to);
+        }
+
+        if (home != HostRegister.GuestRsp)
+        {
+            _emit.Lea(HostRegister.GuestRsp, HostRegister.GuestRsp, 8);
+        }
+    }
+
+    private void Leave()
+    {
+        const int Rbp = 5;
+        EmitGenericLookup(Rbp, 8, false, false, out long miss);
+        _stubs.Add(new Stub(miss, ExitInfo.Pack(ExitKind.TlbMiss, _offset, 8), _start, Rbp, 0, 0));
+        _emit.LoadTable(HostRegister.Distance, HostRegister.Distance, StateLayout.Distances(_set));
+        _emit.LoadMemory(HostRegister.Address, Rbp, HostRegister.Distance, 0);
+        _emit.Lea(HostRegister.GuestRsp, Rbp, 8);
+        _emit.Move(Rbp, HostRegister.Address);
+    }
+
+    private void LoadEffectiveAddress(in Instruction instruction)
+    {
+        // The segment's base is no part of an effective address.
+        Instruction flat = instruction;
+        flat.SegmentPrefix = Register.None;
+        int address = EmitAddress(flat);
+        int guest = Number(instruction.Op0Register);
+        if (instruction.Code == Code.Lea_r32_m)
+        {
+            int home = HostRegister.OfGuest(guest);
+            int to = home == HostRegister.InState ? HostRegister.Address : home;
+            _emit.Move32(to, address);
+            address = to;
+        }
+
+        MoveToGuest(guest, address);
+    }
+}

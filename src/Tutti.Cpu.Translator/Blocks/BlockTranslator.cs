@@ -1,0 +1,153 @@
+using Iced.Intel;
+using Tutti.Cpu.Interpreter;
+
+namespace Tutti.Cpu.Translator;
+
+/// <summary>A direct jump within the page that a block ends or leaves with.</summary>
+/// <param name="Site">Where the jump's rel32 stands (run address).</param>
+/// <param name="Stub">Where it leads while it has no target.</param>
+/// <param name="TargetOffset">Where in the page it goes.</param>
+internal readonly record struct DirectJump(long Site, long Stub, int TargetOffset);
+
+/// <summary>
+/// Translates one block: instructions from an entry until an unconditional jump, the end of the page or something for the
+/// interpreter. docs/translator.md tells the rules.
+/// </summary>
+internal sealed unsafe partial class BlockTranslator
+{
+    /// <summary>Instructions in a block at most.</summary>
+    public const int MaxInstructions = 96;
+
+    /// <summary>Host bytes that a block takes at most, with room to spare: about 200 for the longest instruction and its stub.</summary>
+    public const int MaxBytes = 64 << 10;
+
+    private readonly Emitter _emit;
+    private readonly CommonCode _common;
+    private readonly PageReader _reader = new();
+    private readonly Decoder _decoder;
+    private readonly List<Stub> _stubs = [];
+    private readonly List<DirectJump> _jumps = [];
+    private TlbSet _set;
+    private byte* _code;
+
+    /// <summary>Offset in the page of the instruction being translated.</summary>
+    private int _offset;
+
+    /// <summary>Where the host code of the instruction begins. It can be run again until its end, where the guest's state changes.</summary>
+    private long _start;
+
+    private bool _ends;
+    private StateUnit _loaded;
+    private bool _loadedX87;
+
+    public BlockTranslator(Emitter emit, CommonCode common)
+    {
+        _emit = emit;
+        _common = common;
+        _decoder = Decoder.Create(64, _reader);
+    }
+
+    /// <summary>What an exit or a slow path needs to know that is emitted behind the block.</summary>
+    /// <param name="Site">The rel32 of the jump that leads to it.</param>
+    /// <param name="Info">See <see cref="ExitInfo"/>.</param>
+    /// <param name="Retry">Where to go on, or 0.</param>
+    /// <param name="Address">The register with the address that missed.</param>
+    /// <param name="Stack">Not 0: where the fast path of a stack access goes on behind its lookup.</param>
+    private readonly record struct Stub(long Site, int Info, long Retry, int Address, long Stack, int Displacement);
+
+    /// <summary>Where jumps from elsewhere enter, with the linear address in R14.</summary>
+    public long FarEntry { get; private set; }
+
+    /// <summary>Where jumps from the same page enter.</summary>
+    public long NearEntry { get; private set; }
+
+    /// <summary>Bytes of guest code; those of an instruction that crosses the page's end do not count.</summary>
+    public int ByteLength { get; private set; }
+
+    public int InstructionCount { get; private set; }
+
+    /// <summary>The block's jumps within the page, none of them linked yet.</summary>
+    public IReadOnlyList<DirectJump> Jumps => _jumps;
+
+    /// <summary>Translates into the emitter, which has room for <see cref="MaxBytes"/>.</summary>
+    /// <param name="page">The guest's page of code, as the host sees it.</param>
+    /// <param name="offset">Where in the page to begin.</param>
+    public void Translate(byte* page, int offset, TlbSet set)
+    {
+        _stubs.Clear();
+        _jumps.Clear();
+        _set = set;
+        _ends = false;
+        _loaded = StateUnit.None;
+        _loadedX87 = false;
+        _offset = offset;
+        InstructionCount = 0;
+        int start = offset;
+        _reader.Start(page + offset, 4096 - offset);
+        _decoder.IP = (ulong)offset;
+
+        FarEntry = _emit.Here;
+        _emit.Lea(HostRegister.Address, HostRegister.Address, -offset);
+        _emit.Store(StateLayout.CodePage, HostRegister.Address);
+        NearEntry = _emit.Here;
+        while (!_ends)
+        {
+            _code = page + _offset;
+            TranslateNext();
+        }
+
+        ByteLength = _offset - start;
+        EmitStubs();
+    }
+
+    private void TranslateNext()
+    {
+        if (_offset == 4096)
+        {
+            _emit.Load(HostRegister.Address, StateLayout.CodePage);
+            _emit.Lea(HostRegister.Address, HostRegister.Address, 4096);
+            FarJump(ExitInfo.Pack(ExitKind.Attention, 4096));
+            return;
+        }
+
+        if (InstructionCount == MaxInstructions)
+        {
+            NearJump(_offset);
+            _ends = true;
+            return;
+        }
+
+        _start = _emit.Here;
+        _decoder.Decode(out Instruction instruction);
+        InstructionCount++;
+        if (instruction.IsInvalid)
+        {
+            Interpret();
+            _offset = _decoder.LastError == DecoderError.NoMoreBytes ? 4096 : Math.Min(4096, _offset + Math.Max(instruction.Length, 1));
+            return;
+        }
+
+        if (!TryTranslateBranch(instruction) && !TryTranslateSpecial(instruction))
+        {
+            TranslateCopy(instruction);
+        }
+
+        _offset += instruction.Length;
+    }
+}
+
+/// <summary>Feeds the decoder from guest memory.</summary>
+internal sealed unsafe class PageReader : CodeReader
+{
+    private byte* _next;
+    private byte* _end;
+
+    public void Start(byte* code, int length)
+    {
+        _next = code;
+        _end = code + length;
+    }
+
+    // SAFETY: never reads at or behind _end.
+    public override int ReadByte() => _next < _end ? *_next++ : -1;
+}

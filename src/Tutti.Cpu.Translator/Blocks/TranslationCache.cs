@@ -1,0 +1,155 @@
+using Tutti.Host;
+
+namespace Tutti.Cpu.Translator;
+
+/// <summary>
+/// The translated blocks of one vCPU in their code region, by guest physical address and TLB set. Only the vCPU's own thread
+/// uses it, and never while translated code runs on it.
+/// </summary>
+internal sealed unsafe class TranslationCache : IDisposable
+{
+    /// <summary>Bytes of host code for one vCPU; untouched pages cost nothing.</summary>
+    private const long Capacity = 64 << 20;
+
+    private readonly ExecutableMapping _region = new(Capacity);
+    private readonly Emitter _emit = new();
+    private readonly BlockTranslator _translator;
+    private readonly Dictionary<ulong, TranslatedBlock> _blocks = [];
+
+    /// <summary>Blocks by page index.</summary>
+    private readonly Dictionary<long, List<TranslatedBlock>> _pages = [];
+
+    private readonly long _firstBlock;
+    private long _used;
+
+    public TranslationCache()
+    {
+        _emit.Begin((byte*)_region.WriteAddress, _region.ExecuteAddress);
+        Common = new CommonCode(_emit);
+        _translator = new BlockTranslator(_emit, Common);
+        _firstBlock = (_emit.Here - _region.ExecuteAddress + 63) & ~63L;
+        _used = _firstBlock;
+    }
+
+    public CommonCode Common { get; }
+
+    /// <summary>Bytes of host code.</summary>
+    public long UsedBytes => _used - _firstBlock;
+
+    public long BlocksTranslated { get; private set; }
+
+    public long InstructionsTranslated { get; private set; }
+
+    /// <summary>Whether another block may not fit: then everything must go first.</summary>
+    public bool IsFull => _used + BlockTranslator.MaxBytes > Capacity;
+
+    public TranslatedBlock? Find(ulong physical, TlbSet set) => _blocks.GetValueOrDefault(Key(physical, set));
+
+    /// <summary>Translates and enters a block; the page has been claimed and there is room.</summary>
+    /// <param name="page">The page of code, as the host sees it.</param>
+    public TranslatedBlock Translate(byte* page, long pageIndex, ulong physical, TlbSet set)
+    {
+        _emit.Begin((byte*)_region.WriteAddress + _used, _region.ExecuteAddress + _used);
+        _translator.Translate(page, (int)(physical & 0xFFF), set);
+        _used = (_emit.Here - _region.ExecuteAddress + 15) & ~15L;
+        BlocksTranslated++;
+        InstructionsTranslated += _translator.InstructionCount;
+        var block = new TranslatedBlock(physical, set, _translator.ByteLength, _translator.FarEntry, _translator.NearEntry);
+        _blocks.Add(Key(physical, set), block);
+        if (!_pages.TryGetValue(pageIndex, out List<TranslatedBlock>? blocks))
+        {
+            _pages[pageIndex] = blocks = [];
+        }
+
+        blocks.Add(block);
+        foreach (DirectJump jump in _translator.Jumps)
+        {
+            TranslatedBlock? target = Find((physical & ~0xFFFUL) | (uint)jump.TargetOffset, set);
+            if (target != null)
+            {
+                Link(jump, target);
+            }
+        }
+
+        return block;
+    }
+
+    /// <summary>Lets a jump lead straight to its target.</summary>
+    public void Link(DirectJump jump, TranslatedBlock target)
+    {
+        _emit.Patch(jump.Site, target.NearEntry);
+        (target.Incoming ??= []).Add(jump);
+    }
+
+    /// <summary>The jump that has left by its stub; <paramref name="site"/> is where the stub's call would have come back to.</summary>
+    public DirectJump JumpAt(long site, int targetOffset)
+    {
+        // SAFETY: the stub has put the distance to the jump behind its call, inside the region.
+        int distance = *(int*)(site - _region.ExecuteAddress + _region.WriteAddress);
+        const int StubLength = 10;
+        return new DirectJump(site - distance, site - StubLength, targetOffset);
+    }
+
+    /// <summary>Whether the page has blocks.</summary>
+    public bool HasBlocks(long page) => _pages.ContainsKey(page);
+
+    /// <summary>Drops the blocks of a page that hold one of the bytes; true when there was one.</summary>
+    public bool Invalidate(long page, ulong address, int length)
+    {
+        if (!_pages.TryGetValue(page, out List<TranslatedBlock>? blocks))
+        {
+            return false;
+        }
+
+        bool hit = false;
+        for (int i = blocks.Count - 1; i >= 0; i--)
+        {
+            TranslatedBlock block = blocks[i];
+            if (block.Physical < address + (ulong)length && address < block.Physical + (ulong)block.ByteLength)
+            {
+                hit = true;
+                Drop(block);
+                blocks[i] = blocks[^1];
+                blocks.RemoveAt(blocks.Count - 1);
+            }
+        }
+
+        if (blocks.Count == 0)
+        {
+            _pages.Remove(page);
+        }
+
+        return hit;
+    }
+
+    /// <summary>Drops all blocks of a page.</summary>
+    public void DropPage(long page)
+    {
+        if (_pages.Remove(page, out List<TranslatedBlock>? blocks))
+        {
+            blocks.ForEach(Drop);
+        }
+    }
+
+    /// <summary>Empties the region.</summary>
+    public void Clear()
+    {
+        _blocks.Clear();
+        _pages.Clear();
+        _used = _firstBlock;
+    }
+
+    public void Dispose() => _region.Dispose();
+
+    // Who still runs the block leaves it at its next exit; nothing leads into it any more.
+    private void Drop(TranslatedBlock block)
+    {
+        _blocks.Remove(Key(block.Physical, block.Set));
+        foreach (DirectJump jump in block.Incoming ?? [])
+        {
+            _emit.Patch(jump.Site, jump.Stub);
+        }
+    }
+
+    private static ulong Key(ulong physical, TlbSet set) => (physical << 2) | (uint)set;
+}

@@ -1,0 +1,329 @@
+namespace Tutti.Cpu.Translator;
+
+/// <summary>Writes host instructions, one method an operation; those that may stand inside guest code leave the flags alone.</summary>
+/// <remarks>SAFETY: <see cref="Begin"/> says how many bytes there are; whoever emits asks for enough room before (see <see cref="CodeRegion"/>).</remarks>
+internal sealed unsafe class Emitter
+{
+    private byte* _at;
+
+    /// <summary>What must be added to a write address for the address at which the byte runs.</summary>
+    private long _toExecute;
+
+    /// <summary>Where the next byte will run.</summary>
+    public long Here => (long)_at + _toExecute;
+
+    public void Begin(byte* write, long execute)
+    {
+        _at = write;
+        _toExecute = execute - (long)write;
+    }
+
+    public void Byte(int value) => *_at++ = (byte)value;
+
+    public void Bytes(ReadOnlySpan<byte> bytes)
+    {
+        bytes.CopyTo(new Span<byte>(_at, bytes.Length));
+        _at += bytes.Length;
+    }
+
+    public void Int32(int value)
+    {
+        *(int*)_at = value;
+        _at += 4;
+    }
+
+    /// <summary>MOV r64, r64.</summary>
+    public void Move(int to, int from)
+    {
+        if (to != from)
+        {
+            Rex(true, from, 0, to);
+            Byte(0x89);
+            Byte(0xC0 | ((from & 7) << 3) | (to & 7));
+        }
+    }
+
+    /// <summary>MOV r32, r32: clears the upper half.</summary>
+    public void Move32(int to, int from)
+    {
+        Rex(false, from, 0, to);
+        Byte(0x89);
+        Byte(0xC0 | ((from & 7) << 3) | (to & 7));
+    }
+
+    /// <summary>MOV r64, simm32.</summary>
+    public void MoveSigned(int to, int value)
+    {
+        Rex(true, 0, 0, to);
+        Byte(0xC7);
+        Byte(0xC0 | (to & 7));
+        Int32(value);
+    }
+
+    /// <summary>MOV r32, imm32.</summary>
+    public void MoveImmediate(int to, int value)
+    {
+        if (to >= 8)
+        {
+            Byte(0x41);
+        }
+
+        Byte(0xB8 | (to & 7));
+        Int32(value);
+    }
+
+    /// <summary>MOV r64, [RSP+offset].</summary>
+    public void Load(int to, int offset) => StateOperation(true, 0x8B, to, offset);
+
+    /// <summary>MOV r32, [RSP+offset].</summary>
+    public void Load32(int to, int offset) => StateOperation(false, 0x8B, to, offset);
+
+    /// <summary>MOV [RSP+offset], r64.</summary>
+    public void Store(int offset, int from) => StateOperation(true, 0x89, from, offset);
+
+    /// <summary>MOV [RSP+offset], r32.</summary>
+    public void Store32(int offset, int from) => StateOperation(false, 0x89, from, offset);
+
+    /// <summary>MOV DWORD [RSP+offset], imm32.</summary>
+    public void StoreImmediate32(int offset, int value)
+    {
+        StateOperation(false, 0xC7, 0, offset);
+        Int32(value);
+    }
+
+    /// <summary>MOV r64, [RSP+index*8+offset].</summary>
+    public void LoadTable(int to, int index, int offset)
+    {
+        Rex(true, to, index, HostRegister.State);
+        Byte(0x8B);
+        TableOperand(to, index, offset);
+    }
+
+    /// <summary>JMP [RSP+index*8+offset].</summary>
+    public void JumpTable(int index, int offset)
+    {
+        if (index >= 8)
+        {
+            Byte(0x42);
+        }
+
+        Byte(0xFF);
+        TableOperand(4, index, offset);
+    }
+
+    /// <summary>LEA r64, [base+displacement].</summary>
+    public void Lea(int to, int baseRegister, int displacement)
+    {
+        if (displacement == 0)
+        {
+            Move(to, baseRegister);
+            return;
+        }
+
+        Rex(true, to, 0, baseRegister);
+        Byte(0x8D);
+        Operand(to, baseRegister, displacement);
+    }
+
+    /// <summary>LEA r64, [base+index*2^scale+displacement].</summary>
+    public void Lea(int to, int baseRegister, int index, int scale, int displacement, bool is64 = true)
+    {
+        Rex(is64, to, index, baseRegister);
+        Byte(0x8D);
+        Operand(to, baseRegister, index, scale, displacement);
+    }
+
+    /// <summary>LEA r64, [index*2^scale+displacement].</summary>
+    public void LeaIndex(int to, int index, int scale, int displacement, bool is64 = true)
+    {
+        Rex(is64, to, index, 0);
+        Byte(0x8D);
+        Byte(((to & 7) << 3) | 4);
+        Byte((scale << 6) | ((index & 7) << 3) | 5);
+        Int32(displacement);
+    }
+
+    /// <summary>LEA r64, [displacement].</summary>
+    public void LeaAbsolute(int to, int displacement, bool is64 = true)
+    {
+        Rex(is64, to, 0, 0);
+        Byte(0x8D);
+        Byte(((to & 7) << 3) | 4);
+        Byte(0x25);
+        Int32(displacement);
+    }
+
+    /// <summary>PEXT r64, r64, [RSP+offset]: the bits of the source that the mask has, moved together.</summary>
+    public void Extract(int to, int from, int maskOffset)
+    {
+        Byte(0xC4);
+        Byte(((to >> 3) == 0 ? 0x80 : 0) | 0x60 | 2);
+        Byte(0x80 | ((~from & 15) << 3) | 2);
+        Byte(0xF5);
+        Operand(to, HostRegister.State, maskOffset);
+    }
+
+    /// <summary>RORX r64, r64, imm8.</summary>
+    public void RotateRight(int to, int from, int count)
+    {
+        Byte(0xC4);
+        Byte(((to >> 3) == 0 ? 0x80 : 0) | 0x40 | ((from >> 3) == 0 ? 0x20 : 0) | 3);
+        Byte(0x80 | (15 << 3) | 3);
+        Byte(0xF0);
+        Byte(0xC0 | ((to & 7) << 3) | (from & 7));
+        Byte(count);
+    }
+
+    /// <summary>NOT r64, which leaves the flags alone.</summary>
+    public void Not(int register)
+    {
+        Rex(true, 0, 0, register);
+        Byte(0xF7);
+        Byte(0xD0 | (register & 7));
+    }
+
+    /// <summary>MOV r64, [base+index].</summary>
+    public void LoadMemory(int to, int baseRegister, int index, int displacement)
+    {
+        Rex(true, to, index, baseRegister);
+        Byte(0x8B);
+        Operand(to, baseRegister, index, 0, displacement);
+    }
+
+    /// <summary>MOV [base+index+displacement], r64.</summary>
+    public void StoreMemory(int from, int baseRegister, int index, int displacement)
+    {
+        Rex(true, from, index, baseRegister);
+        Byte(0x89);
+        Operand(from, baseRegister, index, 0, displacement);
+    }
+
+    /// <summary>JRCXZ over the bytes that follow until <see cref="EndShort"/>.</summary>
+    public long BeginJumpIfZero()
+    {
+        Byte(0xE3);
+        Byte(0);
+        return Here;
+    }
+
+    /// <summary>Jcc over the bytes that follow until <see cref="EndShort"/>.</summary>
+    public long BeginJumpIf(int condition)
+    {
+        Byte(0x70 | condition);
+        Byte(0);
+        return Here;
+    }
+
+    /// <summary>Ends what a short jump skips.</summary>
+    public void EndShort(long begin)
+    {
+        long distance = Here - begin;
+        if (distance > sbyte.MaxValue)
+        {
+            throw new InvalidOperationException("A short jump does not reach.");
+        }
+
+        _at[-distance - 1] = (byte)distance;
+    }
+
+    /// <summary>JMP rel32.</summary>
+    public void Jump(long target)
+    {
+        Byte(0xE9);
+        Relative(target);
+    }
+
+    /// <summary>JMP rel32 to a place that is not known yet; gives where its distance stands.</summary>
+    public long JumpLater()
+    {
+        Byte(0xE9);
+        Int32(0);
+        return Here - 4;
+    }
+
+    /// <summary>Jcc rel32 to a place that is not known yet; gives where its distance stands.</summary>
+    public long JumpIfLater(int condition)
+    {
+        Byte(0x0F);
+        Byte(0x80 | condition);
+        Int32(0);
+        return Here - 4;
+    }
+
+    /// <summary>CALL rel32.</summary>
+    public void Call(long target)
+    {
+        Byte(0xE8);
+        Relative(target);
+    }
+
+    /// <summary>Sets the distance of an earlier rel32 so that it leads to <paramref name="target"/>.</summary>
+    public void Patch(long site, long target) => *(int*)(site - _toExecute) = (int)(target - (site + 4));
+
+    /// <summary>Makes an earlier jump lead here.</summary>
+    public void PatchHere(long site) => Patch(site, Here);
+
+    /// <summary>A REX prefix for register field, index and base; left out where it would say nothing.</summary>
+    public void Rex(bool is64, int reg, int index, int rm)
+    {
+        int rex = 0x40 | (is64 ? 8 : 0) | ((reg >> 3) << 2) | ((index >> 3) << 1) | (rm >> 3);
+        if (rex != 0x40)
+        {
+            Byte(rex);
+        }
+    }
+
+    /// <summary>ModRM and what follows it, for [base+displacement].</summary>
+    public void Operand(int reg, int baseRegister, int displacement)
+    {
+        int mod = Mod(baseRegister, displacement);
+        Byte((mod << 6) | ((reg & 7) << 3) | (baseRegister & 7));
+        if ((baseRegister & 7) == 4)
+        {
+            Byte(0x24);
+        }
+
+        Displacement(mod, displacement);
+    }
+
+    /// <summary>ModRM and what follows it, for [base+index*2^scale+displacement].</summary>
+    public void Operand(int reg, int baseRegister, int index, int scale, int displacement)
+    {
+        int mod = Mod(baseRegister, displacement);
+        Byte((mod << 6) | ((reg & 7) << 3) | 4);
+        Byte((scale << 6) | ((index & 7) << 3) | (baseRegister & 7));
+        Displacement(mod, displacement);
+    }
+
+    /// <summary>An operation of one opcode byte on a register and [RSP+offset].</summary>
+    public void StateOperation(bool is64, int opcode, int reg, int offset)
+    {
+        Rex(is64, reg, 0, HostRegister.State);
+        Byte(opcode);
+        Operand(reg, HostRegister.State, offset);
+    }
+
+    private static int Mod(int baseRegister, int displacement) =>
+        displacement == 0 && (baseRegister & 7) != 5 ? 0 : displacement == (sbyte)displacement ? 1 : 2;
+
+    private void Displacement(int mod, int displacement)
+    {
+        if (mod == 1)
+        {
+            Byte(displacement);
+        }
+        else if (mod == 2)
+        {
+            Int32(displacement);
+        }
+    }
+
+    private void TableOperand(int reg, int index, int offset)
+    {
+        Byte(0x80 | ((reg & 7) << 3) | 4);
+        Byte((3 << 6) | ((index & 7) << 3) | HostRegister.State);
+        Int32(offset);
+    }
+
+    private void Relative(long target) => Int32((int)(target - (Here + 4)));
+}

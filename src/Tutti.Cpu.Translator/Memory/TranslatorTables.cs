@@ -1,0 +1,263 @@
+using Tutti.Cpu.Interpreter;
+
+namespace Tutti.Cpu.Translator;
+
+/// <summary>
+/// Upkeep of the tables that translated code looks into: TLB, the stack's page, jump caches. They lie behind the vCPU's
+/// state and hold a part of what the interpreter's TLB holds.
+/// </summary>
+/// <remarks>SAFETY: <see cref="StateLayout"/> says where the tables lie and the vCPU has allocated them; indexes are masked to their size.</remarks>
+internal sealed unsafe class TranslatorTables
+{
+    private const int SetCount = 3;
+    private const ulong TlbIndexMask = (StateLayout.TlbCount - 1UL) << 12;
+    private const ulong JumpIndexMask = StateLayout.JumpCount - 1UL;
+
+    /// <summary>
+    /// Minus an address that is not canonical, for the stack's page when there is none. An access there would fault on a
+    /// processor; here it reaches a page of its own.
+    /// </summary>
+    private const ulong NoStack = 0x5A37_C1E6_94D2_B000;
+
+    /// <summary>Part of the tags of empty jump-cache entries: of an address that is not canonical.</summary>
+    private const ulong NoJump = 0x5A37_C1E6_94D2_B000;
+
+    private readonly byte* _base;
+
+    /// <summary>The entries in use: set and index.</summary>
+    private readonly ushort[] _filled = new ushort[SetCount * StateLayout.TlbCount];
+
+    private readonly ulong[] _pageMasks = new ulong[SetCount * StateLayout.TlbCount];
+
+    /// <summary>Large pages with entries since the last flush, by their linear address.</summary>
+    private readonly HashSet<ulong> _largePages = [];
+
+    private readonly nint _nowhere;
+    private int _filledCount;
+    private bool _hasUserJumps;
+
+    /// <param name="hot">The state that the host's RSP points to.</param>
+    /// <param name="nowhere">A page that accesses without a stack page reach.</param>
+    /// <param name="leave">Code that an empty entry of the jump cache leads to.</param>
+    public TranslatorTables(HotState* hot, nint nowhere, long leave)
+    {
+        _base = (byte*)hot;
+        _nowhere = nowhere;
+        hot->TlbIndexMask = TlbIndexMask;
+        hot->PageMask = ~0xFFFUL;
+        var exit = (ExitState*)(_base + StateLayout.Exit);
+        exit->HostMxcsr = 0x1F80;
+        for (int i = 0; i < 7; i++)
+        {
+            exit->AlignedMask[i] = ~0xFFFUL | ((1UL << i) - 1);
+        }
+
+        for (int set = 0; set < SetCount; set++)
+        {
+            for (int i = 0; i < StateLayout.TlbCount; i++)
+            {
+                Clear((TlbSet)set, i);
+            }
+        }
+
+        DropStack();
+        foreach (TlbSet set in (ReadOnlySpan<TlbSet>)[TlbSet.User, TlbSet.Supervisor])
+        {
+            ClearJumps(set);
+            new Span<ulong>(Table(StateLayout.JumpTargets(set)), StateLayout.JumpCount).Fill((ulong)leave);
+        }
+    }
+
+    /// <summary>Whether an access of this kind would hit.</summary>
+    public bool Holds(TlbSet set, ulong linear, bool write)
+    {
+        int index = IndexOf(linear);
+        ulong tag = Table(write ? StateLayout.WriteTags(set) : StateLayout.ReadTags(set))[index];
+        return ((linear + tag) & ~0xFFFUL) == 0;
+    }
+
+    /// <summary>Takes over an entry of the interpreter's TLB.</summary>
+    public void Fill(TlbSet set, TlbEntry* entry)
+    {
+        int index = IndexOf(entry->ReadTag);
+        int slot = ((int)set * StateLayout.TlbCount) + index;
+        if (_pageMasks[slot] == 0)
+        {
+            _filled[_filledCount++] = (ushort)slot;
+        }
+
+        _pageMasks[slot] = entry->PageMask;
+        ulong inPage = entry->PageMask & ~TlbEntry.GlobalMark;
+        if (inPage > 0xFFF)
+        {
+            _largePages.Add(entry->ReadTag & ~inPage);
+        }
+
+        Table(StateLayout.ReadTags(set))[index] = 0UL - entry->ReadTag;
+        Table(StateLayout.WriteTags(set))[index] = entry->WriteTag == TlbEntry.NoTag ? NoTag(index) : 0UL - entry->WriteTag;
+        Table(StateLayout.Distances(set))[index] = (ulong)entry->Addend;
+    }
+
+    /// <summary>Drops all pages, or all that are not global.</summary>
+    public void Flush(bool keepsGlobal)
+    {
+        DropStack();
+        int kept = 0;
+        for (int i = 0; i < _filledCount; i++)
+        {
+            ushort slot = _filled[i];
+            if (keepsGlobal && (_pageMasks[slot] & TlbEntry.GlobalMark) != 0)
+            {
+                _filled[kept++] = slot;
+            }
+            else
+            {
+                Clear(slot);
+            }
+        }
+
+        _filledCount = kept;
+        if (!keepsGlobal)
+        {
+            _largePages.Clear();
+        }
+    }
+
+    /// <summary>Drops one linear page.</summary>
+    public void Invalidate(ulong linear)
+    {
+        DropStack();
+        if (!IsInLargePage(linear))
+        {
+            // The entry stays in the list, empty: the next flush takes it out.
+            for (int set = 0; set < SetCount; set++)
+            {
+                if (Holds((TlbSet)set, linear, false))
+                {
+                    Empty((TlbSet)set, IndexOf(linear));
+                }
+            }
+
+            return;
+        }
+
+        int kept = 0;
+        for (int i = 0; i < _filledCount; i++)
+        {
+            ushort slot = _filled[i];
+            ulong page = 0UL - Table(StateLayout.ReadTags(SetOf(slot)))[slot & (StateLayout.TlbCount - 1)];
+            if (((page ^ linear) & ~(_pageMasks[slot] & ~TlbEntry.GlobalMark) & ~0xFFFUL) == 0)
+            {
+                Clear(slot);
+            }
+            else
+            {
+                _filled[kept++] = slot;
+            }
+        }
+
+        _filledCount = kept;
+    }
+
+    /// <summary>Takes the right to write away from every alias of a page, given by its host address.</summary>
+    public void DropWriteTags(ulong host)
+    {
+        DropStack();
+        for (int i = 0; i < _filledCount; i++)
+        {
+            ushort slot = _filled[i];
+            int index = slot & (StateLayout.TlbCount - 1);
+            TlbSet set = SetOf(slot);
+            ulong page = 0UL - Table(StateLayout.ReadTags(set))[index];
+            if (page + Table(StateLayout.Distances(set))[index] == host)
+            {
+                Table(StateLayout.WriteTags(set))[index] = NoTag(index);
+            }
+        }
+    }
+
+    /// <summary>Remembers where the code at a linear address runs.</summary>
+    public void SetJump(TlbSet set, ulong linear, long farEntry)
+    {
+        int index = (int)(linear & JumpIndexMask);
+        if (set == TlbSet.SupervisorOpen || index == 0)
+        {
+            // Entry 0 is where a lookup goes that is to leave.
+            return;
+        }
+
+        _hasUserJumps |= set == TlbSet.User;
+        Table(StateLayout.JumpTags(set))[index] = 0UL - linear;
+        Table(StateLayout.JumpTargets(set))[index] = (ulong)farEntry;
+    }
+
+    /// <summary>Forgets where code runs: all of user mode's, and with <paramref name="all"/> the supervisor's too.</summary>
+    public void ForgetJumps(bool all)
+    {
+        if (_hasUserJumps)
+        {
+            ClearJumps(TlbSet.User);
+            _hasUserJumps = false;
+        }
+
+        if (all)
+        {
+            ClearJumps(TlbSet.Supervisor);
+        }
+    }
+
+    /// <summary>Lets lookups of the jump cache find something again.</summary>
+    public void ArmJumps() => ((HotState*)_base)->JumpMask = JumpIndexMask;
+
+    /// <summary>Whether a page of 2 MiB, 4 MiB or 1 GiB around the address may have entries.</summary>
+    public bool IsInLargePage(ulong linear) => _largePages.Count > 0
+        && (_largePages.Contains(linear & ~0x1F_FFFFUL) || _largePages.Contains(linear & ~0x3F_FFFFUL) || _largePages.Contains(linear & ~0x3FFF_FFFFUL));
+
+    private static int IndexOf(ulong linear) => (int)((linear >> 12) & (StateLayout.TlbCount - 1));
+
+    private static TlbSet SetOf(int slot) => (TlbSet)(slot / StateLayout.TlbCount);
+
+    // A page that the index does not fit, nor the one before it: an access that begins in this entry's page never ends there.
+    private static ulong NoTag(int index) => 0UL - ((ulong)(index ^ (StateLayout.TlbCount / 2)) << 12);
+
+    private ulong* Table(int offset) => (ulong*)(_base + offset);
+
+    private void Clear(int slot)
+    {
+        _pageMasks[slot] = 0;
+        Clear(SetOf(slot), slot & (StateLayout.TlbCount - 1));
+    }
+
+    private void Empty(TlbSet set, int index)
+    {
+        // The page mask stays, so that the slot is not listed twice.
+        _pageMasks[((int)set * StateLayout.TlbCount) + index] &= ~TlbEntry.GlobalMark;
+        Clear(set, index);
+    }
+
+    private void Clear(TlbSet set, int index)
+    {
+        Table(StateLayout.ReadTags(set))[index] = NoTag(index);
+        Table(StateLayout.WriteTags(set))[index] = NoTag(index);
+        Table(StateLayout.Distances(set))[index] = 0;
+    }
+
+    private void DropStack()
+    {
+        for (int set = 0; set < SetCount; set++)
+        {
+            *Table(StateLayout.StackTag((TlbSet)set)) = NoStack;
+            *Table(StateLayout.StackDistance((TlbSet)set)) = (ulong)_nowhere + NoStack;
+        }
+    }
+
+    private void ClearJumps(TlbSet set)
+    {
+        // The index of the tag's address is another one, so that no address finds it; nor does one that is led to entry 0.
+        ulong* tags = Table(StateLayout.JumpTags(set));
+        for (uint i = 0; i < StateLayout.JumpCount; i++)
+        {
+            tags[i] = 0UL - (NoJump | (i ^ 1));
+        }
+    }
+}

@@ -1,0 +1,193 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using Tutti.Cpu.Interpreter;
+
+namespace Tutti.Cpu.Translator;
+
+/// <summary>What translated code asks for most, right before <see cref="CpuState"/>: the host's RSP points here.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct HotState
+{
+    /// <summary>PEXT mask that makes a TLB index of a linear address.</summary>
+    public ulong TlbIndexMask;
+
+    /// <summary>PEXT mask that leaves the bits above the page offset: zero when an address lies in the page of a tag.</summary>
+    public ulong PageMask;
+
+    /// <summary>Linear address of the page that the running code lies in.</summary>
+    public ulong CodePage;
+
+    /// <summary>
+    /// PEXT mask that makes a jump-cache index of a linear address. Zero asks for attention: every lookup then finds
+    /// entry 0, which leads out.
+    /// </summary>
+    public ulong JumpMask;
+}
+
+/// <summary>What translated code and <see cref="Translator"/> tell each other, behind <see cref="CpuState"/>.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal unsafe struct ExitState
+{
+    public ulong HostRsp;
+
+    /// <summary>Where translated code goes on after an exit that is mended: behind the CALL of the exit.</summary>
+    public ulong Site;
+
+    /// <summary>R14 at the exit: the linear address of a TLB miss.</summary>
+    public ulong Address;
+
+    /// <summary>See <see cref="ExitInfo"/>.</summary>
+    public uint Info;
+
+    /// <summary>AH and AL after LAHF and SETO AL.</summary>
+    public uint Flags;
+
+    /// <summary>Not 0 while the guest's XMM registers and MXCSR are in the state only.</summary>
+    public int SseMissing;
+
+    /// <summary>Not 0 while the upper halves of YMM registers are in the state only.</summary>
+    public int AvxMissing;
+
+    /// <summary>Not 0 while the x87 state is in the state only.</summary>
+    public int X87Missing;
+
+    /// <summary>Not 0: SSE instructions are interpreted for now (they trap, or an exception is not masked).</summary>
+    public int SseForbidden;
+
+    public int AvxForbidden;
+    public int X87Forbidden;
+
+    /// <summary>The MXCSR that the runtime expects.</summary>
+    public uint HostMxcsr;
+
+    public uint Padding;
+
+    /// <summary>PEXT masks for aligned accesses of 1, 2, 4 ... 64 bytes: the page bits and those that must be clear.</summary>
+    public fixed ulong AlignedMask[7];
+
+    /// <summary>For each <see cref="TlbSet"/>: minus the linear address of the page that the stack was last written in, and the distance to the host's address.</summary>
+    public fixed ulong Stack[6];
+}
+
+/// <summary>Which of the tables a block uses: privilege and RFLAGS.AC decide.</summary>
+internal enum TlbSet
+{
+    Supervisor = 0,
+
+    /// <summary>Supervisor with RFLAGS.AC set: SMAP lets it reach user pages.</summary>
+    SupervisorOpen = 1,
+
+    User = 2,
+}
+
+/// <summary>Byte offsets from the host's RSP, the same for every vCPU.</summary>
+internal static unsafe class StateLayout
+{
+    /// <summary>Bytes below the state for what runs on this stack: signal handlers.</summary>
+    public const int StackSize = 256 << 10;
+
+    public const int TlbCount = 1024;
+    public const int JumpCount = 2048;
+
+    public const int TlbIndexMask = 0;
+    public const int PageMask = 8;
+    public const int CodePage = 16;
+    public const int JumpMask = 24;
+
+    private const int Array = TlbCount * 8;
+    private const int SetSize = 3 * Array;
+    private const int JumpArray = JumpCount * 8;
+
+    public static readonly int Cpu = sizeof(HotState);
+    public static readonly int Exit = (Cpu + sizeof(CpuState) + 63) & ~63;
+    public static readonly int Tlb = (Exit + sizeof(ExitState) + 63) & ~63;
+    public static readonly int Jumps = Tlb + (3 * SetSize);
+    public static readonly int Size = Jumps + (4 * JumpArray);
+
+    public static readonly int Attention = Field(static s => &s->Attention);
+    public static readonly int RflagsOffset = Field(static s => &s->Flags);
+    public static readonly int FsBase = Field(static s => &s->Fs.Base);
+    public static readonly int GsBase = Field(static s => &s->Gs.Base);
+    public static readonly int FxArea = Field(static s => s->FxArea);
+    public static readonly int YmmHigh = Field(static s => s->YmmHigh);
+    public static readonly int Mxcsr = FxArea + CpuState.FxMxcsr;
+
+    public static readonly int HostRsp = ExitField(static e => &e->HostRsp);
+    public static readonly int Site = ExitField(static e => &e->Site);
+    public static readonly int Address = ExitField(static e => &e->Address);
+    public static readonly int Info = ExitField(static e => &e->Info);
+    public static readonly int Flags = ExitField(static e => &e->Flags);
+    public static readonly int SseMissing = ExitField(static e => &e->SseMissing);
+    public static readonly int AvxMissing = ExitField(static e => &e->AvxMissing);
+    public static readonly int X87Missing = ExitField(static e => &e->X87Missing);
+    public static readonly int SseForbidden = ExitField(static e => &e->SseForbidden);
+    public static readonly int AvxForbidden = ExitField(static e => &e->AvxForbidden);
+    public static readonly int X87Forbidden = ExitField(static e => &e->X87Forbidden);
+    public static readonly int HostMxcsr = ExitField(static e => &e->HostMxcsr);
+
+    private delegate void* CpuField(CpuState* state);
+
+    private delegate void* ExitStateField(ExitState* state);
+
+    public static int Gpr(int guest) => Cpu + (guest * 8);
+
+    public static int ReadTags(TlbSet set) => Tlb + ((int)set * SetSize);
+
+    public static int WriteTags(TlbSet set) => ReadTags(set) + Array;
+
+    public static int Distances(TlbSet set) => ReadTags(set) + (2 * Array);
+
+    public static int JumpTags(TlbSet set) => Jumps + (set == TlbSet.User ? 2 * JumpArray : 0);
+
+    public static int JumpTargets(TlbSet set) => JumpTags(set) + JumpArray;
+
+    public static int AlignedMask(int log2) => ExitField(static e => e->AlignedMask) + (8 * log2);
+
+    public static int StackTag(TlbSet set) => ExitField(static e => e->Stack) + (16 * (int)set);
+
+    public static int StackDistance(TlbSet set) => StackTag(set) + 8;
+
+    // SAFETY: only addresses of fields are computed; nothing is read.
+    private static int Field(CpuField field)
+    {
+        Unsafe.SkipInit(out CpuState state);
+        return Cpu + (int)((byte*)field(&state) - (byte*)&state);
+    }
+
+    private static int ExitField(ExitStateField field)
+    {
+        Unsafe.SkipInit(out ExitState state);
+        return Exit + (int)((byte*)field(&state) - (byte*)&state);
+    }
+}
+
+/// <summary>Why translated code has come back.</summary>
+internal enum ExitKind
+{
+    /// <summary>The instruction is for the interpreter.</summary>
+    Interpret = 0,
+
+    /// <summary>The TLB does not hold a page; the instruction is tried again when it does.</summary>
+    TlbMiss = 1,
+
+    /// <summary>Something asks for attention; the offset is that of the instruction to come.</summary>
+    Attention = 2,
+
+    /// <summary>A direct jump within its page has no target yet.</summary>
+    Link = 3,
+}
+
+/// <summary>How an exit's cause is packed: offset in the page (0 to 4096) 0 to 12, kind 13 to 15, bytes of the access 16 to 23, write 24.</summary>
+internal readonly record struct ExitInfo(uint Value)
+{
+    public int Offset => (int)(Value & 0x1FFF);
+
+    public ExitKind Kind => (ExitKind)((Value >> 13) & 7);
+
+    public int Size => (int)(Value >> 16) & 0xFF;
+
+    public bool IsWrite => (Value & (1u << 24)) != 0;
+
+    public static int Pack(ExitKind kind, int offset, int size = 0, bool write = false) =>
+        offset | ((int)kind << 13) | (size << 16) | (write ? 1 << 24 : 0);
+}

@@ -1,0 +1,22 @@
+using System.Runtime.Intrinsics.X86;
+using Tutti.Cpu.Interpreter;
+
+namespace Tutti.Cpu.Translator;
+
+/// <summary>Makes the software engine: the translator where the host can run its code, else the interpreter alone.</summary>
+public static class TranslatingEngine
+{
+    /// <summary>Whether the host has what translated code needs: BMI2, for lookups that leave the flags alone.</summary>
+    public static bool IsSupported => Bmi2.X64.IsSupported;
+
+    public static SoftwareEngine Create() => new(IsSupported ? new Factory() : null);
+
+    private sealed class Factory : ITranslationTierFactory
+    {
+        public int BytesBefore => StateLayout.StackSize + StateLayout.Cpu;
+
+        public int BytesInAll => StateLayout.StackSize + StateLayout.Size;
+
+        public ITranslationTier Create(SoftwareProcessor processor) => new Translator(processor);
+    }
+}

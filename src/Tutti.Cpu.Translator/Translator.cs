@@ -1,0 +1,311 @@
+using Tutti.Cpu.Interpreter;
+using Tutti.Host;
+using Tutti.X86;
+
+namespace Tutti.Cpu.Translator;
+
+/// <summary>
+/// The main tier of one vCPU: 64-bit code is translated when it is first met and runs as host code; what comes back from
+/// there is mended, linked, or interpreted one instruction at a time.
+/// </summary>
+internal sealed unsafe class Translator : ITranslationTier
+{
+    private const uint AllSseMasked = 0x1F80;
+    private const int AllX87Masked = 0x3F;
+
+    private readonly SoftwareProcessor _processor;
+    private readonly CpuState* _state;
+    private readonly HotState* _hot;
+    private readonly ExitState* _exit;
+    private readonly TranslationCache _cache = new();
+    private readonly TranslatorTables _tables;
+    private readonly HostMapping _nowhere = new(4096);
+    private readonly delegate* unmanaged<HotState*, long, void> _enter;
+
+    /// <summary>Linear addresses of pages that the jump cache leads into.</summary>
+    private readonly HashSet<ulong> _jumpPages = [];
+
+    private bool _isClearWanted;
+
+    public Translator(SoftwareProcessor processor)
+    {
+        _processor = processor;
+        _state = processor.State;
+        _hot = (HotState*)((byte*)_state - StateLayout.Cpu);
+        _exit = (ExitState*)((byte*)_hot + StateLayout.Exit);
+        _tables = new TranslatorTables(_hot, _nowhere.Address, _cache.Common.Leave);
+        _state->JumpMask = &_hot->JumpMask;
+
+        // SAFETY: Enter is a function of this shape, and its code is never overwritten.
+        _enter = (delegate* unmanaged<HotState*, long, void>)_cache.Common.Enter;
+    }
+
+    public TranslatorCounters Counters { get; } = new();
+
+    public TranslationCache Cache => _cache;
+
+    public bool CanRun => (_state->Mode & CodeMode.BitnessMask) == CodeMode.Bits64 && Set is not null;
+
+    /// <summary>The tables of the current privilege and RFLAGS.AC; null while alignment checks are armed.</summary>
+    private TlbSet? Set
+    {
+        get
+        {
+            bool alignmentCheck = (_state->Flags & Rflags.AlignmentCheck) != 0;
+            if (_state->Cpl != 3)
+            {
+                return alignmentCheck ? TlbSet.SupervisorOpen : TlbSet.Supervisor;
+            }
+
+            return alignmentCheck && (_state->Cr0 & Cr0.AlignmentMask) != 0 ? null : TlbSet.User;
+        }
+    }
+
+    public void Run()
+    {
+        while (Volatile.Read(ref _state->Attention) == 0 && _state->FaultVector < 0 && CanRun)
+        {
+            TranslatedBlock? block = Find(Set!.Value);
+            if (block != null)
+            {
+                _exit->SseMissing = _exit->AvxMissing = _exit->X87Missing = 1;
+                Enter(block.FarEntry - (block.FarEntry - block.NearEntry));
+            }
+            else if (_state->FaultVector < 0)
+            {
+                _processor.RunOne();
+            }
+        }
+    }
+
+    public void FlushTlb(bool keepsGlobal)
+    {
+        _tables.Flush(keepsGlobal);
+        ForgetJumps(!keepsGlobal);
+    }
+
+    public void InvalidatePage(ulong linear)
+    {
+        _tables.Invalidate(linear);
+        if (_jumpPages.Contains(linear >> 12) || _tables.IsInLargePage(linear))
+        {
+            ForgetJumps(true);
+        }
+    }
+
+    public void DropWriteTags(ulong host) => _tables.DropWriteTags(host);
+
+    public bool HasCode(long page) => _cache.HasBlocks(page);
+
+    public bool Invalidate(long page, ulong address, int length)
+    {
+        bool hit = _cache.Invalidate(page, address, length);
+        if (hit)
+        {
+            Counters.Invalidations++;
+            ForgetJumps(true);
+        }
+
+        return hit;
+    }
+
+    public void DropPage(long page)
+    {
+        if (_cache.HasBlocks(page))
+        {
+            _cache.DropPage(page);
+            ForgetJumps(true);
+        }
+    }
+
+    public void DropAll()
+    {
+        _cache.Clear();
+        ForgetJumps(true);
+    }
+
+    public void Dispose()
+    {
+        _cache.Dispose();
+        _nowhere.Dispose();
+    }
+
+    /// <summary>The block at RIP, translated when there is none; null after a fault, or where the code cannot be translated.</summary>
+    private TranslatedBlock? Find(TlbSet set)
+    {
+        if (!_processor.Code.TryFindCode(out ulong physical, out byte* page))
+        {
+            return null;
+        }
+
+        TranslatedBlock? block = FindAt(page, physical, set);
+        if (block != null)
+        {
+            ulong rip = _state->Rip;
+            _hot->CodePage = rip & ~0xFFFUL;
+            _tables.SetJump(set, rip, block.FarEntry);
+            if (set == TlbSet.User || _jumpPages.Count < 4096)
+            {
+                _jumpPages.Add(rip >> 12);
+            }
+        }
+
+        return block;
+    }
+
+    private TranslatedBlock? FindAt(byte* page, ulong physical, TlbSet set)
+    {
+        TranslatedBlock? block = _cache.Find(physical, set);
+        if (block != null)
+        {
+            return block;
+        }
+
+        if (_cache.IsFull)
+        {
+            // Nothing of it runs now, and whoever waits to go on looks its code up anew.
+            _processor.Code.Flush();
+            Counters.Flushes++;
+        }
+
+        long index = _processor.Code.Claim(physical);
+        return _cache.Translate(page, index, physical, set);
+    }
+
+    /// <summary>Runs translated code until it needs more than can be mended here.</summary>
+    private void Enter(long target)
+    {
+        while (true)
+        {
+            PrepareUnits();
+            LazyFlags.Materialize(_state);
+            _tables.ArmJumps();
+            Interlocked.MemoryBarrier();
+            if (_state->Attention != 0)
+            {
+                // Whoever asked may have done so before the jump cache was armed.
+                _hot->JumpMask = 0;
+            }
+
+            _enter(_hot, target);
+            ulong flags = ((_exit->Flags >> 8) & 0xD5) | ((_exit->Flags & 1) << 11);
+            _state->Flags = (_state->Flags & ~Rflags.Arithmetic) | flags;
+            var info = new ExitInfo(_exit->Info);
+            _state->Rip = _hot->CodePage + (ulong)info.Offset;
+            Counters.Exits[(int)info.Kind]++;
+            target = info.Kind switch
+            {
+                ExitKind.TlbMiss => FillTlb(info),
+                ExitKind.Link => Link(info),
+                ExitKind.Interpret => Interpret(),
+                _ => 0,
+            };
+            if (target == 0)
+            {
+                return;
+            }
+        }
+    }
+
+    private long Interpret()
+    {
+        _processor.RunOne();
+        return 0;
+    }
+
+    /// <summary>Brings a page into the TLB; gives where to try again, or has the instruction interpreted.</summary>
+    private long FillTlb(ExitInfo info)
+    {
+        ulong linear = _exit->Address;
+        TlbSet? set = Set;
+        bool crosses = ((linear ^ (linear + (ulong)info.Size - 1)) & ~0xFFFUL) != 0;
+        bool canonical = (ulong)((long)linear << 16 >> 16) == linear;
+        if (set is not { } tables || crosses || !canonical || _tables.Holds(tables, linear, info.IsWrite))
+        {
+            // It holds the page: then the operand is not aligned.
+            return Interpret();
+        }
+
+        TlbEntry* entry = _state->Tlb + ((linear >> 12) & (TlbEntry.Count - 1));
+        ulong page = linear & ~0xFFFUL;
+        if ((info.IsWrite ? entry->WriteTag : entry->ReadTag) != page)
+        {
+            Counters.Walks++;
+            if (!_processor.TryTranslate(linear, info.IsWrite ? Access.Write : Access.Read, out _))
+            {
+                return 0;
+            }
+
+            if ((info.IsWrite ? entry->WriteTag : entry->ReadTag) != page)
+            {
+                // A device, a page with code, a watched address.
+                Counters.SlowAccesses++;
+                return Interpret();
+            }
+        }
+
+        _tables.Fill(tables, entry);
+        return _isClearWanted ? 0 : (long)_exit->Site;
+    }
+
+    /// <summary>Gives a jump within the page its target.</summary>
+    private long Link(ExitInfo info)
+    {
+        DirectJump jump = _cache.JumpAt((long)_exit->Site, info.Offset);
+        long before = Counters.Flushes;
+        if (_state->Attention != 0 || Set is not { } set || !_processor.Code.TryFindCode(out ulong physical, out byte* page))
+        {
+            return 0;
+        }
+
+        TranslatedBlock? block = FindAt(page, physical, set);
+        if (block == null)
+        {
+            return 0;
+        }
+
+        if (before == Counters.Flushes)
+        {
+            _cache.Link(jump, block);
+        }
+
+        _exit->SseMissing = _exit->AvxMissing = _exit->X87Missing = 1;
+        return block.NearEntry;
+    }
+
+    private void ForgetJumps(bool all)
+    {
+        _tables.ForgetJumps(all);
+        if (all)
+        {
+            _jumpPages.Clear();
+        }
+    }
+
+    /// <summary>Says which units translated code may load: those whose instructions do not trap and whose exceptions are all masked.</summary>
+    private void PrepareUnits()
+    {
+        bool traps = _state->FpuTraps != 0;
+        uint mxcsr = *(uint*)(_state->FxArea + CpuState.FxMxcsr);
+        bool sse = !traps && (mxcsr & AllSseMasked) == AllSseMasked;
+        ushort control = *(ushort*)_state->FxArea;
+        ushort status = *(ushort*)(_state->FxArea + 2);
+        _exit->SseForbidden = sse ? 0 : 1;
+        _exit->AvxForbidden = sse && (_state->Cr4 & Cr4.OsXsave) != 0 && (_state->Xcr0 & 6) == 6 ? 0 : 1;
+        _exit->X87Forbidden = sse && (control & AllX87Masked) == AllX87Masked && (status & 0x80) == 0 ? 0 : 1;
+    }
+}
+
+/// <summary>What the tier counts for whoever looks for the next slow thing.</summary>
+internal sealed class TranslatorCounters
+{
+    public long[] Exits { get; } = new long[8];
+
+    public long Walks { get; set; }
+
+    public long SlowAccesses { get; set; }
+
+    public long Invalidations { get; set; }
+
+    public long Flushes { get; set; }
+}
