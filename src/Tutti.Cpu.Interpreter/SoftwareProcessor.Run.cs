@@ -82,6 +82,9 @@ internal sealed unsafe partial class SoftwareProcessor
         }
     }
 
+    /// <summary>Within <see cref="RunOne"/>: a branch need not look for the ops of its target.</summary>
+    public bool IsRunningOne { get; private set; }
+
     /// <summary>Interprets the one instruction at RIP, or raises the fault of its fetch.</summary>
     public void RunOne()
     {
@@ -92,7 +95,9 @@ internal sealed unsafe partial class SoftwareProcessor
             return;
         }
 
+        IsRunningOne = true;
         Op* next = op->Handler(state, op);
+        IsRunningOne = false;
         if (next == op + 1)
         {
             state->Rip = Flow.NextRip(state, op);

@@ -25,8 +25,6 @@ internal sealed unsafe class Translator : ITranslationTier
     /// <summary>Linear addresses of pages that the jump cache leads into.</summary>
     private readonly HashSet<ulong> _jumpPages = [];
 
-    private bool _isClearWanted;
-
     public Translator(SoftwareProcessor processor)
     {
         _processor = processor;
@@ -69,7 +67,7 @@ internal sealed unsafe class Translator : ITranslationTier
             if (block != null)
             {
                 _exit->SseMissing = _exit->AvxMissing = _exit->X87Missing = 1;
-                Enter(block.FarEntry - (block.FarEntry - block.NearEntry));
+                Enter(block.NearEntry);
             }
             else if (_state->FaultVector < 0)
             {
@@ -245,7 +243,7 @@ internal sealed unsafe class Translator : ITranslationTier
         }
 
         _tables.Fill(tables, entry);
-        return _isClearWanted ? 0 : (long)_exit->Site;
+        return (long)_exit->Site;
     }
 
     /// <summary>Gives a jump within the page its target.</summary>

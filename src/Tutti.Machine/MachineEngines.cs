@@ -1,6 +1,7 @@
 using Tutti.Cpu;
 using Tutti.Cpu.Interpreter;
 using Tutti.Cpu.Kvm;
+using Tutti.Cpu.Translator;
 
 namespace Tutti.Machine;
 
@@ -11,7 +12,7 @@ public static class MachineEngines
     public static IEngine Kvm { get; } = new KvmEngine();
 
     /// <summary>Runs everywhere.</summary>
-    public static IEngine Software { get; } = new SoftwareEngine();
+    public static IEngine Software { get; } = TranslatingEngine.Create();
 
     /// <summary>Best first.</summary>
     public static IReadOnlyList<IEngine> All { get; } = [Kvm, Software];

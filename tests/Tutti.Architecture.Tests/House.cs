@@ -17,15 +17,16 @@ internal static class House
         ("Tutti.Cpu", ["Tutti.Memory", "Tutti.X86"]),
         ("Tutti.Devices", ["Tutti.Cpu", "Tutti.X86"]),
         ("Tutti.Cpu.Interpreter", ["Tutti.Cpu", "Tutti.Host", "Tutti.Memory", "Tutti.X86"]),
+        ("Tutti.Cpu.Translator", ["Tutti.Cpu", "Tutti.Cpu.Interpreter", "Tutti.Host", "Tutti.Memory", "Tutti.X86"]),
         ("Tutti.Cpu.Kvm", ["Tutti.Cpu", "Tutti.Host", "Tutti.Memory", "Tutti.X86"]),
         ("Tutti.Boot", ["Tutti.Cpu", "Tutti.Memory", "Tutti.X86"]),
         ("Tutti.Guests", ["Tutti.Boot"]),
-        ("Tutti.Machine", ["Tutti.Boot", "Tutti.Cpu", "Tutti.Cpu.Interpreter", "Tutti.Cpu.Kvm", "Tutti.Devices", "Tutti.Guests", "Tutti.Host", "Tutti.Memory", "Tutti.X86"]),
-        ("Tutti.Cli", ["Tutti.Boot", "Tutti.Cpu", "Tutti.Cpu.Interpreter", "Tutti.Cpu.Kvm", "Tutti.Devices", "Tutti.Guests", "Tutti.Host", "Tutti.Machine", "Tutti.Memory", "Tutti.X86"]),
+        ("Tutti.Machine", ["Tutti.Boot", "Tutti.Cpu", "Tutti.Cpu.Interpreter", "Tutti.Cpu.Kvm", "Tutti.Cpu.Translator", "Tutti.Devices", "Tutti.Guests", "Tutti.Host", "Tutti.Memory", "Tutti.X86"]),
+        ("Tutti.Cli", ["Tutti.Boot", "Tutti.Cpu", "Tutti.Cpu.Interpreter", "Tutti.Cpu.Kvm", "Tutti.Cpu.Translator", "Tutti.Devices", "Tutti.Guests", "Tutti.Host", "Tutti.Machine", "Tutti.Memory", "Tutti.X86"]),
     ];
 
     /// <summary>Projects that may hold pointers.</summary>
-    public static readonly string[] Unsafe = ["Tutti.Host", "Tutti.Memory", "Tutti.Cpu.Interpreter", "Tutti.Cpu.Kvm"];
+    public static readonly string[] Unsafe = ["Tutti.Host", "Tutti.Memory", "Tutti.Cpu.Interpreter", "Tutti.Cpu.Translator", "Tutti.Cpu.Kvm"];
 
     /// <summary>Projects that may call into native libraries.</summary>
     public static readonly string[] NativeCalls = ["Tutti.Host", "Tutti.Cpu.Kvm"];

@@ -142,7 +142,7 @@ internal static unsafe class Branches
     [MethodImpl(MethodImplOptions.NoInlining)]
     private static Op* Resolve(CpuState* state, Op* op)
     {
-        if (state->Attention != 0)
+        if (state->Attention != 0 || SoftwareProcessor.From(state).IsRunningOne)
         {
             return null;
         }

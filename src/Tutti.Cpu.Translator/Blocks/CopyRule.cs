@@ -36,7 +36,8 @@ internal sealed class CopyRule
     /// <summary>For what is not copied: the interpreter runs it.</summary>
     private static readonly CopyRule None = new();
 
-    private static readonly CopyRule?[] Rules = new CopyRule?[IcedConstants.CodeEnumCount];
+    /// <summary>By code; Iced's codes fit in 13 bits.</summary>
+    private static readonly CopyRule?[] Rules = new CopyRule?[1 << 13];
 
     private CopyRule()
     {

@@ -1,7 +1,7 @@
 namespace Tutti.Cpu.Translator;
 
 /// <summary>Writes host instructions, one method an operation; those that may stand inside guest code leave the flags alone.</summary>
-/// <remarks>SAFETY: <see cref="Begin"/> says how many bytes there are; whoever emits asks for enough room before (see <see cref="CodeRegion"/>).</remarks>
+/// <remarks>SAFETY: <see cref="Begin"/> says how many bytes there are; whoever emits asks for enough room before.</remarks>
 internal sealed unsafe class Emitter
 {
     private byte* _at;
