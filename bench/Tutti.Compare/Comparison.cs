@@ -25,11 +25,15 @@ internal sealed class Comparison
         figures.Add(value);
     }
 
-    /// <summary>Why there is no figure; a place that has failed once has none, however well it does in other rounds.</summary>
+    /// <summary>Why there is no figure, in a word or two and, behind a colon, in full; a place that has failed once has none, however well it does in other rounds.</summary>
     internal void AddProblem(string name, Place place, string problem, bool isBroken = false)
     {
         _problems.TryAdd((name, place), problem);
         IsBroken |= isBroken;
+        if (problem.Contains(':', StringComparison.Ordinal))
+        {
+            AddNote($"{name}, {place}: {problem}");
+        }
     }
 
     /// <summary>Takes what a program computed: the same in all rounds and places, or a place computes wrongly.</summary>

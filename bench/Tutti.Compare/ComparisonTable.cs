@@ -44,7 +44,7 @@ internal static class ComparisonTable
     ];
 
     private static string Figure(Comparison comparison, Benchmark benchmark, Place place) =>
-        comparison.Problem(benchmark, place) ?? Number(comparison.Median(benchmark, place));
+        comparison.Problem(benchmark, place)?.Split(':')[0] ?? Number(comparison.Median(benchmark, place));
 
     private static string[] Verdict(Comparison comparison, Benchmark benchmark, Threshold? threshold) =>
         threshold is null ? ["–", ""] : [threshold.Text, comparison.Holds(benchmark, threshold) switch { true => "yes", false => "no", null => "?" }];

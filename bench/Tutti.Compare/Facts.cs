@@ -17,7 +17,7 @@ internal static class Facts
         ["rounds"] = $"{rounds}",
     };
 
-    /// <summary>Processors that were busy, on average, in the last minute.</summary>
+    /// <summary>The load average of the last minute.</summary>
     internal static double Load() => double.Parse(File.ReadAllText("/proc/loadavg").Split(' ')[0], CultureInfo.InvariantCulture);
 
     private static string HostProcessor() => File.ReadLines("/proc/cpuinfo")

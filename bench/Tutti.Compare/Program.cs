@@ -57,7 +57,7 @@ static async Task<int> RunAsync(int rounds, string? only, string engine, bool js
     Comparison comparison = new();
     if (Facts.Load() is double load and > 0.5)
     {
-        comparison.AddNote($"other programs kept {load} processors of this host busy before the run: the figures are worth less than those of an idle one");
+        comparison.AddNote($"this host's load average was {load} before the run: the figures are worth less than those of an idle one");
     }
 
     new Rounds(programs, image, engine, chosen, comparison, line => Console.Error.WriteLine($"compare: {line}")).Run(rounds);

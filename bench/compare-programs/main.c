@@ -2,6 +2,7 @@
  * One static executable for all benchmark programs:
  *
  *   programs LIMIT NAME...   measures each in a process of its own, LIMIT seconds at most
+ *   programs --check NAME... runs each just long enough to check its result
  *   programs --text          writes the text that the byte programs work on
  *   programs --deflated      writes that text in raw DEFLATE
  *
@@ -24,8 +25,7 @@
 #include "programs.h"
 
 /* Long enough that a translator has met all of the code. */
-#define WARM_UP_NS 100000000
-#define MEASURED_NS 400000000
+static uint64_t warm_up_ns = 100000000, measured_ns = 400000000;
 
 static const struct program *const all[] = {
     &integer, &sha256, &deflate, &inflate, &matrix_sse2, &matrix_avx2, &x87, &memory_copy, &touch, &touch_again, &chase,
@@ -117,7 +117,7 @@ static void warm_up(const struct program *program)
         program->prepare();
     }
 
-    run_for(program, WARM_UP_NS);
+    run_for(program, warm_up_ns);
 }
 
 static void print_result(const char *name, double ns_per_op, uint64_t checksum)
@@ -131,7 +131,7 @@ static void measure(const struct program *program)
 {
     warm_up(program);
     uint64_t before = program->checksum();
-    double ns = run_for(program, MEASURED_NS);
+    double ns = run_for(program, measured_ns);
     uint64_t after = program->checksum();
     if (before != after) {
         fail("two rounds gave different results");
@@ -186,7 +186,7 @@ static void measure_pair(void)
                 _exit(1);
             }
 
-            results[0].ns = run_for(&integer, MEASURED_NS);
+            results[0].ns = run_for(&integer, measured_ns);
             results[0].checksum = integer.checksum();
             _exit(write(done[1], &results[0], sizeof results[0]) == (ssize_t)sizeof results[0] ? 0 : 1);
         }
@@ -312,8 +312,13 @@ int main(int argc, char **argv)
     }
 
     int limit = argc < 3 ? 0 : atoi(argv[1]);
+    if (argc >= 3 && strcmp(argv[1], "--check") == 0) {
+        warm_up_ns = measured_ns = 0;
+        limit = 60;
+    }
+
     if (limit <= 0) {
-        fprintf(stderr, "usage: %s SECONDS NAME... | --text | --deflated\n", argv[0]);
+        fprintf(stderr, "usage: %s SECONDS NAME... | --check NAME... | --text | --deflated\n", argv[0]);
         return 2;
     }
 
