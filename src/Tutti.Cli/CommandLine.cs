@@ -110,9 +110,12 @@ internal static class CommandLine
         engine.CompletionSources.Add(_ => Engines.Names);
         Option<string?> timeout = Text("--timeout", "T", "End the run after this time, with status 124.");
         Option<bool> noReboot = new("--no-reboot") { Description = "End when the guest resets itself, with status 5." };
+        Option<bool> verbose = new("--verbose") { Description = "Show at the end, on standard error, what the engine has counted." };
+        Option<string?> trace = Text("--trace", "WHAT[,WHAT][:FILE]", $"Write down what the guest does: {string.Join(", ", TraceRequest.Names)}; on standard error without a file.");
+        trace.CompletionSources.Add(_ => TraceRequest.Names);
         Command run = new("run", "Run a guest with its serial console on this terminal. Ctrl-A h shows the keys.")
         {
-            image, kernel, initrd, append, memory, cpus, cpu, engine, timeout, noReboot,
+            image, kernel, initrd, append, memory, cpus, cpu, engine, timeout, noReboot, verbose, trace,
         };
         run.SetAction(async (result, _) =>
         {
@@ -128,6 +131,8 @@ internal static class CommandLine
                 Engine = result.GetValue(engine),
                 Timeout = result.GetValue(timeout),
                 NoReboot = result.GetValue(noReboot),
+                Verbose = result.GetValue(verbose),
+                Trace = result.GetValue(trace),
             };
             if (!HostCpu.IsX64)
             {

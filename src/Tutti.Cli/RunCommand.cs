@@ -1,5 +1,6 @@
 using System.Globalization;
 using Tutti.Boot;
+using Tutti.Cpu;
 using Tutti.Guests;
 using Tutti.Host;
 using Tutti.Machine;
@@ -92,7 +93,9 @@ internal sealed class RunCommand : IDisposable
         bool isTerminal = HostTerminal.IsTerminal(HostStream.StandardInput);
         using TerminalConsole console = new(isTerminal ? OnKeyCommand : null);
         MachineExit exit;
-        using (VirtualMachine machine = CreateMachine(boot, console))
+        using TraceWriter? trace = _options.Trace?.Open();
+        IReadOnlyList<EngineCounter> counters = [];
+        using (VirtualMachine machine = CreateMachine(boot, console, trace))
         {
             lock (_lock)
             {
@@ -106,6 +109,7 @@ internal sealed class RunCommand : IDisposable
                 {
                     console.Start();
                     exit = machine.Run(_options.Timeout);
+                    counters = _options.Verbose ? machine.ReadCounters() : [];
                 }
             }
             finally
@@ -118,10 +122,15 @@ internal sealed class RunCommand : IDisposable
         }
 
         Explain(exit);
+        if (_options.Verbose)
+        {
+            Notices.WriteText(CounterTable.Format(counters));
+        }
+
         return _forcedStatus ?? ExitStatus.Of(exit.Kind);
     }
 
-    private VirtualMachine CreateMachine(BootOptions boot, TerminalConsole console)
+    private VirtualMachine CreateMachine(BootOptions boot, TerminalConsole console, IEngineTrace? trace)
     {
         try
         {
@@ -134,6 +143,8 @@ internal sealed class RunCommand : IDisposable
                 Boot = MachineOptions.BootLinux(boot),
                 Console = console,
                 NoReboot = _options.NoReboot,
+                CountsAccesses = _options.Verbose,
+                Trace = trace,
             });
         }
         catch (HostException e)

@@ -28,6 +28,10 @@ internal sealed record RunArguments
     internal string? Timeout { get; init; }
 
     internal bool NoReboot { get; init; }
+
+    internal bool Verbose { get; init; }
+
+    internal string? Trace { get; init; }
 }
 
 /// <summary>The same, checked, with its files read; nothing is made yet.</summary>
@@ -63,6 +67,12 @@ internal sealed record RunOptions
 
     internal bool NoReboot { get; private init; }
 
+    /// <summary>Whether the counters are shown at the end.</summary>
+    internal bool Verbose { get; private init; }
+
+    /// <summary>What is traced and where to; null for nothing.</summary>
+    internal TraceRequest? Trace { get; private init; }
+
     /// <exception cref="UserException">A word is wrong.</exception>
     internal static RunOptions Check(RunArguments words, HostMemory host)
     {
@@ -90,6 +100,8 @@ internal sealed record RunOptions
             Cpu = cpu,
             Timeout = words.Timeout == null ? null : CheckTimeout(words.Timeout),
             NoReboot = words.NoReboot,
+            Verbose = words.Verbose,
+            Trace = words.Trace == null ? null : TraceRequest.Parse(words.Trace, engine.Engine),
             Kernel = words.Kernel == null ? null : InputFile.Read("--kernel", words.Kernel, memory),
             Initrd = words.Initrd == null ? null : InputFile.Read("--initrd", words.Initrd, memory),
         };

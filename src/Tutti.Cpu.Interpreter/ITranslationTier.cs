@@ -44,4 +44,7 @@ internal interface ITranslationTier : IDisposable
 
     /// <summary>Drops all code; never called while any of it runs.</summary>
     void DropAll();
+
+    /// <summary>What the tier has counted: groups and names of its own, which follow the interpreter's.</summary>
+    IEnumerable<EngineCounter> ReadCounters();
 }

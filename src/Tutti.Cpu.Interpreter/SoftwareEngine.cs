@@ -35,6 +35,8 @@ public sealed class SoftwareEngine : IEngine
 
     public int MaxProcessors => 64;
 
+    public TraceKinds Traces => TraceKinds.Blocks | TraceKinds.Exceptions | TraceKinds.Interrupts | (_tiers == null ? TraceKinds.None : TraceKinds.Exits);
+
     public IPartition CreatePartition(PartitionOptions options)
     {
         ArgumentNullException.ThrowIfNull(options);

@@ -95,6 +95,7 @@ internal sealed unsafe partial class SoftwareProcessor
             return;
         }
 
+        CountSingle(Code.NameOf(op));
         IsRunningOne = true;
         Op* next = op->Handler(state, op);
         IsRunningOne = false;

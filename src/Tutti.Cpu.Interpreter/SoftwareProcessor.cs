@@ -57,6 +57,7 @@ internal sealed unsafe partial class SoftwareProcessor : IVirtualProcessor, IPro
         Lapic = options.CreateLocalApic?.Invoke(index, this)
             ?? throw new ArgumentException("The software engine needs a local APIC for each vCPU (PartitionOptions.CreateLocalApic).", nameof(options));
         Code = new BlockCache(this, codePages);
+        Observe(options.Trace);
         Tier = tiers?.Create(this);
         ResetToPowerOn();
     }

@@ -1,3 +1,4 @@
+using System.Globalization;
 using Tutti.Cpu.Interpreter;
 using Tutti.Host;
 using Tutti.X86;
@@ -21,6 +22,8 @@ internal sealed unsafe class Translator : ITranslationTier
     private readonly TranslatorTables _tables;
     private readonly HostMapping _nowhere = new(4096);
     private readonly delegate* unmanaged<HotState*, long, void> _enter;
+    private readonly bool _tracesBlocks;
+    private readonly bool _tracesExits;
 
     /// <summary>Linear addresses of pages that the jump cache leads into.</summary>
     private readonly HashSet<ulong> _jumpPages = [];
@@ -28,6 +31,8 @@ internal sealed unsafe class Translator : ITranslationTier
     public Translator(SoftwareProcessor processor)
     {
         _processor = processor;
+        _tracesBlocks = processor.Traces(TraceKinds.Blocks);
+        _tracesExits = processor.Traces(TraceKinds.Exits);
         _state = processor.State;
         _hot = (HotState*)((byte*)_state - StateLayout.Cpu);
         _exit = (ExitState*)((byte*)_hot + StateLayout.Exit);
@@ -122,6 +127,8 @@ internal sealed unsafe class Translator : ITranslationTier
         ForgetJumps(true);
     }
 
+    public IEnumerable<EngineCounter> ReadCounters() => Counters.Read(_cache);
+
     public void Dispose()
     {
         _cache.Dispose();
@@ -167,7 +174,13 @@ internal sealed unsafe class Translator : ITranslationTier
         }
 
         long index = _processor.Code.Claim(physical);
-        return _cache.Translate(page, index, physical, set);
+        TranslatedBlock made = _cache.Translate(page, index, physical, set);
+        if (_tracesBlocks)
+        {
+            _processor.Tell(TraceKinds.Blocks, _state->Rip, string.Create(CultureInfo.InvariantCulture, $"translated {made.ByteLength} bytes at {physical:x}, {set}"));
+        }
+
+        return made;
     }
 
     /// <summary>Runs translated code until it needs more than can be mended here.</summary>
@@ -191,6 +204,11 @@ internal sealed unsafe class Translator : ITranslationTier
             var info = new ExitInfo(_exit->Info);
             _state->Rip = _hot->CodePage + (ulong)info.Offset;
             Counters.Exits[(int)info.Kind]++;
+            if (_tracesExits)
+            {
+                _processor.Tell(TraceKinds.Exits, _state->Rip, string.Create(CultureInfo.InvariantCulture, $"{info.Kind}, {info.Size} bytes{(info.IsWrite ? " to write" : string.Empty)}"));
+            }
+
             target = info.Kind switch
             {
                 ExitKind.TlbMiss => FillTlb(info),
@@ -292,18 +310,4 @@ internal sealed unsafe class Translator : ITranslationTier
         _exit->AvxForbidden = sse && (_state->Cr4 & Cr4.OsXsave) != 0 && (_state->Xcr0 & 6) == 6 ? 0 : 1;
         _exit->X87Forbidden = sse && (control & AllX87Masked) == AllX87Masked && (status & 0x80) == 0 ? 0 : 1;
     }
-}
-
-/// <summary>What the tier counts for whoever looks for the next slow thing.</summary>
-internal sealed class TranslatorCounters
-{
-    public long[] Exits { get; } = new long[8];
-
-    public long Walks { get; set; }
-
-    public long SlowAccesses { get; set; }
-
-    public long Invalidations { get; set; }
-
-    public long Flushes { get; set; }
 }

@@ -18,6 +18,9 @@ public interface IEngine
     /// <summary>The most vCPUs that a partition can have.</summary>
     int MaxProcessors { get; }
 
+    /// <summary>What its vCPUs can tell a <see cref="PartitionOptions.Trace"/>, beside what the machine sees of any engine (ports and addresses).</summary>
+    TraceKinds Traces => TraceKinds.None;
+
     /// <exception cref="PlatformNotSupportedException">The host can't run this engine, or not with these options; the message says why, in one line.</exception>
     IPartition CreatePartition(PartitionOptions options);
 }
@@ -35,6 +38,9 @@ public sealed class PartitionOptions
 
     /// <summary>Number of vCPUs, 1 or more; vCPU 0 is the bootstrap processor.</summary>
     public int ProcessorCount { get; init; } = 1;
+
+    /// <summary>Told what the vCPUs do, as far as the engine can (<see cref="IEngine.Traces"/>); null for nobody.</summary>
+    public IEngineTrace? Trace { get; init; }
 
     /// <summary>Makes the local APIC of a vCPU; null when the engine brings its own.</summary>
     public Func<int, IProcessorSignals, ILocalApic>? CreateLocalApic { get; init; }
@@ -98,6 +104,9 @@ public interface IVirtualProcessor
 
     /// <summary>Guest instructions run since creation, as far as the engine counts them; else 0.</summary>
     ulong InstructionCount { get; }
+
+    /// <summary>What the engine has counted on this vCPU since creation; nothing where it counts nothing. Only while the vCPU does not run.</summary>
+    IEnumerable<EngineCounter> ReadCounters() => [];
 }
 
 /// <summary>Why <see cref="IVirtualProcessor.Run"/> came back.</summary>

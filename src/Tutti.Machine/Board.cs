@@ -17,6 +17,7 @@ internal sealed class Board : IDisposable
     private readonly Chipset _chipset;
     private readonly Action<int, ProcessorExit> _onProcessorExit;
     private readonly Thread[] _threads;
+    private readonly ObservedIo? _observed;
     private bool _isTimePaused;
 
     /// <param name="onProcessorExit">Told, on the vCPU's thread, why a vCPU can't go on.</param>
@@ -34,15 +35,17 @@ internal sealed class Board : IDisposable
         _memory = memory;
         _onProcessorExit = onProcessorExit;
         SystemBus bus = new(chipset);
+        _observed = options.CountsAccesses || options.Trace != null ? new ObservedIo(bus, options.Trace) : null;
         SoftwareInterrupts? interrupts = options.Engine.BringsInterruptControllers ? null : new(clock, chipset);
 
         // Before the devices, whose interrupt lines may end in it.
         Partition = options.Engine.CreatePartition(new PartitionOptions
         {
             Memory = memory,
-            Io = bus,
+            Io = (ICpuIo?)_observed ?? bus,
             Clock = clock,
             Cpu = options.Cpu,
+            Trace = options.Trace,
             ProcessorCount = options.ProcessorCount,
             CreateLocalApic = interrupts == null ? null : interrupts.CreateLocalApic,
         });
@@ -68,6 +71,10 @@ internal sealed class Board : IDisposable
     internal ProcessorGate Gate { get; }
 
     internal ulong InstructionCount => Partition.Processors.Aggregate(0UL, (sum, p) => sum + p.InstructionCount);
+
+    /// <summary>What the engine and the board have counted. Only while the vCPUs are stopped.</summary>
+    internal IReadOnlyList<EngineCounter> ReadCounters() =>
+        EngineCounter.Sum(Partition.Processors.SelectMany(processor => processor.ReadCounters()).Concat(_observed?.ReadCounters() ?? []));
 
     /// <summary>Starts the vCPUs' threads, which wait at <see cref="Gate"/> while it is closed.</summary>
     internal void StartThreads() => Array.ForEach(_threads, t => t.Start());

@@ -38,6 +38,15 @@ public sealed record MachineOptions
     /// <summary>Whether a reset that the guest asks for ends the run.</summary>
     public bool NoReboot { get; init; }
 
+    /// <summary>Whether accesses to ports and to addresses of devices are counted, which <see cref="VirtualMachine.ReadCounters"/> then tells too.</summary>
+    public bool CountsAccesses { get; init; }
+
+    /// <summary>Told what the vCPUs do; null for nobody.</summary>
+    public IEngineTrace? Trace { get; init; }
+
+    /// <summary>What of any engine's guest a <see cref="Trace"/> can tell, because the machine sees it.</summary>
+    public static TraceKinds MachineTraces => TraceKinds.Ports | TraceKinds.Mmio;
+
     /// <summary>Wall-clock time at power-on; null for the host's.</summary>
     public DateTimeOffset? PowerOnTime { get; init; }
 

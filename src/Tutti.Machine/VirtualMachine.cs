@@ -62,6 +62,12 @@ public sealed class VirtualMachine : IDisposable
     /// <summary>Whether the guest has read console input since power-on.</summary>
     public bool HasReadConsole => _console?.HasBeenRead ?? false;
 
+    /// <summary>
+    /// What engine and board have counted since the last reset, all vCPUs together. Only after <see cref="Run"/>; empty where a vCPU
+    /// could not be stopped.
+    /// </summary>
+    public IReadOnlyList<EngineCounter> ReadCounters() => _isStuck ? [] : _board?.ReadCounters() ?? [];
+
     /// <summary>Powers on and runs until the machine ends; for one call.</summary>
     /// <param name="timeout">How long at most in host time; null for ever.</param>
     /// <exception cref="Tutti.Boot.BootException">The boot step cannot load its guest.</exception>

@@ -22,6 +22,9 @@ internal unsafe struct Block
 
     public ushort OpCount;
 
+    /// <summary>What the first instruction is, as a <see cref="Iced.Intel.Mnemonic"/>.</summary>
+    public ushort Mnemonic;
+
     // SAFETY: blocks are allocated with OpCount ops behind the header.
     public static Op* Ops(Block* block) => (Op*)(block + 1);
 }

@@ -30,6 +30,18 @@ internal sealed unsafe class BlockBuilder : IDisposable
     /// <summary>Bytes of the instructions of the block built last; 0 when the first instruction runs past the bytes given.</summary>
     public int ByteLength { get; private set; }
 
+    /// <summary>What the first instruction of the block built last is.</summary>
+    public Mnemonic FirstMnemonic { get; private set; }
+
+    /// <summary>Blocks built so far.</summary>
+    public long BlockCount { get; private set; }
+
+    /// <summary>Instructions decoded so far.</summary>
+    public long InstructionCount { get; private set; }
+
+    /// <summary>Told of each block: its RIP, its mode, its bytes, its instructions; null for nobody.</summary>
+    public Action<ulong, uint, int, int>? OnBuilt { get; set; }
+
     public void Dispose() => NativeMemory.AlignedFree(_ops);
 
     /// <summary>Decodes from <paramref name="code"/> until a branch, the end of the bytes or the limit.</summary>
@@ -51,6 +63,7 @@ internal sealed unsafe class BlockBuilder : IDisposable
                 break;
             }
 
+            FirstMnemonic = count == 0 ? instruction.Mnemonic : FirstMnemonic;
             Op* op = _ops + OpCount;
             *op = default;
             op->Length = (byte)instruction.Length;
@@ -74,6 +87,10 @@ internal sealed unsafe class BlockBuilder : IDisposable
             end->Count = (ushort)count;
             end->Handler = &Branches.EndOfBlock;
         }
+
+        BlockCount++;
+        InstructionCount += count;
+        OnBuilt?.Invoke(rip, mode, ByteLength, count);
     }
 
     /// <summary>Feeds the decoder from native memory.</summary>

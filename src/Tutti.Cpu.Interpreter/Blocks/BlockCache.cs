@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using Iced.Intel;
 using Tutti.Memory;
 using Tutti.X86;
 
@@ -66,6 +67,18 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
         public Block* Blocks;
         public int HarmlessWrites;
     }
+
+    /// <summary>What decodes the blocks, and counts them.</summary>
+    public BlockBuilder Builder => _builder;
+
+    /// <summary>Bytes that decoded blocks take.</summary>
+    public long ByteCount => (long)_arenaUsed;
+
+    /// <summary>Blocks dropped because their bytes were written.</summary>
+    public long DroppedCount { get; private set; }
+
+    /// <summary>How often the whole cache was emptied.</summary>
+    public long FlushCount { get; private set; }
 
     public void Dispose()
     {
@@ -210,6 +223,9 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
         return _single;
     }
 
+    /// <summary>What the op of <see cref="FindOne"/> or <see cref="FindSingle"/> is that was found last.</summary>
+    public Mnemonic NameOf(Op* op) => IsTemporary(op) ? _builder.FirstMnemonic : (Mnemonic)((Block*)op - 1)->Mnemonic;
+
     /// <summary>Whether ops are those of <see cref="FindSingle"/>, which the next call overwrites.</summary>
     public bool IsTemporary(Op* ops) => ops == _single;
 
@@ -219,6 +235,7 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
     /// <summary>Empties the cache.</summary>
     public void Flush()
     {
+        FlushCount++;
         new Span<nint>(_buckets, BucketCount).Clear();
         foreach (long page in _pages.Keys)
         {
@@ -362,6 +379,7 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
             if (block->Physical < address + (ulong)length && address < block->Physical + block->ByteLength)
             {
                 hit = true;
+                DroppedCount++;
                 Remove(block);
             }
             else
@@ -493,6 +511,7 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
             Mode = mode,
             ByteLength = (ushort)_builder.ByteLength,
             OpCount = (ushort)_builder.OpCount,
+            Mnemonic = (ushort)_builder.FirstMnemonic,
             NextInPage = codePage.Blocks,
             NextInBucket = *bucket,
         };

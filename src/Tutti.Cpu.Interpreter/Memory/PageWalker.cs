@@ -27,6 +27,9 @@ internal sealed unsafe class PageWalker(GuestMemory memory)
 
     private static readonly Translation Nothing = default;
 
+    /// <summary>Walks so far: misses of the TLBs, and whatever must look at the tables anew.</summary>
+    public long Count { get; private set; }
+
     /// <summary>
     /// Walks the tables, sets accessed and dirty bits. On false, <paramref name="error"/> is the page-fault error code.
     /// </summary>
@@ -39,6 +42,7 @@ internal sealed unsafe class PageWalker(GuestMemory memory)
             return true;
         }
 
+        Count++;
         bool user = state->Cpl == 3 && (access & Access.System) == 0;
         error = (access & Access.Write) != 0 ? PageFaultError.Write : 0;
         error |= user ? PageFaultError.User : 0;

@@ -282,7 +282,9 @@ internal static unsafe class ControlInstructions
             return Flow.Raise(state, op, ExceptionVector.GeneralProtection);
         }
 
-        SoftwareProcessor.From(state).Halt();
+        SoftwareProcessor processor = SoftwareProcessor.From(state);
+        processor.CountHalt();
+        processor.Halt();
         return Flow.Leave(state, op);
     }
 

@@ -43,6 +43,7 @@ internal sealed unsafe partial class SoftwareProcessor
 
         for (int attempt = 0; attempt < MaxDeliveryAttempts; attempt++)
         {
+            CountException(vector, error);
             // Faults push RF set, so that the instruction's own breakpoint does not come again; #DB decides for itself.
             ulong resume = vector is ExceptionVector.Debug or ExceptionVector.DoubleFault or ExceptionVector.MachineCheck ? 0 : Rflags.Resume;
             if (TryDeliver(vector, error, EventSource.External, State->Rip, resume))
@@ -67,6 +68,7 @@ internal sealed unsafe partial class SoftwareProcessor
 
     private void DeliverInterrupt(int vector)
     {
+        CountInterrupt(vector);
         if (!TryDeliver(vector, 0, EventSource.External, State->Rip, 0, pushesError: false))
         {
             DeliverFault();

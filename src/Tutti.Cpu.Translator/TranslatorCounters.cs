@@ -1,0 +1,28 @@
+namespace Tutti.Cpu.Translator;
+
+/// <summary>What the tier counts for whoever looks for the next slow thing.</summary>
+internal sealed class TranslatorCounters
+{
+    public long[] Exits { get; } = new long[8];
+
+    public long Walks { get; set; }
+
+    public long SlowAccesses { get; set; }
+
+    public long Invalidations { get; set; }
+
+    public long Flushes { get; set; }
+
+    /// <summary>The rows for a table, with those of the code cache.</summary>
+    public IEnumerable<EngineCounter> Read(TranslationCache cache) =>
+    [
+        new("translations", "blocks", cache.BlocksTranslated),
+        new("translations", "instructions", cache.InstructionsTranslated),
+        new("translations", "host code", cache.UsedBytes, "bytes"),
+        new("translations", "invalidations", Invalidations),
+        new("translations", "emptied code regions", Flushes),
+        new("TLB of translated code", "walks for it", Walks),
+        new("TLB of translated code", "accesses beside it", SlowAccesses),
+        .. Enum.GetValues<ExitKind>().Select(kind => new EngineCounter("exits of translated code", kind.ToString(), Exits[(int)kind])),
+    ];
+}
