@@ -24,9 +24,12 @@ internal static partial class ProgramOutput
         Dictionary<string, ProgramResult> results = [];
         foreach (Match match in Result().Matches(output))
         {
-            results[match.Groups["name"].Value] = match.Groups["ns"].Success
-                ? new ProgramResult(double.Parse(match.Groups["ns"].Value, CultureInfo.InvariantCulture), match.Groups["sum"].Value, null)
-                : new ProgramResult(0, null, match.Groups["problem"].Value);
+            // Of several the first: a part of a program that fails can make the whole of it look slow.
+            results.TryAdd(
+                match.Groups["name"].Value,
+                match.Groups["ns"].Success
+                    ? new ProgramResult(double.Parse(match.Groups["ns"].Value, CultureInfo.InvariantCulture), match.Groups["sum"].Value, null)
+                    : new ProgramResult(0, null, match.Groups["problem"].Value));
         }
 
         return results;

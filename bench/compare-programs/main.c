@@ -159,7 +159,7 @@ static void pin(int index)
         }
     }
 
-    fail("there is only one processor");
+    fail("there is no such processor");
 }
 
 /* The integer mix in two processes at once, one a processor. */
@@ -167,7 +167,12 @@ static void measure_pair(void)
 {
     struct { double ns; uint64_t checksum; } results[2];
     int ready[2], go[2], done[2];
+    cpu_set_t allowed;
     current = "pair";
+    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0 || CPU_COUNT(&allowed) < 2) {
+        fail("there is only one processor");
+    }
+
     if (pipe(ready) != 0 || pipe(go) != 0 || pipe(done) != 0) {
         fail("no pipe");
     }

@@ -31,6 +31,14 @@ public class ComparisonTests
     }
 
     [Fact]
+    public void Of_two_reasons_of_one_program_the_first_counts()
+    {
+        const string output = "pair - failed: no pipe\npair - too slow: not done in 20 s\n";
+
+        Assert.Equal("failed: no pipe", ProgramOutput.Parse(output)["pair"].Problem);
+    }
+
+    [Fact]
     public void More_of_a_rate_and_less_of_a_time_count_as_better()
     {
         Comparison comparison = new();
