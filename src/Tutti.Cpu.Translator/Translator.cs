@@ -106,7 +106,7 @@ internal sealed unsafe class Translator : ITranslationTier
         if (hit)
         {
             Counters.Invalidations++;
-            ForgetJumps(true);
+            ForgetDropped();
         }
 
         return hit;
@@ -117,7 +117,7 @@ internal sealed unsafe class Translator : ITranslationTier
         if (_cache.HasBlocks(page))
         {
             _cache.DropPage(page);
-            ForgetJumps(true);
+            ForgetDropped();
         }
     }
 
@@ -190,6 +190,11 @@ internal sealed unsafe class Translator : ITranslationTier
         {
             PrepareUnits();
             LazyFlags.Materialize(_state);
+            _exit->Flags = (uint)(_state->Flags & Rflags.Arithmetic);
+            _state->Flags &= ~Rflags.Arithmetic;
+            _exit->EventWaits = _processor.HasWaitingEvent ? 1 : 0;
+            _exit->GoesDown = (_state->Flags & Rflags.Direction) != 0 ? 1 : 0;
+            _exit->Privilege = (int)PrivilegeChange.None;
             _tables.ArmJumps();
             Interlocked.MemoryBarrier();
             if (_state->Attention != 0)
@@ -201,6 +206,15 @@ internal sealed unsafe class Translator : ITranslationTier
             _enter(_hot, target);
             ulong flags = ((_exit->Flags >> 8) & 0xD5) | ((_exit->Flags & 1) << 11);
             _state->Flags = (_state->Flags & ~Rflags.Arithmetic) | flags;
+            if (_exit->Privilege != (int)PrivilegeChange.None)
+            {
+                _processor.SetFlatPrivilege(_exit->Privilege == (int)PrivilegeChange.ToSupervisor ? 0 : 3);
+            }
+            else
+            {
+                _processor.UpdateTlbSet();
+            }
+
             var info = new ExitInfo(_exit->Info);
             _state->Rip = _hot->CodePage + (ulong)info.Offset;
             Counters.Exits[(int)info.Kind]++;
@@ -213,7 +227,7 @@ internal sealed unsafe class Translator : ITranslationTier
             {
                 ExitKind.TlbMiss => FillTlb(info),
                 ExitKind.Link => Link(info),
-                ExitKind.Interpret => Interpret(),
+                ExitKind.Interpret => Interpret(info.Code),
                 _ => 0,
             };
             if (target == 0)
@@ -223,8 +237,9 @@ internal sealed unsafe class Translator : ITranslationTier
         }
     }
 
-    private long Interpret()
+    private long Interpret(int code = 0)
     {
+        Counters.Interpreted[code]++;
         _processor.RunOne();
         return 0;
     }
@@ -260,14 +275,13 @@ internal sealed unsafe class Translator : ITranslationTier
             }
         }
 
-        _tables.Fill(tables, entry);
+        _tables.Fill(tables, entry, info.IsWrite);
         return (long)_exit->Site;
     }
 
     /// <summary>Gives a jump within the page its target.</summary>
     private long Link(ExitInfo info)
     {
-        DirectJump jump = _cache.JumpAt((long)_exit->Site, info.Offset);
         long before = Counters.Flushes;
         if (_state->Attention != 0 || Set is not { } set || !_processor.Code.TryFindCode(out ulong physical, out byte* page))
         {
@@ -282,11 +296,19 @@ internal sealed unsafe class Translator : ITranslationTier
 
         if (before == Counters.Flushes)
         {
-            _cache.Link(jump, block);
+            _cache.Link(_cache.JumpAt((long)_exit->Site, info.Offset, set), block);
         }
 
         _exit->SseMissing = _exit->AvxMissing = _exit->X87Missing = 1;
         return block.NearEntry;
+    }
+
+    private void ForgetDropped()
+    {
+        foreach (TranslatedBlock block in _cache.Dropped)
+        {
+            _tables.ForgetJump(block.Set, block.FarEntry);
+        }
     }
 
     private void ForgetJumps(bool all)
@@ -306,6 +328,9 @@ internal sealed unsafe class Translator : ITranslationTier
         bool sse = !traps && (mxcsr & AllSseMasked) == AllSseMasked;
         ushort control = *(ushort*)_state->FxArea;
         ushort status = *(ushort*)(_state->FxArea + 2);
+        const ulong Masked = Rflags.Trap | Rflags.Direction | Rflags.AlignmentCheck | Rflags.NestedTask;
+        bool syscall = (_state->Efer & Efer.SyscallEnable) != 0 && (_state->Sfmask & Masked) == Masked;
+        _exit->SyscallForbidden = syscall ? 0 : 1;
         _exit->SseForbidden = sse ? 0 : 1;
         _exit->AvxForbidden = sse && (_state->Cr4 & Cr4.OsXsave) != 0 && (_state->Xcr0 & 6) == 6 ? 0 : 1;
         _exit->X87Forbidden = sse && (control & AllX87Masked) == AllX87Masked && (status & 0x80) == 0 ? 0 : 1;

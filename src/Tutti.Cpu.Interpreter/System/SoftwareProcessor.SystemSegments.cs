@@ -145,6 +145,19 @@ internal sealed unsafe partial class SoftwareProcessor
         return true;
     }
 
+    /// <summary>Makes CS, SS and CPL what SYSCALL (0) or SYSRET to 64-bit code (3) has made them; RIP and flags are set already.</summary>
+    public void SetFlatPrivilege(int cpl)
+    {
+        ulong star = State->Star;
+        ushort code = cpl == 0 ? (ushort)((star >> 32) & 0xFFFC) : (ushort)(((star >> 48) + 16) | 3);
+        ushort stack = cpl == 0 ? (ushort)(code + 8) : (ushort)(((star >> 48) + 8) | 3);
+        ushort level = (ushort)(cpl << SegmentAttributes.DplShift);
+        SetFlat(&State->Cs, code, (ushort)(FlatCode | SegmentAttributes.Long | level));
+        SetFlat(&State->Ss, stack, (ushort)(FlatData | level));
+        State->Cpl = cpl;
+        UpdateMode();
+    }
+
     /// <summary>SYSRET; <paramref name="size"/> 8 returns to 64-bit mode. False after a fault.</summary>
     public bool TrySysret(int size)
     {

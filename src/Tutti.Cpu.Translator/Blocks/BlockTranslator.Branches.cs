@@ -72,7 +72,7 @@ internal sealed unsafe partial class BlockTranslator
 
     private static bool IsInPage(int target) => target is >= 0 and < 4096;
 
-    private int InterpretInfo => ExitInfo.Pack(ExitKind.Interpret, _offset);
+    private int InterpretInfo => ExitInfo.Pack(ExitKind.Interpret, _offset) | ((int)_instructionCode << 16);
 
     /// <summary>The condition as in the low bits of Jcc.</summary>
     private static int Condition(ConditionCode condition) => condition switch
@@ -195,12 +195,7 @@ internal sealed unsafe partial class BlockTranslator
             return;
         }
 
-        _emit.Extract(HostRegister.Distance, HostRegister.Address, StateLayout.JumpMask);
-        _emit.LoadTable(HostRegister.Test, HostRegister.Distance, StateLayout.JumpTags(_set));
-        _emit.Lea(HostRegister.Test, HostRegister.Test, HostRegister.Address, 0, 0);
-        long hit = _emit.BeginJumpIfZero();
-        AddStub(_emit.JumpLater(), missInfo);
-        _emit.EndShort(hit);
+        BeginFarJump(missInfo, _set);
         if (stackChange != 0)
         {
             _emit.Lea(HostRegister.GuestRsp, HostRegister.GuestRsp, stackChange);
@@ -209,11 +204,27 @@ internal sealed unsafe partial class BlockTranslator
         _emit.JumpTable(HostRegister.Distance, StateLayout.JumpTargets(_set));
     }
 
+    /// <summary>Looks the address in R14 up in the jump cache of a set; leaves the entry's index in R15.</summary>
+    private void BeginFarJump(int missInfo, TlbSet set)
+    {
+        _emit.MoveImmediate(HostRegister.Distance, 0);
+        _emit.Crc32(HostRegister.Distance, HostRegister.Address);
+        _emit.Extract(HostRegister.Distance, HostRegister.Distance, StateLayout.JumpMask);
+        _emit.LoadTable(HostRegister.Test, HostRegister.Distance, StateLayout.JumpTags(set));
+        _emit.Lea(HostRegister.Test, HostRegister.Test, HostRegister.Address, 0, 0);
+        long hit = _emit.BeginJumpIfZero();
+        AddStub(_emit.JumpLater(), missInfo);
+        _emit.EndShort(hit);
+    }
+
     private void NearJump(int target) => AddJump(_emit.JumpLater(), target);
 
-    private void AddJump(long site, int target) => _stubs.Add(new Stub(site, ExitInfo.Pack(ExitKind.Link, target), 0, HostRegister.Address, 0, 0));
+    private void AddJump(long site, int target) => AddJump(site, target, _set);
 
-    private void AddStub(long site, int info) => _stubs.Add(new Stub(site, info, 0, HostRegister.Address, 0, 0));
+    private void AddJump(long site, int target, TlbSet set) =>
+        _stubs.Add(new Stub(site, ExitInfo.Pack(ExitKind.Link, target), 0, HostRegister.Address, 0, 0, set));
+
+    private void AddStub(long site, int info) => _stubs.Add(new Stub(site, info, 0, HostRegister.Address, 0, 0, _set));
 
     /// <summary>Leaves when something asks for attention; the jump to <paramref name="target"/> counts as done.</summary>
     private void Poll(int target)
@@ -252,7 +263,7 @@ internal sealed unsafe partial class BlockTranslator
 
             if (info.Kind == ExitKind.Link)
             {
-                _jumps.Add(new DirectJump(stub.Site, _emit.Here, info.Offset));
+                _jumps.Add(new DirectJump(stub.Site, _emit.Here, info.Offset, stub.Set));
                 EmitExit(stub.Info);
                 _emit.Int32((int)(_emit.Here - stub.Site));
                 continue;

@@ -39,8 +39,8 @@ internal sealed unsafe partial class BlockTranslator
         int address = EmitAddress(instruction);
         EmitGenericLookup(address, size, write, aligned, out long miss);
         int info = ExitInfo.Pack(ExitKind.TlbMiss, _offset, size, write);
-        _stubs.Add(new Stub(miss, info, _start, address, 0, 0));
-        _emit.LoadTable(HostRegister.Distance, HostRegister.Distance, StateLayout.Distances(_set));
+        _stubs.Add(new Stub(miss, info, _start, address, 0, 0, _set));
+        _emit.LoadTable(HostRegister.Distance, HostRegister.Distance, StateLayout.Distances(_set, write));
         return RmOperand.InMemory(address, HostRegister.Distance, 0);
     }
 
@@ -48,7 +48,7 @@ internal sealed unsafe partial class BlockTranslator
     private void EmitGenericLookup(int address, int size, bool write, bool aligned, out long miss)
     {
         _emit.Extract(HostRegister.Distance, address, StateLayout.TlbIndexMask);
-        _emit.LoadTable(HostRegister.Test, HostRegister.Distance, write ? StateLayout.WriteTags(_set) : StateLayout.ReadTags(_set));
+        _emit.LoadTable(HostRegister.Test, HostRegister.Distance, StateLayout.Tags(_set, write));
 
         // The tag is minus the page's address: the sum is the offset in the page. The index comes from the first byte and the
         // compare from the last, so what crosses a page's end never hits; aligned operands cannot cross it.
@@ -73,7 +73,7 @@ internal sealed unsafe partial class BlockTranslator
         _emit.EndShort(hit);
         _emit.Load(HostRegister.Distance, StateLayout.StackDistance(_set));
         int info = ExitInfo.Pack(ExitKind.TlbMiss, _offset, size, write) | (aligned ? AlignedStub : 0);
-        _stubs.Add(new Stub(miss, info, _start, HostRegister.Address, _emit.Here, displacement));
+        _stubs.Add(new Stub(miss, info, _start, HostRegister.Address, _emit.Here, displacement, _set));
     }
 
     /// <summary>In a stub's info, for the translator only.</summary>
@@ -92,7 +92,7 @@ internal sealed unsafe partial class BlockTranslator
             _emit.Store(StateLayout.StackTag(_set), HostRegister.Test);
         }
 
-        _emit.LoadTable(HostRegister.Distance, HostRegister.Distance, StateLayout.Distances(_set));
+        _emit.LoadTable(HostRegister.Distance, HostRegister.Distance, StateLayout.Distances(_set, info.IsWrite));
         if (info.IsWrite)
         {
             _emit.Store(StateLayout.StackDistance(_set), HostRegister.Distance);

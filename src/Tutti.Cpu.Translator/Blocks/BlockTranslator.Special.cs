@@ -79,8 +79,8 @@ internal sealed unsafe partial class BlockTranslator
     {
         const int Rbp = 5;
         EmitGenericLookup(Rbp, 8, false, false, out long miss);
-        _stubs.Add(new Stub(miss, ExitInfo.Pack(ExitKind.TlbMiss, _offset, 8), _start, Rbp, 0, 0));
-        _emit.LoadTable(HostRegister.Distance, HostRegister.Distance, StateLayout.Distances(_set));
+        _stubs.Add(new Stub(miss, ExitInfo.Pack(ExitKind.TlbMiss, _offset, 8), _start, Rbp, 0, 0, _set));
+        _emit.LoadTable(HostRegister.Distance, HostRegister.Distance, StateLayout.Distances(_set, false));
         _emit.LoadMemory(HostRegister.Address, Rbp, HostRegister.Distance, 0);
         _emit.Lea(HostRegister.GuestRsp, Rbp, 8);
         _emit.Move(Rbp, HostRegister.Address);

@@ -7,7 +7,8 @@ namespace Tutti.Cpu.Translator;
 /// <param name="Site">Where the jump's rel32 stands (run address).</param>
 /// <param name="Stub">Where it leads while it has no target.</param>
 /// <param name="TargetOffset">Where in the page it goes.</param>
-internal readonly record struct DirectJump(long Site, long Stub, int TargetOffset);
+/// <param name="Set">The tables that the target uses: STAC and CLAC change them.</param>
+internal readonly record struct DirectJump(long Site, long Stub, int TargetOffset, TlbSet Set);
 
 /// <summary>
 /// Translates one block: instructions from an entry until an unconditional jump, the end of the page or something for the
@@ -36,6 +37,7 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>Where the host code of the instruction begins. It can be run again until its end, where the guest's state changes.</summary>
     private long _start;
 
+    private Code _instructionCode;
     private bool _ends;
     private StateUnit _loaded;
     private bool _loadedX87;
@@ -53,7 +55,7 @@ internal sealed unsafe partial class BlockTranslator
     /// <param name="Retry">Where to go on, or 0.</param>
     /// <param name="Address">The register with the address that missed.</param>
     /// <param name="Stack">Not 0: where the fast path of a stack access goes on behind its lookup.</param>
-    private readonly record struct Stub(long Site, int Info, long Retry, int Address, long Stack, int Displacement);
+    private readonly record struct Stub(long Site, int Info, long Retry, int Address, long Stack, int Displacement, TlbSet Set);
 
     /// <summary>Where jumps from elsewhere enter, with the linear address in R14.</summary>
     public long FarEntry { get; private set; }
@@ -120,6 +122,7 @@ internal sealed unsafe partial class BlockTranslator
         _start = _emit.Here;
         _decoder.Decode(out Instruction instruction);
         InstructionCount++;
+        _instructionCode = instruction.Code;
         if (instruction.IsInvalid)
         {
             Interpret();
@@ -127,7 +130,8 @@ internal sealed unsafe partial class BlockTranslator
             return;
         }
 
-        if (!TryTranslateBranch(instruction) && !TryTranslateSpecial(instruction))
+        if (!TryTranslateBranch(instruction) && !TryTranslateSpecial(instruction) && !TryTranslateSystem(instruction)
+            && !TryTranslateArithmetic(instruction))
         {
             TranslateCopy(instruction);
         }

@@ -19,6 +19,7 @@ internal sealed unsafe class TranslationCache : IDisposable
     /// <summary>Blocks by page index.</summary>
     private readonly Dictionary<long, List<TranslatedBlock>> _pages = [];
 
+    private readonly List<TranslatedBlock> _dropped = [];
     private readonly long _firstBlock;
     private long _used;
 
@@ -64,7 +65,7 @@ internal sealed unsafe class TranslationCache : IDisposable
         blocks.Add(block);
         foreach (DirectJump jump in _translator.Jumps)
         {
-            TranslatedBlock? target = Find((physical & ~0xFFFUL) | (uint)jump.TargetOffset, set);
+            TranslatedBlock? target = Find((physical & ~0xFFFUL) | (uint)jump.TargetOffset, jump.Set);
             if (target != null)
             {
                 Link(jump, target);
@@ -82,13 +83,16 @@ internal sealed unsafe class TranslationCache : IDisposable
     }
 
     /// <summary>The jump that has left by its stub; <paramref name="site"/> is where the stub's call would have come back to.</summary>
-    public DirectJump JumpAt(long site, int targetOffset)
+    public DirectJump JumpAt(long site, int targetOffset, TlbSet set)
     {
         // SAFETY: the stub has put the distance to the jump behind its call, inside the region.
         int distance = *(int*)(site - _region.ExecuteAddress + _region.WriteAddress);
         const int StubLength = 10;
-        return new DirectJump(site - distance, site - StubLength, targetOffset);
+        return new DirectJump(site - distance, site - StubLength, targetOffset, set);
     }
+
+    /// <summary>The blocks that the last call of <see cref="Invalidate"/> or <see cref="DropPage"/> has dropped.</summary>
+    public IReadOnlyList<TranslatedBlock> Dropped => _dropped;
 
     /// <summary>Whether the page has blocks.</summary>
     public bool HasBlocks(long page) => _pages.ContainsKey(page);
@@ -96,6 +100,7 @@ internal sealed unsafe class TranslationCache : IDisposable
     /// <summary>Drops the blocks of a page that hold one of the bytes; true when there was one.</summary>
     public bool Invalidate(long page, ulong address, int length)
     {
+        _dropped.Clear();
         if (!_pages.TryGetValue(page, out List<TranslatedBlock>? blocks))
         {
             return false;
@@ -125,6 +130,7 @@ internal sealed unsafe class TranslationCache : IDisposable
     /// <summary>Drops all blocks of a page.</summary>
     public void DropPage(long page)
     {
+        _dropped.Clear();
         if (_pages.Remove(page, out List<TranslatedBlock>? blocks))
         {
             blocks.ForEach(Drop);
@@ -144,6 +150,7 @@ internal sealed unsafe class TranslationCache : IDisposable
     // Who still runs the block leaves it at its next exit; nothing leads into it any more.
     private void Drop(TranslatedBlock block)
     {
+        _dropped.Add(block);
         _blocks.Remove(Key(block.Physical, block.Set));
         foreach (DirectJump jump in block.Incoming ?? [])
         {

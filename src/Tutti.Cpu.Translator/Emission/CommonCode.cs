@@ -192,14 +192,8 @@ internal sealed class CommonCode
         _emit.Store(StateLayout.Site, 6);
         EmitReload();
 
-        // ADD AL, 7Fh makes OF out of bit 0; SAHF loads the other five.
-        _emit.Load32(HostRegister.Rax, StateLayout.RflagsOffset);
-        _emit.Bytes([0x89, 0xC1]); // MOV ECX, EAX
-        _emit.Bytes([0xC1, 0xE9, 11]); // SHR ECX, 11
-        _emit.Bytes([0x83, 0xE1, 1]); // AND ECX, 1
-        _emit.Bytes([0x88, 0xC4]); // MOV AH, AL
-        _emit.Bytes([0x80, 0xC1, 0x7F]); // ADD CL, 7Fh
-        _emit.Bytes([0x9E]); // SAHF
+        _emit.Load32(HostRegister.Rax, StateLayout.Flags);
+        _emit.LoadFlagsFromEax();
         for (int guest = 0; guest < 16; guest++)
         {
             if (HostRegister.OfGuest(guest) != HostRegister.InState)

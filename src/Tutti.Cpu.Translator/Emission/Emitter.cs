@@ -174,6 +174,15 @@ internal sealed unsafe class Emitter
         Byte(count);
     }
 
+    /// <summary>CRC32 r64, r64: a hash that leaves the flags alone.</summary>
+    public void Crc32(int to, int from)
+    {
+        Byte(0xF2);
+        Rex(true, to, 0, from);
+        Bytes([0x0F, 0x38, 0xF1]);
+        Byte(0xC0 | ((to & 7) << 3) | (from & 7));
+    }
+
     /// <summary>NOT r64, which leaves the flags alone.</summary>
     public void Not(int register)
     {
@@ -196,6 +205,43 @@ internal sealed unsafe class Emitter
         Rex(true, from, index, baseRegister);
         Byte(0x89);
         Operand(from, baseRegister, index, 0, displacement);
+    }
+
+    /// <summary>Makes the arithmetic flags those of RFLAGS in EAX; changes EAX and ECX.</summary>
+    public void LoadFlagsFromEax()
+    {
+        Bytes([0x89, 0xC1]); // MOV ECX, EAX
+        Bytes([0xC1, 0xE9, 11]); // SHR ECX, 11
+        Bytes([0x83, 0xE1, 1]); // AND ECX, 1
+        Bytes([0x88, 0xC4]); // MOV AH, AL
+        Bytes([0x80, 0xC1, 0x7F]); // ADD CL, 7Fh: OF from bit 0
+        Bytes([0x9E]); // SAHF: the other five
+    }
+
+    /// <summary>MOVZX r32, WORD [RSP+offset].</summary>
+    public void Load16(int to, int offset)
+    {
+        Rex(false, to, 0, HostRegister.State);
+        Bytes([0x0F, 0xB7]);
+        Operand(to, HostRegister.State, offset);
+    }
+
+    /// <summary>MOVSXD r64, r32.</summary>
+    public void SignExtend32(int to, int from)
+    {
+        Rex(true, to, 0, from);
+        Byte(0x63);
+        Byte(0xC0 | ((to & 7) << 3) | (from & 7));
+    }
+
+    /// <summary>SARX r, r, r: shifts arithmetically to the right by the last register's low bits.</summary>
+    public void ShiftRightSigned(int to, int from, int count, bool is64)
+    {
+        Byte(0xC4);
+        Byte(((to >> 3) == 0 ? 0x80 : 0) | 0x40 | ((from >> 3) == 0 ? 0x20 : 0) | 2);
+        Byte((is64 ? 0x80 : 0) | ((~count & 15) << 3) | 2);
+        Byte(0xF7);
+        Byte(0xC0 | ((to & 7) << 3) | (from & 7));
     }
 
     /// <summary>JRCXZ over the bytes that follow until <see cref="EndShort"/>.</summary>

@@ -1,3 +1,4 @@
+using System.Runtime.Intrinsics.X86;
 using Tutti.Cpu.Interpreter;
 
 namespace Tutti.Cpu.Translator;
@@ -11,6 +12,7 @@ internal sealed unsafe class TranslatorTables
 {
     private const int SetCount = 3;
     private const ulong TlbIndexMask = (StateLayout.TlbCount - 1UL) << 12;
+
     private const ulong JumpIndexMask = StateLayout.JumpCount - 1UL;
 
     /// <summary>
@@ -20,19 +22,20 @@ internal sealed unsafe class TranslatorTables
     private const ulong NoStack = 0x5A37_C1E6_94D2_B000;
 
     /// <summary>Part of the tags of empty jump-cache entries: of an address that is not canonical.</summary>
-    private const ulong NoJump = 0x5A37_C1E6_94D2_B000;
+    private const ulong NoJump = 0x5A37_C1E6_0000_0000;
 
     private readonly byte* _base;
 
     /// <summary>The entries in use: set and index.</summary>
-    private readonly ushort[] _filled = new ushort[SetCount * StateLayout.TlbCount];
+    private readonly ushort[] _filled = new ushort[SetCount * 2 * StateLayout.TlbCount];
 
-    private readonly ulong[] _pageMasks = new ulong[SetCount * StateLayout.TlbCount];
+    private readonly ulong[] _pageMasks = new ulong[SetCount * 2 * StateLayout.TlbCount];
 
     /// <summary>Large pages with entries since the last flush, by their linear address.</summary>
     private readonly HashSet<ulong> _largePages = [];
 
     private readonly nint _nowhere;
+    private readonly ulong _leave;
     private int _filledCount;
     private bool _hasUserJumps;
 
@@ -43,21 +46,24 @@ internal sealed unsafe class TranslatorTables
     {
         _base = (byte*)hot;
         _nowhere = nowhere;
+        _leave = (ulong)leave;
         hot->TlbIndexMask = TlbIndexMask;
         hot->PageMask = ~0xFFFUL;
         var exit = (ExitState*)(_base + StateLayout.Exit);
         exit->HostMxcsr = 0x1F80;
+        exit->Masks[0] = ~0x1FFFUL;
+        exit->Masks[1] = 1UL << 63;
+        exit->Masks[2] = ~1UL;
+        exit->Masks[3] = 31;
+        exit->Masks[4] = 63;
         for (int i = 0; i < 7; i++)
         {
             exit->AlignedMask[i] = ~0xFFFUL | ((1UL << i) - 1);
         }
 
-        for (int set = 0; set < SetCount; set++)
+        for (int slot = 0; slot < SetCount * 2 * StateLayout.TlbCount; slot++)
         {
-            for (int i = 0; i < StateLayout.TlbCount; i++)
-            {
-                Clear((TlbSet)set, i);
-            }
+            Clear(slot);
         }
 
         DropStack();
@@ -69,18 +75,14 @@ internal sealed unsafe class TranslatorTables
     }
 
     /// <summary>Whether an access of this kind would hit.</summary>
-    public bool Holds(TlbSet set, ulong linear, bool write)
-    {
-        int index = IndexOf(linear);
-        ulong tag = Table(write ? StateLayout.WriteTags(set) : StateLayout.ReadTags(set))[index];
-        return ((linear + tag) & ~0xFFFUL) == 0;
-    }
+    public bool Holds(TlbSet set, ulong linear, bool write) =>
+        ((linear + Table(StateLayout.Tags(set, write))[IndexOf(linear)]) & ~0xFFFUL) == 0;
 
-    /// <summary>Takes over an entry of the interpreter's TLB.</summary>
-    public void Fill(TlbSet set, TlbEntry* entry)
+    /// <summary>Takes over an entry of the interpreter's TLB for reads or for writes.</summary>
+    public void Fill(TlbSet set, TlbEntry* entry, bool write)
     {
         int index = IndexOf(entry->ReadTag);
-        int slot = ((int)set * StateLayout.TlbCount) + index;
+        int slot = (((int)set * 2) + (write ? 1 : 0)) * StateLayout.TlbCount + index;
         if (_pageMasks[slot] == 0)
         {
             _filled[_filledCount++] = (ushort)slot;
@@ -93,9 +95,8 @@ internal sealed unsafe class TranslatorTables
             _largePages.Add(entry->ReadTag & ~inPage);
         }
 
-        Table(StateLayout.ReadTags(set))[index] = 0UL - entry->ReadTag;
-        Table(StateLayout.WriteTags(set))[index] = entry->WriteTag == TlbEntry.NoTag ? NoTag(index) : 0UL - entry->WriteTag;
-        Table(StateLayout.Distances(set))[index] = (ulong)entry->Addend;
+        Table(StateLayout.Tags(set, write))[index] = 0UL - entry->ReadTag;
+        Table(StateLayout.Distances(set, write))[index] = (ulong)entry->Addend;
     }
 
     /// <summary>Drops all pages, or all that are not global.</summary>
@@ -130,11 +131,16 @@ internal sealed unsafe class TranslatorTables
         if (!IsInLargePage(linear))
         {
             // The entry stays in the list, empty: the next flush takes it out.
-            for (int set = 0; set < SetCount; set++)
+            int index = IndexOf(linear);
+            for (int table = 0; table < SetCount * 2; table++)
             {
-                if (Holds((TlbSet)set, linear, false))
+                if (Holds(SetOf(table), linear, IsWrite(table)))
                 {
-                    Empty((TlbSet)set, IndexOf(linear));
+                    int found = (table * StateLayout.TlbCount) + index;
+
+                    // Its mask stays, but for the mark that would keep it: so the slot is not listed twice.
+                    _pageMasks[found] &= ~TlbEntry.GlobalMark;
+                    Empty(found);
                 }
             }
 
@@ -145,7 +151,7 @@ internal sealed unsafe class TranslatorTables
         for (int i = 0; i < _filledCount; i++)
         {
             ushort slot = _filled[i];
-            ulong page = 0UL - Table(StateLayout.ReadTags(SetOf(slot)))[slot & (StateLayout.TlbCount - 1)];
+            ulong page = PageOf(slot);
             if (((page ^ linear) & ~(_pageMasks[slot] & ~TlbEntry.GlobalMark) & ~0xFFFUL) == 0)
             {
                 Clear(slot);
@@ -166,12 +172,10 @@ internal sealed unsafe class TranslatorTables
         for (int i = 0; i < _filledCount; i++)
         {
             ushort slot = _filled[i];
-            int index = slot & (StateLayout.TlbCount - 1);
-            TlbSet set = SetOf(slot);
-            ulong page = 0UL - Table(StateLayout.ReadTags(set))[index];
-            if (page + Table(StateLayout.Distances(set))[index] == host)
+            int table = slot / StateLayout.TlbCount;
+            if (IsWrite(table) && PageOf(slot) + Table(StateLayout.Distances(SetOf(table), true))[slot & (StateLayout.TlbCount - 1)] == host)
             {
-                Table(StateLayout.WriteTags(set))[index] = NoTag(index);
+                Empty(slot);
             }
         }
     }
@@ -179,7 +183,7 @@ internal sealed unsafe class TranslatorTables
     /// <summary>Remembers where the code at a linear address runs.</summary>
     public void SetJump(TlbSet set, ulong linear, long farEntry)
     {
-        int index = (int)(linear & JumpIndexMask);
+        int index = JumpIndexOf(linear);
         if (set == TlbSet.SupervisorOpen || index == 0)
         {
             // Entry 0 is where a lookup goes that is to leave.
@@ -206,6 +210,24 @@ internal sealed unsafe class TranslatorTables
         }
     }
 
+    /// <summary>Forgets a block that has been dropped, whatever linear addresses lead to it.</summary>
+    public void ForgetJump(TlbSet set, long farEntry)
+    {
+        if (set == TlbSet.SupervisorOpen)
+        {
+            return;
+        }
+
+        var targets = new Span<ulong>(Table(StateLayout.JumpTargets(set)), StateLayout.JumpCount);
+        int index = 0;
+        for (int found; (found = targets[index..].IndexOf((ulong)farEntry)) >= 0; index++)
+        {
+            index += found;
+            Table(StateLayout.JumpTags(set))[index] = NoJumpTag((uint)index);
+            targets[index] = _leave;
+        }
+    }
+
     /// <summary>Lets lookups of the jump cache find something again.</summary>
     public void ArmJumps() => ((HotState*)_base)->JumpMask = JumpIndexMask;
 
@@ -215,7 +237,21 @@ internal sealed unsafe class TranslatorTables
 
     private static int IndexOf(ulong linear) => (int)((linear >> 12) & (StateLayout.TlbCount - 1));
 
-    private static TlbSet SetOf(int slot) => (TlbSet)(slot / StateLayout.TlbCount);
+    // CRC32 spreads addresses well and leaves the flags alone.
+    private static int JumpIndexOf(ulong linear) => (int)(Sse42.X64.Crc32(0, linear) & JumpIndexMask);
+
+    /// <summary>The tag of an empty entry: of an address that is not canonical and has another index.</summary>
+    private static ulong NoJumpTag(uint index) => 0UL - (JumpIndexOf(NoJump) == (int)index ? NoJump + 1 : NoJump);
+
+    private static TlbSet SetOf(int table) => (TlbSet)(table >> 1);
+
+    private static bool IsWrite(int table) => (table & 1) != 0;
+
+    private ulong PageOf(int slot)
+    {
+        int table = slot / StateLayout.TlbCount;
+        return 0UL - Table(StateLayout.Tags(SetOf(table), IsWrite(table)))[slot & (StateLayout.TlbCount - 1)];
+    }
 
     // A page that the index does not fit, nor the one before it: an access that begins in this entry's page never ends there.
     private static ulong NoTag(int index) => 0UL - ((ulong)(index ^ (StateLayout.TlbCount / 2)) << 12);
@@ -225,21 +261,14 @@ internal sealed unsafe class TranslatorTables
     private void Clear(int slot)
     {
         _pageMasks[slot] = 0;
-        Clear(SetOf(slot), slot & (StateLayout.TlbCount - 1));
+        Empty(slot);
     }
 
-    private void Empty(TlbSet set, int index)
+    private void Empty(int slot)
     {
-        // The page mask stays, so that the slot is not listed twice.
-        _pageMasks[((int)set * StateLayout.TlbCount) + index] &= ~TlbEntry.GlobalMark;
-        Clear(set, index);
-    }
-
-    private void Clear(TlbSet set, int index)
-    {
-        Table(StateLayout.ReadTags(set))[index] = NoTag(index);
-        Table(StateLayout.WriteTags(set))[index] = NoTag(index);
-        Table(StateLayout.Distances(set))[index] = 0;
+        int table = slot / StateLayout.TlbCount;
+        int index = slot & (StateLayout.TlbCount - 1);
+        Table(StateLayout.Tags(SetOf(table), IsWrite(table)))[index] = NoTag(index);
     }
 
     private void DropStack()
@@ -254,10 +283,8 @@ internal sealed unsafe class TranslatorTables
     private void ClearJumps(TlbSet set)
     {
         // The index of the tag's address is another one, so that no address finds it; nor does one that is led to entry 0.
-        ulong* tags = Table(StateLayout.JumpTags(set));
-        for (uint i = 0; i < StateLayout.JumpCount; i++)
-        {
-            tags[i] = 0UL - (NoJump | (i ^ 1));
-        }
+        var tags = new Span<ulong>(Table(StateLayout.JumpTags(set)), StateLayout.JumpCount);
+        tags.Fill(unchecked(0UL - NoJump));
+        tags[JumpIndexOf(NoJump)] = unchecked(0UL - (NoJump + 1));
     }
 }

@@ -60,13 +60,43 @@ internal unsafe struct ExitState
     /// <summary>The MXCSR that the runtime expects.</summary>
     public uint HostMxcsr;
 
-    public uint Padding;
+    /// <summary>Not 0: an interrupt or NMI waits for the guest to allow it.</summary>
+    public int EventWaits;
+
+    /// <summary>RFLAGS.DF, as 0 or not.</summary>
+    public int GoesDown;
+
+    /// <summary>See <see cref="PrivilegeChange"/>: what has become of CPL, CS and SS since translated code was entered.</summary>
+    public int Privilege;
+
+    /// <summary>Not 0: SYSCALL and SYSRET are interpreted.</summary>
+    public int SyscallForbidden;
+
+    public int Padding;
+
+    /// <summary>PEXT masks of bits that a count below 8192 does not have, of bit 63, of all bits but the lowest, of the lowest five and six.</summary>
+    public fixed ulong Masks[5];
+
+    /// <summary>A register of the guest while its own place is used for something else.</summary>
+    public ulong Saved;
 
     /// <summary>PEXT masks for aligned accesses of 1, 2, 4 ... 64 bytes: the page bits and those that must be clear.</summary>
     public fixed ulong AlignedMask[7];
 
     /// <summary>For each <see cref="TlbSet"/>: minus the linear address of the page that the stack was last written in, and the distance to the host's address.</summary>
     public fixed ulong Stack[6];
+}
+
+/// <summary>A change of privilege that translated code has made: the state's CS, SS and CPL follow at the next exit.</summary>
+internal enum PrivilegeChange
+{
+    None = 0,
+
+    /// <summary>SYSCALL: CPL 0, selectors of STAR.</summary>
+    ToSupervisor = 1,
+
+    /// <summary>SYSRET to 64-bit code: CPL 3, selectors of STAR.</summary>
+    ToUser = 2,
 }
 
 /// <summary>Which of the tables a block uses: privilege and RFLAGS.AC decide.</summary>
@@ -87,7 +117,7 @@ internal static unsafe class StateLayout
     public const int StackSize = 256 << 10;
 
     public const int TlbCount = 1024;
-    public const int JumpCount = 2048;
+    public const int JumpCount = 4096;
 
     public const int TlbIndexMask = 0;
     public const int PageMask = 8;
@@ -95,7 +125,7 @@ internal static unsafe class StateLayout
     public const int JumpMask = 24;
 
     private const int Array = TlbCount * 8;
-    private const int SetSize = 3 * Array;
+    private const int SetSize = 4 * Array;
     private const int JumpArray = JumpCount * 8;
 
     public static readonly int Cpu = sizeof(HotState);
@@ -125,9 +155,27 @@ internal static unsafe class StateLayout
     public static readonly int X87Forbidden = ExitField(static e => &e->X87Forbidden);
     public static readonly int HostMxcsr = ExitField(static e => &e->HostMxcsr);
 
+    public static readonly int EventWaits = ExitField(static e => &e->EventWaits);
+    public static readonly int GoesDown = ExitField(static e => &e->GoesDown);
+    public static readonly int SyscallForbidden = ExitField(static e => &e->SyscallForbidden);
+    public static readonly int Privilege = ExitField(static e => &e->Privilege);
+    public static readonly int Saved = ExitField(static e => &e->Saved);
+    public static readonly int LargeCountMask = ExitField(static e => &e->Masks[0]);
+    public static readonly int SignMask = ExitField(static e => &e->Masks[1]);
+    public static readonly int NotOneMask = ExitField(static e => &e->Masks[2]);
+    public static readonly int KernelGsBase = Field(static s => &s->KernelGsBase);
+    public static readonly int Lstar = Field(static s => &s->Lstar);
+    public static readonly int Sfmask = Field(static s => &s->Sfmask);
+
     private delegate void* CpuField(CpuState* state);
 
     private delegate void* ExitStateField(ExitState* state);
+
+    /// <summary>The PEXT mask of the lowest five (operands of 4 bytes) or six bits.</summary>
+    public static int BitMask(int size) => LargeCountMask + (size == 8 ? 32 : 24);
+
+    /// <summary>The selector of ES, CS, SS, DS, FS, GS (0 to 5).</summary>
+    public static int Selector(int segment) => FsBase - (4 * sizeof(Segment)) + (segment * sizeof(Segment)) + 12;
 
     public static int Gpr(int guest) => Cpu + (guest * 8);
 
@@ -135,7 +183,10 @@ internal static unsafe class StateLayout
 
     public static int WriteTags(TlbSet set) => ReadTags(set) + Array;
 
-    public static int Distances(TlbSet set) => ReadTags(set) + (2 * Array);
+    /// <summary>Reads and writes have entries of their own, so that a copy between pages of one index keeps both.</summary>
+    public static int Distances(TlbSet set, bool write) => ReadTags(set) + ((write ? 3 : 2) * Array);
+
+    public static int Tags(TlbSet set, bool write) => write ? WriteTags(set) : ReadTags(set);
 
     public static int JumpTags(TlbSet set) => Jumps + (set == TlbSet.User ? 2 * JumpArray : 0);
 
@@ -177,7 +228,10 @@ internal enum ExitKind
     Link = 3,
 }
 
-/// <summary>How an exit's cause is packed: offset in the page (0 to 4096) 0 to 12, kind 13 to 15, bytes of the access 16 to 23, write 24.</summary>
+/// <summary>
+/// How an exit's cause is packed: offset in the page (0 to 4096) 0 to 12, kind 13 to 15; then bytes of the access 16 to 23 and write 24,
+/// or the number of the code that is interpreted.
+/// </summary>
 internal readonly record struct ExitInfo(uint Value)
 {
     public int Offset => (int)(Value & 0x1FFF);
@@ -185,6 +239,9 @@ internal readonly record struct ExitInfo(uint Value)
     public ExitKind Kind => (ExitKind)((Value >> 13) & 7);
 
     public int Size => (int)(Value >> 16) & 0xFF;
+
+    /// <summary>Iced's number of the instruction's code.</summary>
+    public int Code => (int)(Value >> 16);
 
     public bool IsWrite => (Value & (1u << 24)) != 0;
 
