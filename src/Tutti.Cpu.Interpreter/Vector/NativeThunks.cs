@@ -17,7 +17,7 @@ internal readonly record struct ThunkKey(Code Code, byte Immediate, bool InMemor
 internal static unsafe class NativeThunks
 {
     /// <summary>Bytes; all thunks there can be (some 75,000, mostly imm8 variants) take less than two thirds. Untouched pages cost nothing.</summary>
-    private const long Capacity = 16 << 20;
+    public const long Capacity = 16 << 20;
 
     private const int Alignment = 16;
 
@@ -25,6 +25,9 @@ internal static unsafe class NativeThunks
     private static readonly Dictionary<ThunkKey, nint> Made = [];
     private static ExecutableMapping? _mapping;
     private static long _used;
+
+    /// <summary>Bytes taken.</summary>
+    public static long Used => Volatile.Read(ref _used);
 
     /// <summary>Gets the mapping, so that a host that forbids it says so before a guest runs.</summary>
     /// <exception cref="HostException">The host forbids executable mappings.</exception>

@@ -89,7 +89,13 @@ internal sealed class FuzzGuest(GuestMemory memory, SeededRandom random)
     {
         for (int i = (int)Code; i < (int)Code + CodeSize; i++)
         {
-            if (_ram[i] is 0xF0 or 0x62 or 0xC4 or 0xC5 or 0xF4 or 0x9A or 0xEA or 0xCF or 0xC8 or 0xCA or 0xCB && random.Percent(85))
+            if (_ram[i] is 0xC4 or 0xC5 && random.Percent(30))
+            {
+                // A VEX prefix in every mode, of an opcode map that there is.
+                _ram[i + 1] |= 0xC0;
+                _ram[i + 1] = _ram[i] == 0xC4 ? (byte)((_ram[i + 1] & 0xE0) | (1 + random.Below(3))) : _ram[i + 1];
+            }
+            else if (_ram[i] is 0xF0 or 0x62 or 0xC4 or 0xC5 or 0xF4 or 0x9A or 0xEA or 0xCF or 0xC8 or 0xCA or 0xCB && random.Percent(85))
             {
                 _ram[i] = (byte)random.Below(0x40);
             }
@@ -155,7 +161,7 @@ internal sealed class FuzzGuest(GuestMemory memory, SeededRandom random)
         registers.Rflags = Rflags.AlwaysOne | (random.Next() & (Rflags.Arithmetic | Rflags.Direction | Rflags.Interrupt));
         registers.Cr0 = Cr0.ExtensionType | Cr0.NumericError | (mode == FuzzMode.Real ? 0 : Cr0.ProtectionEnable);
         registers.Cr4 = Cr4.OsFxsr | Cr4.OsXmmException | Cr4.OsXsave;
-        registers.Xcr0 = 3;
+        registers.Xcr0 = XsaveLayout.Supported;
         bool paged = isLong || mode is FuzzMode.Paged32 or FuzzMode.PhysicalAddressExtension;
         registers.Cr0 |= paged ? Cr0.Paging | (random.Percent(50) ? Cr0.WriteProtect : 0) : 0;
         registers.Cr4 |= isLong || mode == FuzzMode.PhysicalAddressExtension ? Cr4.PhysicalAddressExtension : Cr4.PageSizeExtensions;

@@ -28,6 +28,7 @@ public unsafe class CpuStateLayoutTests
     {
         CpuState state;
         Assert.Equal(0, (state.YmmHigh - (byte*)&state) % 16);
+        Assert.Equal(CpuState.YmmHighDistance, (int)(CpuState.YmmHighOf(&state, 3) - CpuState.Xmm(&state, 3)));
         Assert.Equal(sizeof(CpuState), (int)(CpuState.YmmHighOf(&state, 16) - (byte*)&state));
     }
 

@@ -129,9 +129,10 @@ public sealed unsafe class AvailabilityTests
     }
 
     [Theory]
-    [InlineData("C5F877")] // VZEROUPPER
-    [InlineData("C5F058C2")] // VADDPS xmm
-    [InlineData("C4E27DDCC1")] // VAESENC ymm
+    [InlineData("C4E37168C230")] // FMA4 VFMADDPS
+    [InlineData("C4E27150C2")] // AVX-VNNI VPDPBUSD
+    [InlineData("C5F892CB")] // KMOVW
+    [InlineData("8FE978C2C1")] // XOP VPHADDBW
     [InlineData("62F17C4858C1")] // EVEX VADDPS
     [InlineData("0F0FC09E")] // 3DNow! PFADD
     [InlineData("660F79C1")] // SSE4A EXTRQ
@@ -143,6 +144,7 @@ public sealed unsafe class AvailabilityTests
     public void WhatCpuidDoesNotShowIsInvalid(string bytes)
     {
         using BareCpu cpu = NewCpu();
+        cpu.State->Xcr0 = XsaveLayout.Supported;
         Decoder decoder = Decoder.Create(64, Convert.FromHexString(bytes));
         Op* op = stackalloc Op[2];
         cpu.TryTranslate(decoder.Decode(), op);

@@ -5,12 +5,14 @@ namespace Tutti.Cpu.Interpreter.Tests.Vector;
 
 /// <summary>
 /// The processor oracle for vector and x87 instructions: runs an instruction with its own registers on the host, after
-/// loading general registers, arithmetic flags and the FXSAVE area from a <see cref="CpuState"/> and before storing them back.
+/// loading general registers, arithmetic flags, the FXSAVE area and the upper halves of YMM registers from a <see cref="CpuState"/> and before storing them back.
 /// RSP is the host's; nothing may use it. MXCSR must have all exceptions masked and no x87 exception may be pending.
 /// </summary>
 internal sealed unsafe class NativeRun : IDisposable
 {
     private static readonly Register[] Saved = [Register.RBX, Register.RBP, Register.R12, Register.R13, Register.R14, Register.R15];
+
+    private static readonly int UpperHalves = AvxFactAttribute.Missing == null ? 16 : 0;
 
     private readonly ExecutableMapping _code = new(4096);
 
@@ -42,6 +44,12 @@ internal sealed unsafe class NativeRun : IDisposable
 
         code.Add(Instruction.Create(Code.Push_r64, Register.RDI));
         code.Add(Instruction.Create(Code.Fxrstor64_m512byte, new MemoryOperand(Register.RDI, area)));
+        for (int i = 0; i < UpperHalves; i++)
+        {
+            Register register = Register.YMM0 + i;
+            code.Add(Instruction.Create(Code.VEX_Vinsertf128_ymm_ymm_xmmm128_imm8, register, register, Upper(area, i), 1));
+        }
+
         code.Add(Instruction.Create(Code.Mov_r32_rm32, Register.EAX, new MemoryOperand(Register.RDI, flags)));
         code.Add(Instruction.Create(Code.And_rm32_imm32, Register.EAX, 0x8D5));
         code.Add(Instruction.Create(Code.Push_r64, Register.RAX));
@@ -70,6 +78,16 @@ internal sealed unsafe class NativeRun : IDisposable
         code.Add(Instruction.Create(Code.Pushfq));
         code.Add(Instruction.Create(Code.Pop_r64, Register.RAX));
         code.Add(Instruction.Create(Code.Mov_rm64_r64, new MemoryOperand(Register.RDI, flags), Register.RAX));
+        for (int i = 0; i < UpperHalves; i++)
+        {
+            code.Add(Instruction.Create(Code.VEX_Vextractf128_xmmm128_ymm_imm8, Upper(area, i), Register.YMM0 + i, 1));
+        }
+
+        if (UpperHalves != 0)
+        {
+            code.Add(Instruction.Create(Code.VEX_Vzeroupper));
+        }
+
         code.Add(Instruction.Create(Code.Fxsave64_m512byte, new MemoryOperand(Register.RDI, area)));
         code.Add(Instruction.Create(Code.Fninit));
         code.Add(Instruction.Create(Code.Pushq_imm32, 0x1F80));
@@ -83,6 +101,9 @@ internal sealed unsafe class NativeRun : IDisposable
         code.Add(Instruction.Create(Code.Retnq));
         return code;
     }
+
+    private static MemoryOperand Upper(int area, int number) =>
+        new(Register.RDI, area + CpuState.FxXmm + (16 * number) + CpuState.YmmHighDistance);
 
     private static MemoryOperand Slot(Register register) => new(Register.RDI, (register - Register.RAX) * 8);
 
