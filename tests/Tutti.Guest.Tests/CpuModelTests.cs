@@ -30,6 +30,42 @@ public class CpuModelTests
         Assert.Equal(0, guest.WaitForExit());
     }
 
+    /// <summary>
+    /// The kernel saves and restores the upper halves of the YMM registers where it switches processes; the C library of
+    /// the shell uses them for its string functions too.
+    /// </summary>
+    [DebianFact]
+    public void A_guest_of_level_3_uses_AVX()
+    {
+        if (!System.Runtime.Intrinsics.X86.Avx2.IsSupported)
+        {
+            using var refused = new GuestSession("--engine", "software", "--cpu", "x86-64-v3");
+            Assert.Equal(2, refused.WaitForExit());
+            return;
+        }
+
+        using var guest = new GuestSession("--engine", "software", "--cpu", "x86-64-v3");
+        guest.ExpectShell();
+        string[] flags = Value(guest.Run("cat /proc/cpuinfo"), "flags").Split(' ');
+        Assert.Empty(((string[])["avx", "avx2", "fma", "f16c", "bmi1", "bmi2", "movbe", "abm", "xsave", "xsaveopt"]).Except(flags));
+        Assert.DoesNotContain("avx512f", flags);
+        string log = guest.Run("dmesg");
+        Assert.Contains("xstate features 0x7, context size is 832 bytes", log, StringComparison.Ordinal);
+        Assert.Empty(GuestSession.Complaints(log));
+
+        // The shell takes lines of up to 1023 characters.
+        foreach (char[] piece in Convert.ToBase64String(YmmKeeper.Program()).Chunk(900))
+        {
+            guest.Run($"echo {new string(piece)} >> /tmp/keep64");
+        }
+
+        guest.Run("base64 -d /tmp/keep64 > /tmp/keep; chmod +x /tmp/keep");
+        Assert.EndsWith("kept 0 0 0", guest.Run(
+            "/tmp/keep & a=$!; /tmp/keep & b=$!; /tmp/keep; c=$?; wait $a; d=$?; wait $b; echo kept $c $d $?"), StringComparison.Ordinal);
+        guest.Send("poweroff\n");
+        Assert.Equal(0, guest.WaitForExit());
+    }
+
     private static string Value(string info, string name) =>
         info.Split('\n').First(line => line.StartsWith(name, StringComparison.Ordinal)).Split(':')[1].Trim();
 }
