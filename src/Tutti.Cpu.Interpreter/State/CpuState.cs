@@ -143,7 +143,7 @@ internal unsafe struct CpuState
     public fixed byte YmmHigh[16 * 16];
 
     /// <summary>Bytes from the lower half of a YMM register to its upper one.</summary>
-    public const int YmmHighDistance = 512 - FxXmm + 64;
+    public static readonly int YmmHighDistance = FindYmmHighDistance();
 
     public const byte ZeroOffset = 128;
     public const byte RipOffset = 136;
@@ -169,6 +169,12 @@ internal unsafe struct CpuState
     /// <summary>Address of an XMM register, 16-byte aligned.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static byte* Xmm(CpuState* state, int index) => state->FxArea + FxXmm + (16 * index);
+
+    private static int FindYmmHighDistance()
+    {
+        CpuState state;
+        return (int)(YmmHighOf(&state, 0) - Xmm(&state, 0));
+    }
 
     /// <summary>Address of the upper half of a YMM register, 16-byte aligned.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
