@@ -9,6 +9,9 @@ internal sealed unsafe partial class SoftwareProcessor
 {
     private const int VectorCount = 32;
 
+    /// <summary>Iced's mnemonics are numbers from 0 up, fewer than these.</summary>
+    private const int MnemonicCount = 1 << 12;
+
     private readonly long[] _exceptions = new long[VectorCount];
 
     /// <summary>Instructions that a tier had interpreted, by mnemonic; made with the first.</summary>
@@ -43,9 +46,8 @@ internal sealed unsafe partial class SoftwareProcessor
     /// <summary>A tier has an instruction interpreted.</summary>
     private void CountSingle(Mnemonic mnemonic)
     {
-        // Mnemonics are numbers from 0 up; Iced keeps their count to itself.
-        _singles ??= new long[(int)Enum.GetValues<Mnemonic>().Max() + 1];
-        _singles[(int)mnemonic]++;
+        _singles ??= new long[MnemonicCount];
+        _singles[(int)mnemonic & (MnemonicCount - 1)]++;
     }
 
     public void CountHalt() => _halts++;

@@ -57,7 +57,7 @@ internal sealed unsafe partial class SoftwareProcessor
         }
 
         PlainMsr[] table = [.. registers];
-        Array.Sort(Array.ConvertAll(table, register => register.Number), table);
+        Array.Sort(table, static (a, b) => a.Number.CompareTo(b.Number));
         return table;
     }
 
