@@ -16,7 +16,7 @@ internal readonly record struct ThunkKey(Code Code, byte Immediate, bool InMemor
 /// </summary>
 internal static unsafe class NativeThunks
 {
-    /// <summary>Bytes; all thunks there can be (some 75,000, mostly imm8 variants) take less than two thirds. Untouched pages cost nothing.</summary>
+    /// <summary>Bytes; all thunks there can be (some 62,000, mostly imm8 variants) take less than two thirds. Untouched pages cost nothing.</summary>
     public const long Capacity = 16 << 20;
 
     private const int Alignment = 16;
