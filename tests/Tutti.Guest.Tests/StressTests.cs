@@ -9,7 +9,7 @@ public class StressTests
 {
     /// <summary>Seconds that the guest works, after its boot.</summary>
     private static readonly double s_seconds =
-        double.TryParse(Environment.GetEnvironmentVariable("TUTTI_STRESS_SECONDS"), CultureInfo.InvariantCulture, out double seconds) ? seconds : 15;
+        double.TryParse(Environment.GetEnvironmentVariable("TUTTI_STRESS_SECONDS"), CultureInfo.InvariantCulture, out double seconds) ? seconds : 12;
 
     /// <summary>What differs from run to run of the stress: waits, places, values.</summary>
     private static readonly string s_seed = Environment.GetEnvironmentVariable("TUTTI_STRESS_SEED") ?? "1";
