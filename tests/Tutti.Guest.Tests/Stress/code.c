@@ -84,7 +84,7 @@ static volatile uint32_t ready, answered;
 static void write_for_others(int number)
 {
     uint64_t state = seed_of(99);
-    for (uint32_t round = 1; !over; round++) {
+    for (uint32_t round = 1;; round++) {
         size_t at = next_random(&state) % 256 * 61 % (2 * PAGE);
         uint32_t value = next_random(&state);
         if (number == 0) {
@@ -96,6 +96,9 @@ static void write_for_others(int number)
             ready = round;
             while (answered != (uint32_t)(threads - 1) * round) {
                 relax();
+            }
+            if (over) {
+                return;
             }
         } else {
             while (ready != round) {
