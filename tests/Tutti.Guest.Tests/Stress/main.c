@@ -30,7 +30,12 @@ static double now(void)
     return t.tv_sec + t.tv_nsec * 1e-9;
 }
 
-bool running(void) { return now() < deadline; }
+bool running(void)
+{
+    /* Each thread does something, however late it comes to it. */
+    static __thread int asked;
+    return now() < deadline || asked++ < 2;
+}
 
 void counted(unsigned long n) { __atomic_fetch_add(count, n, __ATOMIC_RELAXED); }
 
