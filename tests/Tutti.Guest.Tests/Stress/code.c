@@ -146,7 +146,7 @@ static void patch_immediate(int number)
         return;
     }
     uint32_t last = 0;
-    while (!over) {
+    do {
         for (int n = 0; n < 64; n++) {
             uint32_t value = ((function)runnable)();
             if (value < last) {
@@ -155,7 +155,7 @@ static void patch_immediate(int number)
             last = value;
         }
         counted(64);
-    }
+    } while (!over);
     serialize();
     expect(((function)runnable)(), *immediate, "the last immediate");
 }
