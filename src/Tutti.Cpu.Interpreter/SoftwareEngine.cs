@@ -102,8 +102,10 @@ internal sealed class SoftwarePartition : IPartition
     public SoftwarePartition(PartitionOptions options, ITranslationTierFactory? tiers)
     {
         var codePages = new CodePages(options.Memory);
-        _processors = [.. Enumerable.Range(0, options.ProcessorCount).Select(index => new SoftwareProcessor(index, options, codePages, tiers))];
+        var bus = new BusLock();
+        _processors = [.. Enumerable.Range(0, options.ProcessorCount).Select(index => new SoftwareProcessor(index, options, codePages, bus, tiers))];
         codePages.Processors = _processors;
+        bus.Processors = _processors;
     }
 
     public IReadOnlyList<IVirtualProcessor> Processors => _processors;

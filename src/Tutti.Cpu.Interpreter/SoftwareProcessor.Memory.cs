@@ -291,8 +291,15 @@ internal sealed unsafe partial class SoftwareProcessor
             }
         }
 
+        bool crossesPage = (linear & 0xFFF) + (ulong)size > 4096;
+        if (crossesPage)
+        {
+            _bus.Take(this);
+        }
+
         if (!AccessSlow(linear, size, State->Bounce, Access.Read))
         {
+            _bus.Release(this);
             return null;
         }
 
@@ -321,6 +328,7 @@ internal sealed unsafe partial class SoftwareProcessor
         // processor in between makes the write vanish, as a stale TLB entry could.
         AccessSlow(State->BounceAddress, size, State->Bounce, Access.Write);
         State->FaultVector = NothingPending;
+        _bus.Release(this);
     }
 
     private static void Drop(TlbEntry* entry)

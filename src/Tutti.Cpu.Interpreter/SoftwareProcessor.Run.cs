@@ -28,6 +28,7 @@ internal sealed unsafe partial class SoftwareProcessor
         finally
         {
             // Also where the engine breaks: other vCPUs must not wait for this one.
+            _bus.Release(this);
             SetInGuest(0);
         }
     }
@@ -124,6 +125,14 @@ internal sealed unsafe partial class SoftwareProcessor
             {
                 Clear(Interpreter.Attention.CodeWritten | Interpreter.Attention.FlushCode);
                 Code.TakePendingInvalidations((attention & Interpreter.Attention.FlushCode) != 0);
+            }
+
+            if ((attention & Interpreter.Attention.BusLocked) != 0)
+            {
+                Clear(Interpreter.Attention.BusLocked);
+                SetInGuest(0);
+                SetInGuest(1);
+                continue;
             }
 
             TakeSignals(attention);
@@ -279,7 +288,22 @@ internal sealed unsafe partial class SoftwareProcessor
 
     // A full fence: whoever asks for something first sets an attention bit and then looks here; this side sets the mark
     // first and then looks for attention.
-    private void SetInGuest(int value) => Interlocked.Exchange(ref _isInGuest, value);
+    private void SetInGuest(int value)
+    {
+        Interlocked.Exchange(ref _isInGuest, value);
+        if (value == 0)
+        {
+            return;
+        }
+
+        var spin = default(SpinWait);
+        while (!_bus.IsFreeFor(this))
+        {
+            Interlocked.Exchange(ref _isInGuest, 0);
+            spin.SpinOnce(sleep1Threshold: -1);
+            Interlocked.Exchange(ref _isInGuest, 1);
+        }
+    }
 
     private void Clear(int bits) => Interlocked.And(ref State->Attention, ~bits);
 

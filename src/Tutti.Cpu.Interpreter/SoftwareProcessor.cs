@@ -20,10 +20,11 @@ internal sealed unsafe partial class SoftwareProcessor : IVirtualProcessor, IPro
 
     private readonly TlbEntry* _tlb;
     private readonly HostEvent _wake = new();
+    private readonly BusLock _bus;
     private GCHandle _self;
     private int _startupVector = -1;
 
-    public SoftwareProcessor(int index, PartitionOptions options, CodePages codePages, ITranslationTierFactory? tiers = null)
+    public SoftwareProcessor(int index, PartitionOptions options, CodePages codePages, BusLock bus, ITranslationTierFactory? tiers = null)
     {
         Index = index;
         Memory = options.Memory;
@@ -56,6 +57,7 @@ internal sealed unsafe partial class SoftwareProcessor : IVirtualProcessor, IPro
         new Span<JumpCacheEntry>(State->JumpCache, JumpCacheEntry.Count).Fill(new JumpCacheEntry { Rip = ulong.MaxValue });
         Lapic = options.CreateLocalApic?.Invoke(index, this)
             ?? throw new ArgumentException("The software engine needs a local APIC for each vCPU (PartitionOptions.CreateLocalApic).", nameof(options));
+        _bus = bus;
         Code = new BlockCache(this, codePages);
         Observe(options.Trace);
         Tier = tiers?.Create(this);

@@ -28,6 +28,10 @@ internal sealed unsafe class Translator : ITranslationTier
     /// <summary>Linear addresses of pages that the jump cache leads into.</summary>
     private readonly HashSet<ulong> _jumpPages = [];
 
+    /// <summary>The instruction that has missed the TLB last, and for which page.</summary>
+    private ulong _missRip = 1;
+    private ulong _missPage;
+
     public Translator(SoftwareProcessor processor)
     {
         _processor = processor;
@@ -275,6 +279,16 @@ internal sealed unsafe class Translator : ITranslationTier
             }
         }
 
+        // Two operands of one instruction whose pages share an entry would take it from each other for ever.
+        bool shares = ((page ^ _missPage) >> 12 & (TlbEntry.Count - 1)) == 0 && page != _missPage;
+        if (shares && _state->Rip == _missRip)
+        {
+            _missRip = 1;
+            return Interpret();
+        }
+
+        _missRip = _state->Rip;
+        _missPage = page;
         _tables.Fill(tables, entry, info.IsWrite);
         return (long)_exit->Site;
     }

@@ -50,10 +50,12 @@ internal sealed partial class GuestSession : IDisposable
     }
 
     /// <summary>Waits for a text behind what was waited for last; fails the test when it does not come.</summary>
-    public void Expect(string text)
+    public void Expect(string text) => Expect(text, Patience);
+
+    private void Expect(string text, TimeSpan patience)
     {
         var watch = Stopwatch.StartNew();
-        while (watch.Elapsed < Patience)
+        while (watch.Elapsed < patience)
         {
             int at = Output.IndexOf(text, _seen, StringComparison.Ordinal);
             if (at >= 0)
@@ -82,12 +84,15 @@ internal sealed partial class GuestSession : IDisposable
     }
 
     /// <summary>Types a command and gives what it printed.</summary>
-    public string Run(string command)
+    public string Run(string command) => Run(command, Patience);
+
+    /// <summary>Types a command that takes longer than others do.</summary>
+    public string Run(string command, TimeSpan patience)
     {
         Send(command + "; echo status=$?\n");
         Expect("status=$?");
         int from = _seen;
-        Expect("\nstatus=");
+        Expect("\nstatus=", patience);
         string printed = Output[from.._seen];
         Expect(Prompt);
         return printed[..printed.LastIndexOf("\nstatus=", StringComparison.Ordinal)].Replace("\r", "", StringComparison.Ordinal).Trim('\n', ' ');

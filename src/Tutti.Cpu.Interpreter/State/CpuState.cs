@@ -201,6 +201,9 @@ internal static class Attention
 
     /// <summary>HLT: wait for an event.</summary>
     public const int Halted = 1 << 8;
+
+    /// <summary>Another vCPU has the bus, or waits for it: see <see cref="Interpreter.BusLock"/>.</summary>
+    public const int BusLocked = 1 << 9;
 }
 
 /// <summary>Bits of <see cref="CpuState.FpuTraps"/>, kept up to date by writes to CR0 and CR4.</summary>
