@@ -26,10 +26,9 @@ public sealed class SoftwareEngine : IEngine
     internal SoftwareEngine(ITranslationTierFactory? tiers)
     {
         _tiers = tiers;
-        Name = tiers == null ? "interpreter" : "software";
     }
 
-    public string Name { get; }
+    public string Name => "software";
 
     public bool BringsInterruptControllers => false;
 

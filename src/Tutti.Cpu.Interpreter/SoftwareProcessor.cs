@@ -15,8 +15,11 @@ internal sealed unsafe partial class SoftwareProcessor : IVirtualProcessor, IPro
     /// <summary>Stands for #GP(0), or #SS(0) when the operand's segment is SS; <see cref="Flow.Fault"/> knows which.</summary>
     public const int NonCanonicalFault = 0x100;
 
-    /// <summary>Cacheline-aligned native block that holds state, TLB sets and jump cache.</summary>
-    private readonly void* _native;
+    /// <summary>
+    /// Holds state, TLB sets and jump cache. Never disposed of: a timer's thread may still signal a vCPU whose machine has gone. The
+    /// finalizer gives it back when nobody can.
+    /// </summary>
+    private readonly HostMapping _native;
 
     private readonly TlbEntry* _tlb;
     private readonly HostEvent _wake = new();
@@ -34,16 +37,15 @@ internal sealed unsafe partial class SoftwareProcessor : IVirtualProcessor, IPro
         Cpuid = new ProcessorCpuid(options.Cpu, index, ProcessorCount);
         Walker = new PageWalker(Memory);
 
-        // SAFETY: sizes are those of the structures placed behind one another; freed once, in Dispose.
+        // SAFETY: sizes are those of the structures placed behind one another; the mapping begins with zeros.
         int before = tiers?.BytesBefore ?? 0;
         nuint stateSize = ((nuint)Math.Max(tiers?.BytesInAll ?? 0, before + sizeof(CpuState)) + 63) & ~(nuint)63;
         nuint tlbSize = (nuint)(TlbSets * TlbEntry.Count * sizeof(TlbEntry));
         nuint jumpSize = (nuint)(JumpCacheEntry.Count * sizeof(JumpCacheEntry));
-        _native = NativeMemory.AlignedAlloc(stateSize + tlbSize + jumpSize, 64);
-        NativeMemory.Clear((byte*)_native + before, stateSize - (nuint)before);
-        State = (CpuState*)((byte*)_native + before);
+        _native = new HostMapping((long)(stateSize + tlbSize + jumpSize));
+        State = (CpuState*)(_native.Address + before);
         State->ReachValue = CpuState.Reach;
-        _tlb = (TlbEntry*)((byte*)_native + stateSize);
+        _tlb = (TlbEntry*)(_native.Address + (nint)stateSize);
         State->JumpCache = (JumpCacheEntry*)((byte*)_tlb + tlbSize);
         _self = GCHandle.Alloc(this);
         State->Self = GCHandle.ToIntPtr(_self);
@@ -143,7 +145,6 @@ internal sealed unsafe partial class SoftwareProcessor : IVirtualProcessor, IPro
         if (_self.IsAllocated)
         {
             _self.Free();
-            NativeMemory.AlignedFree(_native);
         }
     }
 

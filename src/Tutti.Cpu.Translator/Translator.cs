@@ -148,21 +148,23 @@ internal sealed unsafe class Translator : ITranslationTier
         }
 
         TranslatedBlock? block = FindAt(page, physical, set);
+        if (block is { IsCrossing: true })
+        {
+            block = FindCrossing(page, physical, set);
+        }
+
         if (block != null)
         {
             ulong rip = _state->Rip;
             _hot->CodePage = rip & ~0xFFFUL;
             _tables.SetJump(set, rip, block.FarEntry);
-            if (set == TlbSet.User || _jumpPages.Count < 4096)
-            {
-                _jumpPages.Add(rip >> 12);
-            }
+            _jumpPages.Add(rip >> 12);
         }
 
         return block;
     }
 
-    private TranslatedBlock? FindAt(byte* page, ulong physical, TlbSet set)
+    private TranslatedBlock FindAt(byte* page, ulong physical, TlbSet set)
     {
         TranslatedBlock? block = _cache.Find(physical, set);
         if (block != null)
@@ -185,6 +187,46 @@ internal sealed unsafe class Translator : ITranslationTier
         }
 
         return made;
+    }
+
+    /// <summary>The block of an instruction that goes on in the next page, wherever that lies; null after a fault, or where it is not in RAM.</summary>
+    private TranslatedBlock? FindCrossing(byte* page, ulong physical, TlbSet set)
+    {
+        ulong next = (_state->Rip & ~0xFFFUL) + 4096;
+        if ((ulong)((long)next << 16 >> 16) != next || !_processor.TryTranslateFetch(next, out ulong nextPhysical))
+        {
+            return null;
+        }
+
+        byte* nextPage = _processor.Memory.GetPointer(nextPhysical);
+        if (nextPage == null)
+        {
+            return null;
+        }
+
+        TranslatedBlock? block = _cache.FindCrossing(physical, nextPhysical, set);
+        if (block == null)
+        {
+            if (_cache.IsFull)
+            {
+                _processor.Code.Flush();
+                Counters.Flushes++;
+            }
+
+            (long, long) pages = (_processor.Code.Claim(physical), _processor.Code.Claim(nextPhysical));
+            // SAFETY: 15 bytes: those to the end of the one page, the rest from the start of the other.
+            byte* bytes = stackalloc byte[15];
+            int offset = (int)(physical & 0xFFF);
+            for (int i = 0; i < 15; i++)
+            {
+                bytes[i] = offset + i < 4096 ? page[offset + i] : nextPage[offset + i - 4096];
+            }
+
+            block = _cache.TranslateCrossing(bytes, pages, physical, nextPhysical, set);
+        }
+
+        _jumpPages.Add(next >> 12);
+        return block;
     }
 
     /// <summary>Runs translated code until it needs more than can be mended here.</summary>
@@ -231,7 +273,7 @@ internal sealed unsafe class Translator : ITranslationTier
             {
                 ExitKind.TlbMiss => FillTlb(info),
                 ExitKind.Link => Link(info),
-                ExitKind.Interpret => Interpret(info.Code),
+                ExitKind.Interpret => Interpret(),
                 _ => 0,
             };
             if (target == 0)
@@ -241,9 +283,8 @@ internal sealed unsafe class Translator : ITranslationTier
         }
     }
 
-    private long Interpret(int code = 0)
+    private long Interpret()
     {
-        Counters.Interpreted[code]++;
         _processor.RunOne();
         return 0;
     }
@@ -302,9 +343,10 @@ internal sealed unsafe class Translator : ITranslationTier
             return 0;
         }
 
-        TranslatedBlock? block = FindAt(page, physical, set);
-        if (block == null)
+        TranslatedBlock block = FindAt(page, physical, set);
+        if (block.IsCrossing)
         {
+            // Found by linear address only.
             return 0;
         }
 

@@ -3,12 +3,7 @@ namespace Tutti.Cpu.Translator;
 /// <summary>What the tier counts for whoever looks for the next slow thing.</summary>
 internal sealed class TranslatorCounters
 {
-    private const int MostInterpreted = 24;
-
     public long[] Exits { get; } = new long[8];
-
-    /// <summary>Interpreted instructions by Iced's code; 0 for an access that translated code could not make.</summary>
-    public long[] Interpreted { get; } = new long[1 << 13];
 
     public long Walks { get; set; }
 
@@ -28,8 +23,6 @@ internal sealed class TranslatorCounters
         new("translations", "emptied code regions", Flushes),
         new("TLB of translated code", "walks for it", Walks),
         new("TLB of translated code", "accesses beside it", SlowAccesses),
-        .. Interpreted.Index().Where(row => row.Item > 0).OrderByDescending(row => row.Item).Take(MostInterpreted).Select(row =>
-            new EngineCounter("left by translated code to the interpreter", row.Index == 0 ? "memory" : ((Iced.Intel.Code)row.Index).ToString(), row.Item)),
         .. Enum.GetValues<ExitKind>().Select(kind => new EngineCounter("exits of translated code", kind.ToString(), Exits[(int)kind])),
     ];
 }

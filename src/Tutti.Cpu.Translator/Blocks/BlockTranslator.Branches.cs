@@ -72,7 +72,7 @@ internal sealed unsafe partial class BlockTranslator
 
     private static bool IsInPage(int target) => target is >= 0 and < 4096;
 
-    private int InterpretInfo => ExitInfo.Pack(ExitKind.Interpret, _offset) | ((int)_instructionCode << 16);
+    private int InterpretInfo => ExitInfo.Pack(ExitKind.Interpret, _offset);
 
     /// <summary>The condition as in the low bits of Jcc.</summary>
     private static int Condition(ConditionCode condition) => condition switch

@@ -19,6 +19,8 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>Instructions in a block at most.</summary>
     public const int MaxInstructions = 96;
 
+    private const int MaxInstructionLength = 15;
+
     /// <summary>Host bytes that a block takes at most, with room to spare: about 200 for the longest instruction and its stub.</summary>
     public const int MaxBytes = 64 << 10;
 
@@ -37,7 +39,6 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>Where the host code of the instruction begins. It can be run again until its end, where the guest's state changes.</summary>
     private long _start;
 
-    private Code _instructionCode;
     private bool _ends;
     private StateUnit _loaded;
     private bool _loadedX87;
@@ -71,10 +72,43 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>The block's jumps within the page, none of them linked yet.</summary>
     public IReadOnlyList<DirectJump> Jumps => _jumps;
 
-    /// <summary>Translates into the emitter, which has room for <see cref="MaxBytes"/>.</summary>
+    /// <summary>Translates into the emitter, which has room for <see cref="MaxBytes"/>; false when the first instruction crosses the page's end.</summary>
     /// <param name="page">The guest's page of code, as the host sees it.</param>
     /// <param name="offset">Where in the page to begin.</param>
-    public void Translate(byte* page, int offset, TlbSet set)
+    public bool TryTranslate(byte* page, int offset, TlbSet set)
+    {
+        Begin(offset, set);
+        _reader.Start(page + offset, 4096 - offset);
+        while (!_ends)
+        {
+            _code = page + _offset;
+            TranslateNext();
+        }
+
+        ByteLength = _offset - offset;
+        EmitStubs();
+        return ByteLength > 0;
+    }
+
+    /// <summary>Translates one instruction that crosses the end of its page.</summary>
+    /// <param name="bytes">Its first bytes and what follows them in the next page: 15 bytes.</param>
+    /// <param name="offset">Where in its page it begins.</param>
+    public void TranslateCrossing(byte* bytes, int offset, TlbSet set)
+    {
+        Begin(offset, set);
+        _reader.Start(bytes, MaxInstructionLength);
+        _code = bytes;
+        TranslateNext();
+        if (!_ends)
+        {
+            ContinueFar(_offset);
+        }
+
+        ByteLength = _offset - offset;
+        EmitStubs();
+    }
+
+    private void Begin(int offset, TlbSet set)
     {
         _stubs.Clear();
         _jumps.Clear();
@@ -84,31 +118,26 @@ internal sealed unsafe partial class BlockTranslator
         _loadedX87 = false;
         _offset = offset;
         InstructionCount = 0;
-        int start = offset;
-        _reader.Start(page + offset, 4096 - offset);
         _decoder.IP = (ulong)offset;
-
         FarEntry = _emit.Here;
         _emit.Lea(HostRegister.Address, HostRegister.Address, -offset);
         _emit.Store(StateLayout.CodePage, HostRegister.Address);
         NearEntry = _emit.Here;
-        while (!_ends)
-        {
-            _code = page + _offset;
-            TranslateNext();
-        }
+    }
 
-        ByteLength = _offset - start;
-        EmitStubs();
+    /// <summary>Ends the block with a jump by linear address to what follows, here or in the next page.</summary>
+    private void ContinueFar(int offset)
+    {
+        _emit.Load(HostRegister.Address, StateLayout.CodePage);
+        _emit.Lea(HostRegister.Address, HostRegister.Address, offset);
+        FarJump(ExitInfo.Pack(ExitKind.Attention, offset));
     }
 
     private void TranslateNext()
     {
-        if (_offset == 4096)
+        if (_offset >= 4096)
         {
-            _emit.Load(HostRegister.Address, StateLayout.CodePage);
-            _emit.Lea(HostRegister.Address, HostRegister.Address, 4096);
-            FarJump(ExitInfo.Pack(ExitKind.Attention, 4096));
+            ContinueFar(_offset);
             return;
         }
 
@@ -122,11 +151,17 @@ internal sealed unsafe partial class BlockTranslator
         _start = _emit.Here;
         _decoder.Decode(out Instruction instruction);
         InstructionCount++;
-        _instructionCode = instruction.Code;
+        if (instruction.IsInvalid && _decoder.LastError == DecoderError.NoMoreBytes && _offset < 4096)
+        {
+            // It crosses the page's end: a block of its own, which is found by linear address only.
+            ContinueFar(_offset);
+            return;
+        }
+
         if (instruction.IsInvalid)
         {
             Interpret();
-            _offset = _decoder.LastError == DecoderError.NoMoreBytes ? 4096 : Math.Min(4096, _offset + Math.Max(instruction.Length, 1));
+            _offset += Math.Max(instruction.Length, 1);
             return;
         }
 

@@ -15,6 +15,12 @@ internal sealed class TranslatedBlock(ulong physical, TlbSet set, int byteLength
 
     public long NearEntry { get; } = nearEntry;
 
+    /// <summary>No code, only the knowledge that the instruction here crosses the end of its page.</summary>
+    public bool IsCrossing { get; init; }
+
+    /// <summary>Guest physical address of the next page, where an instruction that crosses the page's end goes on; else 0.</summary>
+    public ulong NextPage { get; init; }
+
     /// <summary>Jumps that lead here, to be led back to their stubs when the block goes.</summary>
     public List<DirectJump>? Incoming { get; set; }
 }

@@ -16,6 +16,9 @@ internal sealed unsafe class TranslationCache : IDisposable
     private readonly BlockTranslator _translator;
     private readonly Dictionary<ulong, TranslatedBlock> _blocks = [];
 
+    /// <summary>Instructions that cross the end of their page, by their address and that of the next page.</summary>
+    private readonly Dictionary<(ulong Physical, ulong NextPage), TranslatedBlock> _crossings = [];
+
     /// <summary>Blocks by page index.</summary>
     private readonly Dictionary<long, List<TranslatedBlock>> _pages = [];
 
@@ -50,29 +53,67 @@ internal sealed unsafe class TranslationCache : IDisposable
     /// <param name="page">The page of code, as the host sees it.</param>
     public TranslatedBlock Translate(byte* page, long pageIndex, ulong physical, TlbSet set)
     {
-        _emit.Begin((byte*)_region.WriteAddress + _used, _region.ExecuteAddress + _used);
-        _translator.Translate(page, (int)(physical & 0xFFF), set);
+        BeginEmission();
+        bool isCrossing = !_translator.TryTranslate(page, (int)(physical & 0xFFF), set);
+        int length = isCrossing ? 4096 - (int)(physical & 0xFFF) : _translator.ByteLength;
+        var block = new TranslatedBlock(physical, set, length, _translator.FarEntry, _translator.NearEntry) { IsCrossing = isCrossing };
+        _blocks.Add(Key(physical, set), block);
+        AddToPage(pageIndex, block);
+        if (!isCrossing)
+        {
+            EndEmission(block);
+        }
+
+        return block;
+    }
+
+    public TranslatedBlock? FindCrossing(ulong physical, ulong nextPage, TlbSet set) =>
+        _crossings.GetValueOrDefault((Key(physical, set), nextPage));
+
+    /// <summary>Translates and enters an instruction that crosses the end of its page; both pages have been claimed and there is room.</summary>
+    /// <param name="bytes">15 bytes from both pages.</param>
+    public TranslatedBlock TranslateCrossing(byte* bytes, (long This, long Next) pages, ulong physical, ulong nextPage, TlbSet set)
+    {
+        BeginEmission();
+        _translator.TranslateCrossing(bytes, (int)(physical & 0xFFF), set);
+        var block = new TranslatedBlock(physical, set, _translator.ByteLength, _translator.FarEntry, _translator.NearEntry) { NextPage = nextPage };
+        _crossings.Add((Key(physical, set), nextPage), block);
+        AddToPage(pages.This, block);
+        if (pages.Next != pages.This)
+        {
+            AddToPage(pages.Next, block);
+        }
+
+        EndEmission(block);
+        return block;
+    }
+
+    private void BeginEmission() => _emit.Begin((byte*)_region.WriteAddress + _used, _region.ExecuteAddress + _used);
+
+    /// <summary>Keeps what has been emitted, and links the block's jumps whose targets are there.</summary>
+    private void EndEmission(TranslatedBlock block)
+    {
         _used = (_emit.Here - _region.ExecuteAddress + 15) & ~15L;
         BlocksTranslated++;
         InstructionsTranslated += _translator.InstructionCount;
-        var block = new TranslatedBlock(physical, set, _translator.ByteLength, _translator.FarEntry, _translator.NearEntry);
-        _blocks.Add(Key(physical, set), block);
+        foreach (DirectJump jump in _translator.Jumps)
+        {
+            TranslatedBlock? target = Find((block.Physical & ~0xFFFUL) | (uint)jump.TargetOffset, jump.Set);
+            if (target is { IsCrossing: false })
+            {
+                Link(jump, target);
+            }
+        }
+    }
+
+    private void AddToPage(long pageIndex, TranslatedBlock block)
+    {
         if (!_pages.TryGetValue(pageIndex, out List<TranslatedBlock>? blocks))
         {
             _pages[pageIndex] = blocks = [];
         }
 
         blocks.Add(block);
-        foreach (DirectJump jump in _translator.Jumps)
-        {
-            TranslatedBlock? target = Find((physical & ~0xFFFUL) | (uint)jump.TargetOffset, jump.Set);
-            if (target != null)
-            {
-                Link(jump, target);
-            }
-        }
-
-        return block;
     }
 
     /// <summary>Lets a jump lead straight to its target.</summary>
@@ -110,7 +151,7 @@ internal sealed unsafe class TranslationCache : IDisposable
         for (int i = blocks.Count - 1; i >= 0; i--)
         {
             TranslatedBlock block = blocks[i];
-            if (block.Physical < address + (ulong)length && address < block.Physical + (ulong)block.ByteLength)
+            if (Holds(block, address, (ulong)length))
             {
                 hit = true;
                 Drop(block);
@@ -141,17 +182,40 @@ internal sealed unsafe class TranslationCache : IDisposable
     public void Clear()
     {
         _blocks.Clear();
+        _crossings.Clear();
         _pages.Clear();
         _used = _firstBlock;
     }
 
     public void Dispose() => _region.Dispose();
 
+    private static bool Holds(TranslatedBlock block, ulong address, ulong length)
+    {
+        ulong end = block.Physical + (ulong)block.ByteLength;
+        if (block.NextPage == 0)
+        {
+            return block.Physical < address + length && address < end;
+        }
+
+        ulong pageEnd = (block.Physical & ~0xFFFUL) + 4096;
+        return (block.Physical < address + length && address < pageEnd)
+            || (block.NextPage < address + length && address < block.NextPage + (end - pageEnd));
+    }
+
     // Who still runs the block leaves it at its next exit; nothing leads into it any more.
     private void Drop(TranslatedBlock block)
     {
         _dropped.Add(block);
-        _blocks.Remove(Key(block.Physical, block.Set));
+        if (block.NextPage == 0)
+        {
+            _blocks.Remove(Key(block.Physical, block.Set));
+        }
+        else
+        {
+            // The other page still lists it: dropping it there once more does nothing.
+            _crossings.Remove((Key(block.Physical, block.Set), block.NextPage));
+        }
+
         foreach (DirectJump jump in block.Incoming ?? [])
         {
             _emit.Patch(jump.Site, jump.Stub);

@@ -1,3 +1,4 @@
+using System.Numerics;
 using System.Runtime.Intrinsics.X86;
 using Tutti.Cpu.Interpreter;
 
@@ -11,6 +12,9 @@ namespace Tutti.Cpu.Translator;
 internal sealed unsafe class TranslatorTables
 {
     private const int SetCount = 3;
+    private const byte Used = 0x80;
+    private const byte Global = 0x40;
+    private const byte SizeMask = 0x3F;
     private const ulong TlbIndexMask = (StateLayout.TlbCount - 1UL) << 12;
 
     private const ulong JumpIndexMask = StateLayout.JumpCount - 1UL;
@@ -27,9 +31,10 @@ internal sealed unsafe class TranslatorTables
     private readonly byte* _base;
 
     /// <summary>The entries in use: set and index.</summary>
-    private readonly ushort[] _filled = new ushort[SetCount * 2 * StateLayout.TlbCount];
+    private readonly int[] _filled = new int[SetCount * 2 * StateLayout.TlbCount];
 
-    private readonly ulong[] _pageMasks = new ulong[SetCount * 2 * StateLayout.TlbCount];
+    /// <summary>For each entry in use: <see cref="Used"/>, <see cref="Global"/>, and log2 of its page's size.</summary>
+    private readonly byte[] _marks = new byte[SetCount * 2 * StateLayout.TlbCount];
 
     /// <summary>Large pages with entries since the last flush, by their linear address.</summary>
     private readonly HashSet<ulong> _largePages = [];
@@ -83,13 +88,14 @@ internal sealed unsafe class TranslatorTables
     {
         int index = IndexOf(entry->ReadTag);
         int slot = (((int)set * 2) + (write ? 1 : 0)) * StateLayout.TlbCount + index;
-        if (_pageMasks[slot] == 0)
+        if (_marks[slot] == 0)
         {
-            _filled[_filledCount++] = (ushort)slot;
+            _filled[_filledCount++] = slot;
         }
 
-        _pageMasks[slot] = entry->PageMask;
         ulong inPage = entry->PageMask & ~TlbEntry.GlobalMark;
+        byte global = (entry->PageMask & TlbEntry.GlobalMark) != 0 ? Global : (byte)0;
+        _marks[slot] = (byte)(Used | global | BitOperations.PopCount(inPage));
         if (inPage > 0xFFF)
         {
             _largePages.Add(entry->ReadTag & ~inPage);
@@ -106,8 +112,8 @@ internal sealed unsafe class TranslatorTables
         int kept = 0;
         for (int i = 0; i < _filledCount; i++)
         {
-            ushort slot = _filled[i];
-            if (keepsGlobal && (_pageMasks[slot] & TlbEntry.GlobalMark) != 0)
+            int slot = _filled[i];
+            if (keepsGlobal && (_marks[slot] & Global) != 0)
             {
                 _filled[kept++] = slot;
             }
@@ -139,7 +145,7 @@ internal sealed unsafe class TranslatorTables
                     int found = (table * StateLayout.TlbCount) + index;
 
                     // Its mask stays, but for the mark that would keep it: so the slot is not listed twice.
-                    _pageMasks[found] &= ~TlbEntry.GlobalMark;
+                    _marks[found] &= unchecked((byte)~Global);
                     Empty(found);
                 }
             }
@@ -150,9 +156,9 @@ internal sealed unsafe class TranslatorTables
         int kept = 0;
         for (int i = 0; i < _filledCount; i++)
         {
-            ushort slot = _filled[i];
+            int slot = _filled[i];
             ulong page = PageOf(slot);
-            if (((page ^ linear) & ~(_pageMasks[slot] & ~TlbEntry.GlobalMark) & ~0xFFFUL) == 0)
+            if ((page ^ linear) >> (_marks[slot] & SizeMask) == 0)
             {
                 Clear(slot);
             }
@@ -171,7 +177,7 @@ internal sealed unsafe class TranslatorTables
         DropStack();
         for (int i = 0; i < _filledCount; i++)
         {
-            ushort slot = _filled[i];
+            int slot = _filled[i];
             int table = slot / StateLayout.TlbCount;
             if (IsWrite(table) && PageOf(slot) + Table(StateLayout.Distances(SetOf(table), true))[slot & (StateLayout.TlbCount - 1)] == host)
             {
@@ -260,7 +266,7 @@ internal sealed unsafe class TranslatorTables
 
     private void Clear(int slot)
     {
-        _pageMasks[slot] = 0;
+        _marks[slot] = 0;
         Empty(slot);
     }
 

@@ -116,7 +116,7 @@ internal static unsafe class StateLayout
     /// <summary>Bytes below the state for what runs on this stack: signal handlers.</summary>
     public const int StackSize = 256 << 10;
 
-    public const int TlbCount = 1024;
+    public const int TlbCount = 16384;
     public const int JumpCount = 4096;
 
     public const int TlbIndexMask = 0;
@@ -229,8 +229,8 @@ internal enum ExitKind
 }
 
 /// <summary>
-/// How an exit's cause is packed: offset in the page (0 to 4096) 0 to 12, kind 13 to 15; then bytes of the access 16 to 23 and write 24,
-/// or the number of the code that is interpreted.
+/// How an exit's cause is packed: offset from the page's start 0 to 12 (past its end when it is the next instruction's), kind 13
+/// to 15, bytes of the access 16 to 23, write 24.
 /// </summary>
 internal readonly record struct ExitInfo(uint Value)
 {
@@ -239,9 +239,6 @@ internal readonly record struct ExitInfo(uint Value)
     public ExitKind Kind => (ExitKind)((Value >> 13) & 7);
 
     public int Size => (int)(Value >> 16) & 0xFF;
-
-    /// <summary>Iced's number of the instruction's code.</summary>
-    public int Code => (int)(Value >> 16);
 
     public bool IsWrite => (Value & (1u << 24)) != 0;
 
