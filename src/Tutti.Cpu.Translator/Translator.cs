@@ -296,9 +296,10 @@ internal sealed unsafe class Translator : ITranslationTier
         TlbSet? set = Set;
         bool crosses = ((linear ^ (linear + (ulong)info.Size - 1)) & ~0xFFFUL) != 0;
         bool canonical = (ulong)((long)linear << 16 >> 16) == linear;
-        if (set is not { } tables || crosses || !canonical || _tables.Holds(tables, linear, info.IsWrite))
+        bool mayMisalign = info.Size >= 16 && (linear & (ulong)(info.Size - 1)) != 0;
+        if (set is not { } tables || crosses || mayMisalign || !canonical || _tables.Holds(tables, linear, info.IsWrite))
         {
-            // It holds the page: then the operand is not aligned.
+            // It holds the page: then the operand is not aligned, which faults before its page does.
             return Interpret();
         }
 

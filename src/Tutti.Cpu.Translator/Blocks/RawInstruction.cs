@@ -55,9 +55,16 @@ internal ref struct RawInstruction
         raw = default;
         raw.Map = OpcodeMap.One;
         int at = 0;
+        int rex = 0;
         for (; ; at++)
         {
             byte prefix = code[at];
+            if ((prefix & 0xF0) == 0x40)
+            {
+                rex = prefix;
+                continue;
+            }
+
             if (prefix == 0x66)
             {
                 raw.OperandSize = true;
@@ -74,15 +81,12 @@ internal ref struct RawInstruction
             {
                 break;
             }
+
+            // A REX prefix counts only right before the opcode.
+            rex = 0;
         }
 
-        int rex = 0;
-        if ((code[at] & 0xF0) == 0x40)
-        {
-            rex = code[at++];
-            raw.HasRex = true;
-        }
-
+        raw.HasRex = rex != 0;
         if (code[at] is 0xC4 or 0xC5)
         {
             at = ParseVex(code, at, ref raw, ref rex);

@@ -37,7 +37,7 @@ public sealed class ExecutionFuzzTests
         HostMapping mapping = new(FuzzGuest.RamSize);
         GuestMemory memory = new(GuestMemoryLayout.Pc(FuzzGuest.RamSize), mapping.Address);
         var platform = new GuestPlatform();
-        IPartition partition = new SoftwareEngine().CreatePartition(new PartitionOptions
+        IPartition partition = TestedEngine.Create().CreatePartition(new PartitionOptions
         {
             Memory = memory,
             Io = platform,
@@ -65,7 +65,7 @@ public sealed class ExecutionFuzzTests
         Watch(mode, processor, platform);
         worker.Join();
         Assert.True(failure == null, $"{Where(mode)}: {failure}");
-        Assert.True(processor.InstructionCount > (ulong)_run, "Hardly an instruction has run.");
+        Assert.True(!TestedEngine.CountsInstructions || processor.InstructionCount > (ulong)_run, "Hardly an instruction has run.");
         partition.Dispose();
         mapping.Dispose();
     }

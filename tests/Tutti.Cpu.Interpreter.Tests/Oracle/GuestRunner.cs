@@ -23,6 +23,11 @@ internal sealed unsafe class GuestRunner : IDisposable
     /// <summary>Returns to the run loop before a case counts as hanging; a repeated string instruction needs a few.</summary>
     private const int MaxRounds = 20_000;
 
+    /// <summary>Requests to come out, one a second, before a case counts as hanging in translated code.</summary>
+    private const int MaxLooks = 5;
+
+    private readonly Timer _look;
+
     private readonly HostMapping _mapping = new(RamSize);
     private readonly Dictionary<ulong, ulong> _physical = new()
     {
@@ -50,7 +55,7 @@ internal sealed unsafe class GuestRunner : IDisposable
 
         BuildPageTables();
         var platform = new GuestPlatform();
-        _partition = new SoftwareEngine().CreatePartition(new PartitionOptions
+        _partition = TestedEngine.Create().CreatePartition(new PartitionOptions
         {
             Memory = _memory,
             Io = platform,
@@ -60,6 +65,7 @@ internal sealed unsafe class GuestRunner : IDisposable
         });
         Processor = (SoftwareProcessor)_partition.Processors[0];
         SetSystemState();
+        _look = new Timer(_ => Processor.RequestExit(), null, 1000, 1000);
         SetCodeSize(64);
         Page(ArenaLayout.ReadOnly).Fill(0x5A);
     }
@@ -110,6 +116,7 @@ internal sealed unsafe class GuestRunner : IDisposable
     {
         CpuState* state = State;
         state->FaultVector = -1;
+        int looks = 0;
         for (int round = 0; round < MaxRounds; round++)
         {
             if ((state->Attention & Attention.FlushCode) != 0)
@@ -118,10 +125,22 @@ internal sealed unsafe class GuestRunner : IDisposable
                 Processor.Code.TakePendingInvalidations(flush: true);
             }
 
-            Op* op = Processor.Code.Find();
-            while (op != null)
+            if ((state->Attention & Attention.ExitRequest) != 0)
             {
-                op = op->Handler(state, op);
+                Interlocked.And(ref state->Attention, ~Attention.ExitRequest);
+                if (++looks > MaxLooks)
+                {
+                    return false;
+                }
+            }
+
+            if (Processor.Tier is { CanRun: true } tier)
+            {
+                tier.Run();
+            }
+            else
+            {
+                Interpret();
             }
 
             if (state->FaultVector != -1)
@@ -133,8 +152,18 @@ internal sealed unsafe class GuestRunner : IDisposable
         return false;
     }
 
+    private void Interpret()
+    {
+        Op* op = Processor.Code.Find();
+        while (op != null)
+        {
+            op = op->Handler(State, op);
+        }
+    }
+
     public void Dispose()
     {
+        _look.Dispose();
         _partition.Dispose();
         _mapping.Dispose();
     }

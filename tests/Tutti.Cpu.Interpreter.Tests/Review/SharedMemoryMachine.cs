@@ -31,7 +31,7 @@ internal sealed unsafe class SharedMemoryMachine : IDisposable, ICpuIo, IGuestCl
             Memory.TryWrite(Tables + 0x2000 + (page * 8), (page << 21) | Rights | PageTableEntry.PageSize);
         }
 
-        _partition = new SoftwareEngine().CreatePartition(new PartitionOptions
+        _partition = TestedEngine.Create().CreatePartition(new PartitionOptions
         {
             Memory = Memory,
             Io = this,

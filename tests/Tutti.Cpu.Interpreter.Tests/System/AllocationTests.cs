@@ -51,7 +51,7 @@ public sealed class AllocationTests
         Run(machine);
         ulong before = machine.Cpu.InstructionCount;
         long allocated = Run(machine);
-        Assert.True(machine.Cpu.InstructionCount - before > 20UL * Rounds);
+        Assert.True(!TestedEngine.CountsInstructions || machine.Cpu.InstructionCount - before > 20UL * Rounds);
         Assert.Equal(0, allocated);
     }
 
@@ -65,7 +65,7 @@ public sealed class AllocationTests
         ProcessorExit exit = machine.Cpu.Run();
         long allocated = GC.GetAllocatedBytesForCurrentThread() - before;
         Assert.Equal(ProcessorExitKind.Requested, exit.Kind);
-        Assert.True(machine.Cpu.InstructionCount > Rounds);
+        Assert.True(!TestedEngine.CountsInstructions || machine.Cpu.InstructionCount > Rounds);
         machine.Cpu.GetRegisters(machine.Registers);
         machine.Registers.Activity = ProcessorActivity.Running;
         return allocated;

@@ -22,7 +22,7 @@ internal sealed unsafe class StartupMachine : IDisposable, ICpuIo, IGuestClock
         _ram = NativeMemory.AlignedAlloc((nuint)MemorySize, 4096);
         NativeMemory.Clear(_ram, (nuint)MemorySize);
         Memory = new GuestMemory(GuestMemoryLayout.Pc(MemorySize), (nint)_ram);
-        _partition = new SoftwareEngine().CreatePartition(new PartitionOptions
+        _partition = TestedEngine.Create().CreatePartition(new PartitionOptions
         {
             Memory = Memory,
             Io = this,

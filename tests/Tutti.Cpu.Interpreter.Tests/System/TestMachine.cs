@@ -49,7 +49,7 @@ internal sealed unsafe class TestMachine : IDisposable, ICpuIo, IGuestClock, ILo
         _ram = NativeMemory.AlignedAlloc((nuint)MemorySize, 4096);
         NativeMemory.Clear(_ram, (nuint)MemorySize);
         Memory = new GuestMemory(GuestMemoryLayout.Pc(MemorySize), (nint)_ram);
-        _partition = new SoftwareEngine().CreatePartition(new PartitionOptions
+        _partition = TestedEngine.Create().CreatePartition(new PartitionOptions
         {
             Memory = Memory,
             Io = this,

@@ -1,0 +1,10 @@
+namespace Tutti.Cpu.Interpreter.Tests;
+
+/// <summary>The engine that this project's tests are of. The translator's tests are these too, with another file in this one's place.</summary>
+internal static class TestedEngine
+{
+    /// <summary>Whether each instruction is counted as it runs.</summary>
+    public static bool CountsInstructions => true;
+
+    public static SoftwareEngine Create() => new();
+}
