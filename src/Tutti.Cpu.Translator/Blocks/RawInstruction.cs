@@ -107,7 +107,7 @@ internal ref struct RawInstruction
         raw.Opcode = code[at++];
         raw.Immediate = code[(code.Length - immediateSize)..];
         int middle = code.Length - at - displacementSize - immediateSize;
-        if (middle < 0 || middle > 2)
+        if (middle < 0)
         {
             return false;
         }
@@ -119,6 +119,18 @@ internal ref struct RawInstruction
         }
 
         byte modRm = code[at];
+        bool hasSib = modRm < 0xC0 && (modRm & 7) == 4;
+        int rest = middle - (hasSib ? 2 : 1);
+        if (rest == 1 && raw.IsVex && raw.Map == OpcodeMap.Escape0F3A && immediateSize == 0)
+        {
+            // A fourth register stands in a byte behind everything else, and is no immediate by name.
+            raw.Immediate = code[^1..];
+        }
+        else if (rest != 0)
+        {
+            return false;
+        }
+
         raw.HasModRm = true;
         raw.IsMemory = modRm < 0xC0;
         raw.Reg = ((modRm >> 3) & 7) | ((rex & 4) << 1);
