@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Tutti.Host;
 using Tutti.Memory;
 using Tutti.X86;
@@ -23,8 +24,8 @@ internal sealed unsafe class GuestRunner : IDisposable
     /// <summary>Returns to the run loop before a case counts as hanging; a repeated string instruction needs a few.</summary>
     private const int MaxRounds = 20_000;
 
-    /// <summary>Requests to come out, one a second, before a case counts as hanging in translated code.</summary>
-    private const int MaxLooks = 5;
+    /// <summary>When a case counts as hanging in translated code; it is asked to come out once a second.</summary>
+    private static readonly TimeSpan Hang = TimeSpan.FromSeconds(5);
 
     private readonly Timer _look;
 
@@ -74,6 +75,9 @@ internal sealed unsafe class GuestRunner : IDisposable
 
     public CpuState* State => Processor.State;
 
+    /// <summary>Told of RIP wherever a request for attention has brought control out of a case.</summary>
+    public Action<ulong>? Interrupted { get; set; }
+
     /// <summary>Bytes of a page of the arena as the guest has them.</summary>
     public Span<byte> Page(ulong linear) =>
         _memory.TryGetSpan(_physical[linear], ArenaLayout.PageSize, out Span<byte> span) ? span : throw new ArgumentOutOfRangeException(nameof(linear));
@@ -116,8 +120,8 @@ internal sealed unsafe class GuestRunner : IDisposable
     {
         CpuState* state = State;
         state->FaultVector = -1;
-        int looks = 0;
-        for (int round = 0; round < MaxRounds; round++)
+        long start = Stopwatch.GetTimestamp();
+        for (int round = 0; Interrupted != null || round < MaxRounds; round++)
         {
             if ((state->Attention & Attention.FlushCode) != 0)
             {
@@ -128,7 +132,8 @@ internal sealed unsafe class GuestRunner : IDisposable
             if ((state->Attention & Attention.ExitRequest) != 0)
             {
                 Interlocked.And(ref state->Attention, ~Attention.ExitRequest);
-                if (++looks > MaxLooks)
+                Interrupted?.Invoke(state->Rip);
+                if (Stopwatch.GetElapsedTime(start) > Hang)
                 {
                     return false;
                 }

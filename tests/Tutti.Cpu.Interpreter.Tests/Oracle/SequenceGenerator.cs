@@ -9,8 +9,10 @@ namespace Tutti.Cpu.Interpreter.Tests.Oracle;
 /// <summary>A short program: straight code with forward conditional branches, at times in a loop that counts R14 down.</summary>
 /// <param name="Bytes">Its code; control comes out at the end.</param>
 /// <param name="Undefined">Arithmetic flags that the manual leaves undefined at the end, on some way through.</param>
+/// <param name="EverUndefined">Flags that are undefined anywhere: what a fault shows of them says nothing.</param>
+/// <param name="Starts">Where its instructions begin, and its end.</param>
 /// <param name="Text">Disassembly.</param>
-internal sealed record Sequence(byte[] Bytes, ulong Undefined, string Text);
+internal sealed record Sequence(byte[] Bytes, ulong Undefined, ulong EverUndefined, HashSet<ulong> Starts, string Text);
 
 /// <summary>
 /// Makes random programs whose every result is defined: an instruction that reads a flag comes only where all ways
@@ -28,7 +30,9 @@ internal sealed class SequenceGenerator(SeededRandom random)
     private readonly FormEncoder _encoder = new(random, 64);
     private readonly List<byte> _bytes = [];
     private readonly StringBuilder _text = new();
+    private HashSet<ulong> _starts = [];
     private ulong _undefined;
+    private ulong _everUndefined;
 
     public Sequence Make(ulong address)
     {
@@ -36,7 +40,9 @@ internal sealed class SequenceGenerator(SeededRandom random)
         _text.Clear();
         bool loops = random.Percent(40);
         _undefined = loops ? Rflags.Arithmetic : 0;
-        for (int left = 3 + random.Below(18); left > 0; left--)
+        _everUndefined = _undefined;
+        _starts = [];
+        for (int left = 1 + random.Below(random.Percent(50) ? 64 : 12); left > 0; left--)
         {
             if (random.Percent(35))
             {
@@ -64,7 +70,8 @@ internal sealed class SequenceGenerator(SeededRandom random)
             Append(jump, "jnz to the start", address);
         }
 
-        return new Sequence([.. _bytes], _undefined, _text.ToString());
+        _starts.Add(address + (ulong)_bytes.Count);
+        return new Sequence([.. _bytes], _undefined, _everUndefined, _starts, _text.ToString());
     }
 
     /// <summary>Divisions fault on most operands, and these shifts have undefined results.</summary>
@@ -107,6 +114,7 @@ internal sealed class SequenceGenerator(SeededRandom random)
         bool mayKeep = instruction.OpCount > 1 && instruction.GetOpKind(instruction.OpCount - 1) == OpKind.Register
             && instruction.GetOpRegister(instruction.OpCount - 1) == Register.CL;
         _undefined = mayKeep ? _undefined | undefined | defined : (_undefined & ~defined) | undefined;
+        _everUndefined |= _undefined;
     }
 
     private static bool HasMemory(in Instruction instruction)
@@ -133,8 +141,11 @@ internal sealed class SequenceGenerator(SeededRandom random)
         instruction.MemoryBase = Register.R15;
         instruction.MemoryIndex = Register.None;
         instruction.MemoryIndexScale = 1;
-        instruction.MemoryDisplSize = 4;
-        instruction.MemoryDisplacement64 = (ulong)random.Below(0x1F00);
+        instruction.MemoryDisplSize = 8;
+
+        // Two pages: some operands lie across their border, some reach or cross the end, where a page fault is.
+        instruction.MemoryDisplacement64 = random.Percent(1) ? (ulong)random.Between(0x1FF0, 0x2010)
+            : random.Percent(10) ? (ulong)random.Between(0xFF0, 0x1010) : (ulong)random.Below(0x1F00);
         instruction.SegmentPrefix = Register.None;
         var writer = new ByteWriter();
         return Iced.Intel.Encoder.Create(64, writer).TryEncode(instruction, 0, out _, out _) ? [.. writer.Bytes] : [];
@@ -180,6 +191,7 @@ internal sealed class SequenceGenerator(SeededRandom random)
 
     private void Append(byte[] bytes, string text, ulong address)
     {
+        _starts.Add(address + (ulong)_bytes.Count);
         _text.AppendLine(CultureInfo.InvariantCulture, $"    {address + (ulong)_bytes.Count:x} {Convert.ToHexString(bytes),-24} {text}");
         _bytes.AddRange(bytes);
     }

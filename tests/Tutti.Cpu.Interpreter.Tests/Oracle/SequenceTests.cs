@@ -21,7 +21,12 @@ public sealed unsafe class SequenceTests : IDisposable
     private readonly GuestRunner _guest = new();
     private readonly byte[] _data = new byte[2 * ArenaLayout.PageSize];
     private readonly ulong[] _gpr = new ulong[16];
+    private readonly Outcome _host = new();
+    private readonly Outcome _mine = new();
     private ulong _flags;
+    private ulong _strayRip;
+    private int _faults;
+    private int _interrupts;
 
     public void Dispose()
     {
@@ -39,6 +44,8 @@ public sealed unsafe class SequenceTests : IDisposable
         var random = new SeededRandom(((ulong)ProcessorOracle.Seed << 32) + 0x5E9 + (ulong)shard);
         var generator = new SequenceGenerator(random);
         string? failure = null;
+        using var done = new CancellationTokenSource();
+        Thread interrupter = BeginInterrupts(random.Next(), done.Token);
         NativeRunner.ThreadState thread = _native.Enter();
         try
         {
@@ -57,9 +64,28 @@ public sealed unsafe class SequenceTests : IDisposable
         finally
         {
             _native.Leave(thread);
+            done.Cancel();
+            interrupter.Join();
         }
 
         Assert.Null(failure);
+        Assert.True(_faults > 0 && _interrupts > 0, $"{_faults} faults and {_interrupts} interrupts: some were to come.");
+    }
+
+    /// <summary>Asks the processor to come out of its code at random moments.</summary>
+    private Thread BeginInterrupts(ulong seed, CancellationToken done)
+    {
+        Thread thread = new(() =>
+        {
+            var random = new SeededRandom(seed);
+            while (!done.IsCancellationRequested)
+            {
+                Thread.SpinWait(random.Below(2000));
+                _guest.Processor.RequestExit();
+            }
+        });
+        thread.Start();
+        return thread;
     }
 
     private void PutCode(Sequence sequence, ulong address)
@@ -107,6 +133,12 @@ public sealed unsafe class SequenceTests : IDisposable
         state->Flags = _flags;
         state->FlagKind = FlagKind.Eager;
         state->Rip = address;
+        _strayRip = 0;
+        _guest.Interrupted = rip =>
+        {
+            _interrupts++;
+            _strayRip = sequence.Starts.Contains(rip) ? _strayRip : rip;
+        };
         bool ended = _guest.Run();
         string? difference = ended ? Difference(sequence, address) : "the interpreter does not come to an end";
         return difference == null ? null : Describe(sequence, difference);
@@ -115,14 +147,22 @@ public sealed unsafe class SequenceTests : IDisposable
     private string? Difference(Sequence sequence, ulong address)
     {
         CpuState* state = _guest.State;
-        if (NativeRunner.Field(RecordLayout.Landing) != 0)
+        string theirs = $"went on at {address + (ulong)sequence.Bytes.Length:x}";
+        bool faulted = NativeRunner.Field(RecordLayout.Landing) != 0;
+        if (faulted)
         {
-            return $"host: exception {NativeRunner.Field(RecordLayout.FaultVector)} at {NativeRunner.Field(RecordLayout.FaultRip):x}";
+            _faults++;
+            _host.Faulted(
+                (int)NativeRunner.Field(RecordLayout.FaultVector), NativeRunner.Field(RecordLayout.FaultError),
+                NativeRunner.Field(RecordLayout.FaultAddress), NativeRunner.Field(RecordLayout.FaultRip));
+            theirs = _host.Ending;
         }
 
-        if (state->FaultVector != ExceptionVector.InvalidOpcode || state->Rip != address + (ulong)sequence.Bytes.Length)
+        _mine.Faulted(state->FaultVector, state->FaultError, state->Cr2, state->Rip);
+        string mine = state->FaultVector == ExceptionVector.InvalidOpcode ? $"went on at {state->Rip:x}" : _mine.Ending;
+        if (theirs != mine || _strayRip != 0)
         {
-            return $"interpreter: exception {state->FaultVector} at {state->Rip:x}";
+            return _strayRip != 0 ? $"interrupted at {_strayRip:x}, where no instruction begins" : $"host: {theirs}; interpreter: {mine}";
         }
 
         var host = new ReadOnlySpan<ulong>(NativeRunner.Record + RecordLayout.GprOut, 16);
@@ -136,7 +176,7 @@ public sealed unsafe class SequenceTests : IDisposable
 
         ulong hostFlags = NativeRunner.Field(RecordLayout.FlagsOut);
         ulong flags = LazyFlags.Get(state);
-        if (((hostFlags ^ flags) & Rflags.Defined & ~sequence.Undefined) != 0)
+        if (((hostFlags ^ flags) & Rflags.Defined & ~(faulted ? sequence.EverUndefined : sequence.Undefined)) != 0)
         {
             return $"flags: host {RegisterNames.Flags(hostFlags)}, interpreter {RegisterNames.Flags(flags)}, undefined {RegisterNames.Flags(sequence.Undefined)}";
         }
