@@ -54,38 +54,7 @@ internal ref struct RawInstruction
     {
         raw = default;
         raw.Map = OpcodeMap.One;
-        int at = 0;
-        int rex = 0;
-        for (; ; at++)
-        {
-            byte prefix = code[at];
-            if ((prefix & 0xF0) == 0x40)
-            {
-                rex = prefix;
-                continue;
-            }
-
-            if (prefix == 0x66)
-            {
-                raw.OperandSize = true;
-            }
-            else if (prefix is 0xF2 or 0xF3)
-            {
-                raw.Repeat = prefix;
-            }
-            else if (prefix == 0xF0)
-            {
-                raw.Lock = true;
-            }
-            else if (prefix is not (0x2E or 0x36 or 0x3E or 0x26 or 0x64 or 0x65 or 0x67))
-            {
-                break;
-            }
-
-            // A REX prefix counts only right before the opcode.
-            rex = 0;
-        }
-
+        int at = ParsePrefixes(code, ref raw, out int rex);
         raw.HasRex = rex != 0;
         if (code[at] is 0xC4 or 0xC5)
         {
@@ -136,6 +105,44 @@ internal ref struct RawInstruction
         raw.Reg = ((modRm >> 3) & 7) | ((rex & 4) << 1);
         raw.Rm = (modRm & 7) | ((rex & 1) << 3);
         return true;
+    }
+
+    /// <summary>Gives where the opcode, or what introduces it, begins.</summary>
+    private static int ParsePrefixes(ReadOnlySpan<byte> code, ref RawInstruction raw, out int rex)
+    {
+        int at = 0;
+        rex = 0;
+        for (; ; at++)
+        {
+            byte prefix = code[at];
+            if ((prefix & 0xF0) == 0x40)
+            {
+                rex = prefix;
+                continue;
+            }
+
+            if (prefix == 0x66)
+            {
+                raw.OperandSize = true;
+            }
+            else if (prefix is 0xF2 or 0xF3)
+            {
+                raw.Repeat = prefix;
+            }
+            else if (prefix == 0xF0)
+            {
+                raw.Lock = true;
+            }
+            else if (prefix is not (0x2E or 0x36 or 0x3E or 0x26 or 0x64 or 0x65 or 0x67))
+            {
+                break;
+            }
+
+            // A REX prefix counts only right before the opcode.
+            rex = 0;
+        }
+
+        return at;
     }
 
     private static int ParseVex(ReadOnlySpan<byte> code, int at, ref RawInstruction raw, ref int rex)
