@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using System.Globalization;
 using System.Text;
 using Tutti.Guests;
 
@@ -116,35 +115,18 @@ internal sealed class GuestRun : IDisposable
     }
 
     /// <summary>
-    /// Resident bytes that are not guest memory: what the VMM itself costs. Guest memory is one mapping of its size in either VMM
-    /// (several, where the same pages are mapped more than once), writable and not executable, which tells it from QEMU's
-    /// buffer for translated code: that may be larger. Its resident pages are those the guest has touched.
+    /// Resident bytes that are not guest memory, each physical page once: what the VMM itself costs. Guest memory is one mapping
+    /// of its size in either VMM (several, where the same pages are mapped more than once), writable and not executable, which
+    /// tells it from QEMU's buffer for translated code: that may be larger. Its resident pages are those the guest has touched.
     /// </summary>
     /// <exception cref="InvalidOperationException">No mapping looks like guest memory.</exception>
     public long OverheadBytes()
     {
-        long resident = 0;
-        long guest = 0;
-        bool isGuest = false;
-        foreach (string line in File.ReadLines($"/proc/{_process.Id}/smaps"))
-        {
-            // "7f1c40000000-7f1c60000000 rw-p ..." begins a mapping, "Rss:   1024 kB" is a line of its details.
-            string[] words = line.Split(' ', StringSplitOptions.RemoveEmptyEntries);
-            if (words[0].Contains('-', StringComparison.Ordinal))
-            {
-                string[] bounds = words[0].Split('-');
-                long size = Convert.ToInt64(bounds[1], 16) - Convert.ToInt64(bounds[0], 16);
-                isGuest = size >= _guestMemory && size < _guestMemory + MappingSlack && words[1].StartsWith("rw-", StringComparison.Ordinal);
-            }
-            else if (words[0] == "Rss:")
-            {
-                long bytes = long.Parse(words[1], CultureInfo.InvariantCulture) * 1024;
-                resident += bytes;
-                guest += isGuest ? bytes : 0;
-            }
-        }
-
-        return guest > 0 ? resident - guest : throw new InvalidOperationException("none of the process's mappings looks like guest memory");
+        (long guest, long own) = ResidentMemory.Measure(
+            _process.Id,
+            mapping => mapping.Size >= _guestMemory && mapping.Size < _guestMemory + MappingSlack
+                && mapping.Rights.StartsWith("rw-", StringComparison.Ordinal));
+        return guest > 0 ? own : throw new InvalidOperationException("none of the process's mappings looks like guest memory");
     }
 
     public void Dispose()
