@@ -124,5 +124,8 @@ internal static unsafe partial class LibC
     internal static partial int statx(int dirfd, byte* pathname, int flags, uint mask, Statx* statxbuf);
 
     [LibraryImport(Library, SetLastError = true)]
+    internal static partial nint getrandom(void* buf, nuint buflen, uint flags);
+
+    [LibraryImport(Library, SetLastError = true)]
     internal static partial int prctl(int option, nuint arg2, nuint arg3, nuint arg4, nuint arg5);
 }

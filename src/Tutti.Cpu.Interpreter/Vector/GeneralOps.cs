@@ -1,7 +1,7 @@
 using System.Buffers.Binary;
 using System.Numerics;
 using System.Runtime.CompilerServices;
-using System.Security.Cryptography;
+using Tutti.Host;
 using Tutti.X86;
 
 namespace Tutti.Cpu.Interpreter;
@@ -34,10 +34,7 @@ internal static unsafe class GeneralOps
     public static Op* Random<TWidth>(CpuState* state, Op* op)
         where TWidth : struct, IWidth
     {
-        ulong value;
-        // SAFETY: exactly the bytes of the local.
-        RandomNumberGenerator.Fill(new Span<byte>(&value, sizeof(ulong)));
-        TWidth.StoreRegister(CpuState.Register(state, op->Dst), TWidth.Truncate(value));
+        TWidth.StoreRegister(CpuState.Register(state, op->Dst), TWidth.Truncate(HostRandom.Next()));
         LazyFlags.SetArithmetic(state, Rflags.Carry);
         return op + 1;
     }
