@@ -1,47 +1,99 @@
+using Tutti.Boot;
+using Tutti.Host;
+
 namespace Tutti.Cli;
 
-/// <summary>Files that the user names.</summary>
-internal static class InputFile
+/// <summary>
+/// A file that the user names, for the guest's memory. It stays open and is read at each boot: its bytes are needed for no
+/// longer than it takes to copy them.
+/// </summary>
+internal sealed class InputFile : IDisposable
 {
-    /// <summary>Reads a whole file that must fit into <paramref name="limit"/> bytes of guest memory.</summary>
+    private readonly string _name;
+    private readonly FileStream? _file;
+
+    /// <summary>Of a pipe or a device, which can be read only once.</summary>
+    private readonly byte[] _bytes = [];
+
+    private readonly int _length;
+
+    private InputFile(string name, FileStream file)
+    {
+        _name = name;
+        _file = file;
+        _length = (int)file.Length;
+    }
+
+    private InputFile(string name, byte[] bytes)
+    {
+        _name = name;
+        _bytes = bytes;
+    }
+
+    /// <summary>Opens a file that must fit into <paramref name="limit"/> bytes of guest memory.</summary>
     /// <exception cref="UserException">It is missing, a folder, unreadable, empty or too large.</exception>
-    internal static byte[] Read(string option, string path, long limit)
+    internal static InputFile Open(string option, string path, long limit)
     {
         if (Directory.Exists(path))
         {
             throw new UserException($"{option} '{path}' is a folder; give a file");
         }
 
-        using FileStream file = Open(option, path);
+        string name = $"{option} '{path}'";
+        long room = Math.Min(limit, Array.MaxLength);
+        FileStream file = OpenStream(option, path);
         try
         {
-            long room = Math.Min(limit, Array.MaxLength);
-            byte[]? bytes = file.CanSeek && file.Length > 0 ? ReadFile(file, room) : ReadStream(file, room);
-            if (bytes == null)
+            if (file.CanSeek && file.Length > 0)
             {
-                throw new UserException($"{option} '{path}' does not fit into the guest's memory; give more with --memory");
+                return file.Length <= room ? new InputFile(name, file) : throw TooLarge(name);
             }
 
-            return bytes.Length > 0 ? bytes : throw new UserException($"{option} '{path}' is empty; give another file");
+            using (file)
+            {
+                byte[] bytes = ReadStream(file, room) ?? throw TooLarge(name);
+                return bytes.Length > 0 ? new InputFile(name, bytes) : throw new UserException($"{name} is empty; give another file");
+            }
         }
         catch (IOException e)
         {
-            throw new UserException($"{option} '{path}' cannot be read: {e.Message}");
+            file.Dispose();
+            throw new UserException($"{name} cannot be read: {e.Message}");
         }
     }
 
-    /// <summary>A file of known length, in one piece: a kernel is large, and every copy of it delays the guest. Null where it has no room.</summary>
-    private static byte[]? ReadFile(FileStream file, long room)
+    /// <summary>Lends the file's bytes; they are gone when <paramref name="buffer"/> is disposed of.</summary>
+    /// <param name="buffer">What holds them; null where they stay.</param>
+    /// <exception cref="BootException">The file cannot be read any more.</exception>
+    internal ReadOnlyMemory<byte> Read(out HostBuffer? buffer)
     {
-        if (file.Length > room)
+        buffer = null;
+        if (_file == null)
         {
-            return null;
+            return _bytes;
         }
 
-        byte[] bytes = GC.AllocateUninitializedArray<byte>((int)file.Length);
-        int count = file.ReadAtLeast(bytes, bytes.Length, throwOnEndOfStream: false);
-        return count == bytes.Length ? bytes : bytes[..count];
+        buffer = new HostBuffer(_length);
+        try
+        {
+            for (int count = 0; count < _length;)
+            {
+                int read = RandomAccess.Read(_file.SafeFileHandle, buffer.GetSpan()[count..], count);
+                count += read > 0 ? read : throw new BootException($"{_name} has become shorter since it was opened; start again");
+            }
+        }
+        catch (Exception e) when (e is IOException or BootException)
+        {
+            ((IDisposable)buffer).Dispose();
+            throw e as BootException ?? new BootException($"{_name} cannot be read: {e.Message}", e);
+        }
+
+        return buffer.Memory;
     }
+
+    public void Dispose() => _file?.Dispose();
+
+    private static UserException TooLarge(string name) => new($"{name} does not fit into the guest's memory; give more with --memory");
 
     /// <summary>A pipe or a device has no length, and must not fill the host's memory either. Null where it has no room.</summary>
     private static byte[]? ReadStream(FileStream file, long room)
@@ -62,7 +114,7 @@ internal static class InputFile
         return bytes.ToArray();
     }
 
-    private static FileStream Open(string option, string path)
+    private static FileStream OpenStream(string option, string path)
     {
         try
         {

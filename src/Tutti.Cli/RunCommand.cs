@@ -4,6 +4,7 @@ using Tutti.Cpu;
 using Tutti.Guests;
 using Tutti.Host;
 using Tutti.Machine;
+using Tutti.Memory;
 
 namespace Tutti.Cli;
 
@@ -18,6 +19,8 @@ internal sealed class RunCommand : IDisposable
     private readonly CancellationTokenSource _cancel = new();
     private readonly TerminationSignals _signals;
     private readonly Lock _lock = new();
+    private InputFile? _kernel;
+    private InputFile? _initrd;
     private VirtualMachine? _machine;
     private HostTerminal? _terminal;
     private int? _forcedStatus;
@@ -56,29 +59,46 @@ internal sealed class RunCommand : IDisposable
     {
         _signals.Dispose();
         _cancel.Dispose();
+        _kernel?.Dispose();
+        _initrd?.Dispose();
     }
 
     private async Task<BootOptions> PrepareAsync()
     {
-        byte[]? kernel = _options.Kernel;
-        byte[]? initrd = _options.Initrd;
+        _kernel = _options.Kernel;
+        _initrd = _options.Initrd;
         string commandLine = DefaultCommandLine;
         if (_options.Image != null)
         {
             GuestImage image = await PullProgress.RunAsync(
                 progress => _catalog.GetAsync(_options.Image, progress, _cancel.Token));
-            kernel = InputFile.Read("the image's kernel", image.KernelPath, _options.MemorySize);
-            initrd ??= InputFile.Read("the image's initial RAM disk", image.InitrdPath, _options.MemorySize);
+            _kernel = InputFile.Open("the image's kernel", image.KernelPath, _options.MemorySize);
+            _initrd ??= InputFile.Open("the image's initial RAM disk", image.InitrdPath, _options.MemorySize);
             commandLine = image.CommandLine + DescribeWindow();
         }
 
         return new BootOptions
         {
-            Kernel = kernel!,
-            Initrd = initrd ?? [],
+            // Read at each boot.
+            Kernel = default,
             CommandLine = $"{commandLine} {_options.Append}".Trim(),
             ProcessorCount = _options.ProcessorCount,
         };
+    }
+
+    /// <summary>What firmware does, at power-on and at each reset.</summary>
+    private ProcessorRegisters Boot(GuestMemory memory, BootOptions options)
+    {
+        ReadOnlyMemory<byte> kernel = _kernel!.Read(out HostBuffer? kernelBuffer);
+        using (kernelBuffer)
+        {
+            HostBuffer? initrdBuffer = null;
+            ReadOnlyMemory<byte> initrd = _initrd?.Read(out initrdBuffer) ?? default;
+            using (initrdBuffer)
+            {
+                return MachineOptions.BootLinux(options with { Kernel = kernel, Initrd = initrd })(memory);
+            }
+        }
     }
 
     /// <summary>Words that tell our images' init the size of the window; a serial line has no other way.</summary>
@@ -140,7 +160,7 @@ internal sealed class RunCommand : IDisposable
                 ProcessorCount = _options.ProcessorCount,
                 Cpu = _options.Cpu,
                 Engine = _options.Engine.Engine,
-                Boot = MachineOptions.BootLinux(boot),
+                Boot = memory => Boot(memory, boot),
                 Console = console,
                 NoReboot = _options.NoReboot,
                 CountsAccesses = _options.Verbose,

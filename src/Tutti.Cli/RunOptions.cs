@@ -48,10 +48,10 @@ internal sealed record RunOptions
     internal string? Image { get; private init; }
 
     /// <summary>The kernel file; null for the image's.</summary>
-    internal byte[]? Kernel { get; private init; }
+    internal InputFile? Kernel { get; private init; }
 
     /// <summary>The initial RAM disk file; null for the image's, or for none.</summary>
-    internal byte[]? Initrd { get; private init; }
+    internal InputFile? Initrd { get; private init; }
 
     internal string Append { get; private init; } = string.Empty;
 
@@ -102,8 +102,8 @@ internal sealed record RunOptions
             NoReboot = words.NoReboot,
             Verbose = words.Verbose,
             Trace = words.Trace == null ? null : TraceRequest.Parse(words.Trace, engine.Engine),
-            Kernel = words.Kernel == null ? null : InputFile.Read("--kernel", words.Kernel, memory),
-            Initrd = words.Initrd == null ? null : InputFile.Read("--initrd", words.Initrd, memory),
+            Kernel = words.Kernel == null ? null : InputFile.Open("--kernel", words.Kernel, memory),
+            Initrd = words.Initrd == null ? null : InputFile.Open("--initrd", words.Initrd, memory),
         };
     }
 

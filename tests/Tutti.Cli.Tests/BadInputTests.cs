@@ -1,4 +1,5 @@
 using System.Text.Json;
+using Tutti.Boot;
 using Tutti.Guests;
 using Tutti.Host;
 
@@ -50,6 +51,19 @@ public sealed class BadInputTests : IDisposable
 
     [Fact]
     public void EmptyKernel() => CheckRefused("is empty", "run", "--kernel", _tutti.MakeFile("kernel", []));
+
+    [Fact]
+    public void FileThatShrinksBetweenBootsIsToldByName()
+    {
+        string path = _tutti.MakeFile("kernel", [1, 2, 3]);
+        using InputFile file = InputFile.Open("--kernel", path, 4096);
+        Assert.Equal([1, 2, 3], file.Read(out HostBuffer? buffer).ToArray());
+        ((IDisposable)buffer!).Dispose();
+
+        File.WriteAllBytes(path, [1, 2]);
+
+        Assert.Contains($"'{path}' has become shorter", Assert.Throws<BootException>(() => file.Read(out _)).Message, StringComparison.Ordinal);
+    }
 
     [Fact]
     public void FileThatIsNoKernel() =>

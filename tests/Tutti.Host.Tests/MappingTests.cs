@@ -95,4 +95,34 @@ public sealed unsafe class MappingTests
         string[] range = line.Split(' ')[0].Split('-');
         return Convert.ToInt64(range[0], 16) <= address && address < Convert.ToInt64(range[1], 16);
     });
+
+    [Fact]
+    public void BufferHoldsItsBytesUntilItIsGivenBack()
+    {
+        var buffer = new HostBuffer(5000);
+        Assert.Equal(5000, buffer.GetSpan().Length);
+        Assert.False(buffer.GetSpan().ContainsAnyExcept((byte)0));
+        buffer.GetSpan()[4999] = 7;
+        Assert.Equal(7, buffer.Memory.Span[4999]);
+
+        ((IDisposable)buffer).Dispose();
+
+        Assert.Throws<ObjectDisposedException>(() => buffer.GetSpan().Length);
+    }
+
+    [Fact]
+    public void RandomNumbersDiffer()
+    {
+        ulong set = 0;
+        ulong clear = 0;
+        for (int i = 0; i < 64; i++)
+        {
+            ulong value = HostRandom.Next();
+            set |= value;
+            clear |= ~value;
+        }
+
+        // A bit that were the same 64 times would be one in 2^58.
+        Assert.Equal(ulong.MaxValue, set & clear);
+    }
 }
