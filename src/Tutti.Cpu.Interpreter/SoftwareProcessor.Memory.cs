@@ -91,6 +91,14 @@ internal sealed unsafe partial class SoftwareProcessor
         where T : unmanaged
     {
         T buffer;
+        TlbEntry* entry = _tlb + ((linear >> 12) & (TlbEntry.Count - 1));
+        if (((linear + (ulong)(sizeof(T) - 1)) & ~0xFFFUL) == entry->ReadTag)
+        {
+            // The set of a supervisor without RFLAGS.AC: the same rights.
+            value = Unsafe.ReadUnaligned<T>((byte*)((long)linear + entry->Addend));
+            return true;
+        }
+
         bool done = AccessSlow(linear, sizeof(T), (byte*)&buffer, Access.System);
         value = done ? buffer : default;
         return done;
@@ -114,7 +122,11 @@ internal sealed unsafe partial class SoftwareProcessor
         physical = translation.Physical;
         if ((access & (Access.System | Access.Fetch)) == 0)
         {
-            FillTlb(linear, translation);
+            FillTlb(State->Tlb, linear, translation);
+        }
+        else if ((access & (Access.Write | Access.Fetch)) == 0)
+        {
+            FillTlb(_tlb, linear, translation with { Writable = false });
         }
         else if ((access & Access.Write) != 0)
         {
@@ -396,10 +408,9 @@ internal sealed unsafe partial class SoftwareProcessor
         ReenterGuest();
     }
 
-    private void FillTlb(ulong linear, in Translation translation)
+    private void FillTlb(TlbEntry* set, ulong linear, in Translation translation)
     {
         byte* host = Memory.GetPointer(translation.Physical & ~0xFFFUL);
-        TlbEntry* set = State->Tlb;
         if (host == null || set == _tlb + (EmptySet * TlbEntry.Count) || IsWatched(linear))
         {
             return;

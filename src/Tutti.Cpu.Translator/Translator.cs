@@ -273,6 +273,7 @@ internal sealed unsafe class Translator : ITranslationTier
             {
                 ExitKind.TlbMiss => FillTlb(info),
                 ExitKind.Link => Link(info),
+                ExitKind.Jump => Jump(info),
                 ExitKind.Interpret => Interpret(),
                 _ => 0,
             };
@@ -286,6 +287,20 @@ internal sealed unsafe class Translator : ITranslationTier
     private long Interpret()
     {
         _processor.RunOne();
+        return 0;
+    }
+
+    /// <summary>Ends a jump whose target the jump cache does not hold; who runs next looks it up.</summary>
+    private long Jump(ExitInfo info)
+    {
+        ulong target = _exit->Address;
+        if ((ulong)((long)target << 16 >> 16) != target)
+        {
+            return Interpret();
+        }
+
+        _state->Gpr[4] += (ulong)(long)info.StackChange;
+        _state->Rip = target;
         return 0;
     }
 

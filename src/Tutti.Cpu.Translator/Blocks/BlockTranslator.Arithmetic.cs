@@ -210,7 +210,9 @@ internal sealed unsafe partial class BlockTranslator
         _emit.Lea(HostRegister.Test, HostRegister.Test, HostRegister.Address, 0, 0);
         _emit.Extract(HostRegister.Test, HostRegister.Test, StateLayout.PageMask);
         long hit = _emit.BeginJumpIfZero();
-        AddStub(_emit.JumpLater(), InterpretInfo);
+        // A run that leaves the page misses for good, and goes to the interpreter when its page is there.
+        int info = ExitInfo.Pack(ExitKind.TlbMiss, _offset, 1, write);
+        _stubs.Add(new Stub(_emit.JumpLater(), info, _start, pointer, 0, 0, _set));
         _emit.EndShort(hit);
     }
 

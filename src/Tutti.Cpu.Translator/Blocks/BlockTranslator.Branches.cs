@@ -28,7 +28,7 @@ internal sealed unsafe partial class BlockTranslator
                 return true;
             case Code.Jmp_rm64:
                 LoadTarget(instruction);
-                FarJump(InterpretInfo);
+                FarJump(JumpInfo(0));
                 return true;
             case Code.Call_rm64:
                 CallIndirect(instruction);
@@ -74,6 +74,9 @@ internal sealed unsafe partial class BlockTranslator
 
     private int InterpretInfo => ExitInfo.Pack(ExitKind.Interpret, _offset);
 
+    /// <summary>The exit of a jump whose target is not known yet.</summary>
+    private int JumpInfo(int stackChange) => ExitInfo.Pack(ExitKind.Jump, _offset) | (stackChange << 16);
+
     /// <summary>The condition as in the low bits of Jcc.</summary>
     private static int Condition(ConditionCode condition) => condition switch
     {
@@ -117,7 +120,7 @@ internal sealed unsafe partial class BlockTranslator
     {
         _emit.Load(HostRegister.Address, StateLayout.CodePage);
         _emit.Lea(HostRegister.Address, HostRegister.Address, target);
-        FarJump(InterpretInfo);
+        FarJump(JumpInfo(0));
     }
 
     private void Call(int target, int next)
@@ -138,7 +141,7 @@ internal sealed unsafe partial class BlockTranslator
 
         _emit.Load(HostRegister.Address, StateLayout.CodePage);
         _emit.Lea(HostRegister.Address, HostRegister.Address, target);
-        FarJump(InterpretInfo, -8);
+        FarJump(JumpInfo(-8), -8);
     }
 
     private void CallIndirect(in Instruction instruction)
@@ -149,14 +152,14 @@ internal sealed unsafe partial class BlockTranslator
         _emit.Load(HostRegister.Test, StateLayout.CodePage);
         _emit.Lea(HostRegister.Test, HostRegister.Test, (int)instruction.NextIP);
         _emit.StoreMemory(HostRegister.Test, HostRegister.GuestRsp, HostRegister.Distance, -8);
-        FarJump(InterpretInfo, -8);
+        FarJump(JumpInfo(-8), -8);
     }
 
     private void Return(int drop)
     {
         StackLookup(0, 8, false);
         _emit.LoadMemory(HostRegister.Address, HostRegister.GuestRsp, HostRegister.Distance, 0);
-        FarJump(InterpretInfo, 8 + drop);
+        FarJump(drop < short.MaxValue - 8 ? JumpInfo(8 + drop) : InterpretInfo, 8 + drop);
     }
 
     private void EmitPushAddress(int next)
@@ -181,8 +184,8 @@ internal sealed unsafe partial class BlockTranslator
     }
 
     /// <summary>
-    /// Ends the block with a jump to the linear address in R14, by the jump cache; what that does not hold is for the interpreter,
-    /// which runs the whole instruction: so RSP moves only when the target is known.
+    /// Ends the block with a jump to the linear address in R14, by the jump cache. RSP moves only when the target is known, so that
+    /// what is not canonical can still be the instruction's own fault.
     /// </summary>
     /// <param name="missInfo">The exit for a target that is not known.</param>
     /// <param name="stackChange">What is added to RSP before the jump.</param>

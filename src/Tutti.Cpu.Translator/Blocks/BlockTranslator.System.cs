@@ -33,6 +33,12 @@ internal sealed unsafe partial class BlockTranslator
             case Code.Stac or Code.Clac when IsSupervisor && _offset + instruction.Length < 4096:
                 ChangeAlignmentCheck(instruction.Code == Code.Stac, _offset + instruction.Length);
                 return true;
+            case Code.Cld:
+                RequireClear(StateLayout.GoesDown);
+                return true;
+            case Code.Mov_r64_cr when IsSupervisor && ControlRegister(instruction.Op1Register) is var offset and not 0:
+                ReadState(Number(instruction.Op0Register), offset);
+                return true;
             case Code.Swapgs when IsSupervisor:
                 _emit.Load(HostRegister.Test, StateLayout.GsBase);
                 _emit.Load(HostRegister.Address, StateLayout.KernelGsBase);
@@ -217,6 +223,26 @@ internal sealed unsafe partial class BlockTranslator
         _emit.StoreImmediate32(StateLayout.Privilege, (int)PrivilegeChange.ToUser);
         _emit.Move(HostRegister.Address, HostRegister.GuestRcx);
         _emit.JumpTable(HostRegister.Distance, StateLayout.JumpTargets(TlbSet.User));
+    }
+
+    private static int ControlRegister(Register register) => register switch
+    {
+        Register.CR0 => StateLayout.Cr0,
+        Register.CR2 => StateLayout.Cr2,
+        Register.CR3 => StateLayout.Cr3,
+        Register.CR4 => StateLayout.Cr4,
+        _ => 0,
+    };
+
+    private void ReadState(int guest, int offset)
+    {
+        int home = HostRegister.OfGuest(guest);
+        int to = home == HostRegister.InState ? HostRegister.Address : home;
+        _emit.Load(to, offset);
+        if (home == HostRegister.InState)
+        {
+            _emit.Store(StateLayout.Gpr(guest), to);
+        }
     }
 
     private void ReadSelector(int guest, int segment)

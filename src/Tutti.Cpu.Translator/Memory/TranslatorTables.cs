@@ -41,8 +41,11 @@ internal sealed unsafe class TranslatorTables
 
     private readonly nint _nowhere;
     private readonly ulong _leave;
+    /// <summary>Indexes of user mode's jumps: few, where all are forgotten at each change of the address space.</summary>
+    private readonly ushort[] _userJumps = new ushort[StateLayout.JumpCount];
+
+    private int _userJumpCount;
     private int _filledCount;
-    private bool _hasUserJumps;
 
     /// <param name="hot">The state that the host's RSP points to.</param>
     /// <param name="nowhere">A page that accesses without a stack page reach.</param>
@@ -196,20 +199,31 @@ internal sealed unsafe class TranslatorTables
             return;
         }
 
-        _hasUserJumps |= set == TlbSet.User;
-        Table(StateLayout.JumpTags(set))[index] = 0UL - linear;
+        ulong* tag = Table(StateLayout.JumpTags(set)) + index;
+        if (set == TlbSet.User && *tag == NoJumpTag((uint)index) && _userJumpCount < _userJumps.Length)
+        {
+            _userJumps[_userJumpCount++] = (ushort)index;
+        }
+
+        *tag = 0UL - linear;
         Table(StateLayout.JumpTargets(set))[index] = (ulong)farEntry;
     }
 
     /// <summary>Forgets where code runs: all of user mode's, and with <paramref name="all"/> the supervisor's too.</summary>
     public void ForgetJumps(bool all)
     {
-        if (_hasUserJumps)
+        // A list that is full has lost some.
+        if (_userJumpCount == _userJumps.Length)
         {
             ClearJumps(TlbSet.User);
-            _hasUserJumps = false;
         }
 
+        for (int i = 0; i < _userJumpCount; i++)
+        {
+            Table(StateLayout.JumpTags(TlbSet.User))[_userJumps[i]] = NoJumpTag(_userJumps[i]);
+        }
+
+        _userJumpCount = 0;
         if (all)
         {
             ClearJumps(TlbSet.Supervisor);

@@ -117,7 +117,7 @@ internal static unsafe class StateLayout
     public const int StackSize = 256 << 10;
 
     public const int TlbCount = 16384;
-    public const int JumpCount = 4096;
+    public const int JumpCount = 16384;
 
     public const int TlbIndexMask = 0;
     public const int PageMask = 8;
@@ -164,6 +164,10 @@ internal static unsafe class StateLayout
     public static readonly int SignMask = ExitField(static e => &e->Masks[1]);
     public static readonly int NotOneMask = ExitField(static e => &e->Masks[2]);
     public static readonly int KernelGsBase = Field(static s => &s->KernelGsBase);
+    public static readonly int Cr0 = Field(static s => &s->Cr0);
+    public static readonly int Cr2 = Field(static s => &s->Cr2);
+    public static readonly int Cr3 = Field(static s => &s->Cr3);
+    public static readonly int Cr4 = Field(static s => &s->Cr4);
     public static readonly int Lstar = Field(static s => &s->Lstar);
     public static readonly int Sfmask = Field(static s => &s->Sfmask);
 
@@ -226,11 +230,14 @@ internal enum ExitKind
 
     /// <summary>A direct jump within its page has no target yet.</summary>
     Link = 3,
+
+    /// <summary>The jump cache does not know the linear address in R14; the jump is done but for the change of RSP.</summary>
+    Jump = 4,
 }
 
 /// <summary>
 /// How an exit's cause is packed: offset from the page's start 0 to 12 (past its end when it is the next instruction's), kind 13
-/// to 15, bytes of the access 16 to 23, write 24.
+/// to 15, bytes of the access 16 to 23, write 24; of a jump, the change of RSP in 16 to 31.
 /// </summary>
 internal readonly record struct ExitInfo(uint Value)
 {
@@ -239,6 +246,8 @@ internal readonly record struct ExitInfo(uint Value)
     public ExitKind Kind => (ExitKind)((Value >> 13) & 7);
 
     public int Size => (int)(Value >> 16) & 0xFF;
+
+    public int StackChange => (short)(Value >> 16);
 
     public bool IsWrite => (Value & (1u << 24)) != 0;
 
