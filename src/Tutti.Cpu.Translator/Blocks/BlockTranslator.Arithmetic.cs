@@ -190,18 +190,17 @@ internal sealed unsafe partial class BlockTranslator
         EndRun(Rdi);
     }
 
-    /// <summary>A run goes upwards, and its count is too small for the bytes to overflow.</summary>
+    /// <summary>A run goes upwards, has an element, whose page is looked up, and too few of them for the bytes to overflow.</summary>
     private void RequireShortRun()
     {
         RequireClear(StateLayout.GoesDown);
+        _emit.Move(HostRegister.Test, HostRegister.GuestRcx);
+        LeaveIfZero();
         _emit.Extract(HostRegister.Test, HostRegister.GuestRcx, StateLayout.LargeCountMask);
         LeaveUnlessZero();
     }
 
-    /// <summary>
-    /// Looks up the page of a run's first byte and compares it with that of the last one; leaves the index in R15. A run of no elements
-    /// has its last byte before the first: in the page before, which is then for the interpreter, or in the same, which does no harm.
-    /// </summary>
+    /// <summary>Looks up the page of a run's first byte and compares it with that of the last one; leaves the index in R15.</summary>
     private void LookupRun(int pointer, int scale, bool write)
     {
         _emit.Extract(HostRegister.Distance, pointer, StateLayout.TlbIndexMask);
