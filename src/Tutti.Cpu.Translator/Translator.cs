@@ -312,6 +312,11 @@ internal sealed unsafe class Translator : ITranslationTier
         bool crosses = ((linear ^ (linear + (ulong)info.Size - 1)) & ~0xFFFUL) != 0;
         bool canonical = (ulong)((long)linear << 16 >> 16) == linear;
         bool mayMisalign = info.Size >= 16 && (linear & (ulong)(info.Size - 1)) != 0;
+        if (info.IsGroup && crosses)
+        {
+            return Ungroup();
+        }
+
         if (set is not { } tables || crosses || mayMisalign || !canonical || _tables.Holds(tables, linear, info.IsWrite))
         {
             // It holds the page: then the operand is not aligned, which faults before its page does.
@@ -323,9 +328,18 @@ internal sealed unsafe class Translator : ITranslationTier
         if ((info.IsWrite ? entry->WriteTag : entry->ReadTag) != page)
         {
             Counters.Walks++;
+            ulong cr2 = _state->Cr2;
             if (!_processor.TryTranslate(linear, info.IsWrite ? Access.Write : Access.Read, out _))
             {
-                return 0;
+                if (!info.IsGroup)
+                {
+                    return 0;
+                }
+
+                // The instruction's own access is somewhere in the group: interpreted, it faults there.
+                _state->FaultVector = -1;
+                _state->Cr2 = cr2;
+                return Interpret();
             }
 
             if ((info.IsWrite ? entry->WriteTag : entry->ReadTag) != page)
@@ -348,6 +362,18 @@ internal sealed unsafe class Translator : ITranslationTier
         _missPage = page;
         _tables.Fill(tables, entry, info.IsWrite);
         return (long)_exit->Site;
+    }
+
+    /// <summary>A group of accesses crosses a page's end: its first instruction is translated anew, without it.</summary>
+    private long Ungroup()
+    {
+        if (_processor.Code.TryFindCode(out ulong physical, out _))
+        {
+            _cache.Ungroup(physical);
+            Invalidate(_processor.Memory.GetPageIndex(physical), physical, 1);
+        }
+
+        return 0;
     }
 
     /// <summary>Gives a jump within the page its target.</summary>

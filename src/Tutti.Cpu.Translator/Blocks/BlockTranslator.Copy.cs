@@ -64,7 +64,7 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>What only a look at the instruction, not at its code, can tell.</summary>
     private bool CanCopy(in Instruction instruction, CopyRule rule, out RawInstruction raw)
     {
-        ConstantOffsets constants = _decoder.GetConstantOffsets(instruction);
+        ConstantOffsets constants = _constants[_index];
         // SAFETY: the instruction's bytes lie in the page that is being translated.
         var bytes = new ReadOnlySpan<byte>(_code, instruction.Length);
         if (!RawInstruction.TryParse(bytes, constants.DisplacementSize, constants.ImmediateSize + constants.ImmediateSize2, out raw))

@@ -27,6 +27,21 @@ internal sealed unsafe partial class BlockTranslator
     /// </summary>
     private RmOperand Lookup(in Instruction instruction, int size, bool write, bool aligned)
     {
+        GroupMember member = _members[_index];
+        if (member.Group is { Slot: >= 0 } group)
+        {
+            if (group.Leader == _index)
+            {
+                LookupGroup(instruction, group, member.Displacement);
+            }
+            else
+            {
+                _emit.Load(HostRegister.Distance, StateLayout.Slot(group.Slot));
+            }
+
+            return RmOperand.InMemory(HostRegister.Distance, -1, member.Displacement - group.Low);
+        }
+
         bool ordinary = instruction.MemorySegment is not (Register.FS or Register.GS);
         if (instruction.MemoryBase == Register.RSP && instruction.MemoryIndex == Register.None && ordinary
             && BitOperations.IsPow2(size) && size <= 32)
@@ -42,6 +57,19 @@ internal sealed unsafe partial class BlockTranslator
         _stubs.Add(new Stub(miss, info, _start, address, 0, 0, _set));
         _emit.LoadTable(HostRegister.Distance, HostRegister.Distance, StateLayout.Distances(_set, write));
         return RmOperand.InMemory(address, HostRegister.Distance, 0);
+    }
+
+    /// <summary>Looks up all bytes of a group at its first member; leaves the host address of the first one in R15 and in the group's slot.</summary>
+    private void LookupGroup(in Instruction instruction, AccessGroup group, int displacement)
+    {
+        int size = group.High - group.Low;
+        EmitAddress(instruction, group.Low - displacement);
+        EmitGenericLookup(HostRegister.Address, size, group.IsWrite, false, out long miss);
+        int info = ExitInfo.Pack(ExitKind.TlbMiss, _offset, size, group.IsWrite) | (int)ExitInfo.GroupBit;
+        _stubs.Add(new Stub(miss, info, _start, HostRegister.Address, 0, 0, _set));
+        _emit.LoadTable(HostRegister.Distance, HostRegister.Distance, StateLayout.Distances(_set, group.IsWrite));
+        _emit.Lea(HostRegister.Distance, HostRegister.Distance, HostRegister.Address, 0, 0);
+        _emit.Store(StateLayout.Slot(group.Slot), HostRegister.Distance);
     }
 
     /// <summary>Looks a linear address up; leaves the index in R15. The address register stays as it is.</summary>
@@ -107,12 +135,13 @@ internal sealed unsafe partial class BlockTranslator
     }
 
     /// <summary>Brings the operand's linear address to a register: that of the base, where that is all, else R14.</summary>
-    private int EmitAddress(in Instruction instruction)
+    /// <param name="moved">Added to the displacement; the address is then in R14.</param>
+    private int EmitAddress(in Instruction instruction, int? moved = null)
     {
         Register baseRegister = instruction.MemoryBase;
         Register indexRegister = instruction.MemoryIndex;
         bool is32 = baseRegister.IsGPR32() || indexRegister.IsGPR32();
-        int displacement = (int)(long)instruction.MemoryDisplacement64;
+        int displacement = (int)(long)instruction.MemoryDisplacement64 + (moved ?? 0);
         bool segmented = instruction.MemorySegment is Register.FS or Register.GS;
         if (baseRegister == Register.RIP)
         {
@@ -149,7 +178,7 @@ internal sealed unsafe partial class BlockTranslator
             {
                 _emit.Lea(HostRegister.Address, found, displacement);
             }
-            else if (!segmented)
+            else if (!segmented && moved == null)
             {
                 return found;
             }

@@ -28,7 +28,23 @@ internal sealed unsafe partial class BlockTranslator
     private readonly CommonCode _common;
     private readonly PageReader _reader = new();
     private readonly Decoder _decoder;
+    private readonly AccessGroups _groups = new();
+
+    /// <summary>The block's instructions, and what of them the decoder alone knows.</summary>
+    private readonly Instruction[] _instructions = new Instruction[MaxInstructions + 1];
+
+    private readonly ConstantOffsets[] _constants = new ConstantOffsets[MaxInstructions + 1];
+    private readonly GroupMember[] _members = new GroupMember[MaxInstructions + 1];
     private readonly List<Stub> _stubs = [];
+    private int _decoded;
+
+    /// <summary>Behind the decoded instructions stands one that crosses the page's end.</summary>
+    private bool _isCut;
+
+    /// <summary>Index in the block of the instruction being translated.</summary>
+    private int _index;
+
+    private ulong _pagePhysical;
     private readonly List<DirectJump> _jumps = [];
     private TlbSet _set;
     private byte* _code;
@@ -58,6 +74,9 @@ internal sealed unsafe partial class BlockTranslator
     /// <param name="Stack">Not 0: where the fast path of a stack access goes on behind its lookup.</param>
     private readonly record struct Stub(long Site, int Info, long Retry, int Address, long Stack, int Displacement, TlbSet Set);
 
+    /// <summary>Guest physical addresses of instructions whose operands, grouped, have crossed a page's end: they stay alone.</summary>
+    public HashSet<ulong> Ungrouped { get; } = [];
+
     /// <summary>Where jumps from elsewhere enter, with the linear address in R14.</summary>
     public long FarEntry { get; private set; }
 
@@ -74,11 +93,13 @@ internal sealed unsafe partial class BlockTranslator
 
     /// <summary>Translates into the emitter, which has room for <see cref="MaxBytes"/>; false when the first instruction crosses the page's end.</summary>
     /// <param name="page">The guest's page of code, as the host sees it.</param>
-    /// <param name="offset">Where in the page to begin.</param>
-    public bool TryTranslate(byte* page, int offset, TlbSet set)
+    /// <param name="physical">Where the block begins.</param>
+    public bool TryTranslate(byte* page, ulong physical, TlbSet set)
     {
+        int offset = (int)(physical & 0xFFF);
+        _pagePhysical = physical - (uint)offset;
+        Decode(page, offset);
         Begin(offset, set);
-        _reader.Start(page + offset, 4096 - offset);
         while (!_ends)
         {
             _code = page + _offset;
@@ -95,8 +116,13 @@ internal sealed unsafe partial class BlockTranslator
     /// <param name="offset">Where in its page it begins.</param>
     public void TranslateCrossing(byte* bytes, int offset, TlbSet set)
     {
-        Begin(offset, set);
         _reader.Start(bytes, MaxInstructionLength);
+        _decoder.IP = (ulong)offset;
+        _decoder.Decode(out _instructions[0]);
+        _constants[0] = _decoder.GetConstantOffsets(_instructions[0]);
+        _members[0] = default;
+        _decoded = 1;
+        Begin(offset, set);
         _code = bytes;
         TranslateNext();
         if (!_ends)
@@ -108,6 +134,33 @@ internal sealed unsafe partial class BlockTranslator
         EmitStubs();
     }
 
+    /// <summary>Decodes what may become the block: emission may end it earlier.</summary>
+    private void Decode(byte* page, int offset)
+    {
+        _reader.Start(page + offset, 4096 - offset);
+        _decoder.IP = (ulong)offset;
+        _decoded = 0;
+        bool goesOn = true;
+        while (goesOn && _decoded < MaxInstructions)
+        {
+            ref Instruction instruction = ref _instructions[_decoded];
+            _decoder.Decode(out instruction);
+            if (instruction.IsInvalid)
+            {
+                // What is not an instruction has no group; one that crosses the page's end is a block of its own.
+                _isCut = _decoder.LastError == DecoderError.NoMoreBytes;
+                break;
+            }
+
+            _constants[_decoded++] = _decoder.GetConstantOffsets(instruction);
+            goesOn = instruction.FlowControl is FlowControl.Next or FlowControl.ConditionalBranch;
+        }
+
+        _groups.Find(_instructions.AsSpan(0, _decoded), _members, CanGroup);
+    }
+
+    private bool CanGroup(int index) => Ungrouped.Count == 0 || !Ungrouped.Contains(_pagePhysical + _instructions[index].IP);
+
     private void Begin(int offset, TlbSet set)
     {
         _stubs.Clear();
@@ -118,7 +171,6 @@ internal sealed unsafe partial class BlockTranslator
         _loadedX87 = false;
         _offset = offset;
         InstructionCount = 0;
-        _decoder.IP = (ulong)offset;
         FarEntry = _emit.Here;
         _emit.Lea(HostRegister.Address, HostRegister.Address, -offset);
         _emit.Store(StateLayout.CodePage, HostRegister.Address);
@@ -149,22 +201,22 @@ internal sealed unsafe partial class BlockTranslator
         }
 
         _start = _emit.Here;
-        _decoder.Decode(out Instruction instruction);
-        InstructionCount++;
-        if (instruction.IsInvalid && _decoder.LastError == DecoderError.NoMoreBytes && _offset < 4096)
+        _index = InstructionCount++;
+        if (_index == _decoded && _isCut)
         {
             // It crosses the page's end: a block of its own, which is found by linear address only.
             ContinueFar(_offset);
             return;
         }
 
-        if (instruction.IsInvalid)
+        if (_index == _decoded)
         {
             Interpret();
-            _offset += Math.Max(instruction.Length, 1);
+            _offset++;
             return;
         }
 
+        Instruction instruction = _instructions[_index];
         if (!TryTranslateBranch(instruction) && !TryTranslateSpecial(instruction) && !TryTranslateSystem(instruction)
             && !TryTranslateArithmetic(instruction))
         {

@@ -67,6 +67,9 @@ internal sealed class CopyRule
     /// <summary>The instruction reads CL or RCX without naming it in a field.</summary>
     public bool ReadsRcx { get; private set; }
 
+    /// <summary>RAX, or a part of it, is an operand without a field.</summary>
+    public bool TouchesRax { get; private set; }
+
     public StateUnit Unit { get; private init; }
 
     /// <summary>The rule of an instruction's code.</summary>
@@ -170,6 +173,7 @@ internal sealed class CopyRule
                 ReadsRcx = true;
                 return true;
             default:
+                TouchesRax |= kind is OpCodeOperandKind.al or OpCodeOperandKind.ax or OpCodeOperandKind.eax or OpCodeOperandKind.rax;
                 return IsFixed(kind);
         }
     }

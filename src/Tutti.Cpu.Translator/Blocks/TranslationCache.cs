@@ -11,6 +11,9 @@ internal sealed unsafe class TranslationCache : IDisposable
     /// <summary>Bytes of host code for one vCPU; untouched pages cost nothing.</summary>
     private const long Capacity = 64 << 20;
 
+    /// <summary>Instructions that are remembered as better left alone.</summary>
+    private const int MaxUngrouped = 1 << 14;
+
     private readonly ExecutableMapping _region = new(Capacity);
     private readonly Emitter _emit = new();
     private readonly BlockTranslator _translator;
@@ -54,7 +57,7 @@ internal sealed unsafe class TranslationCache : IDisposable
     public TranslatedBlock Translate(byte* page, long pageIndex, ulong physical, TlbSet set)
     {
         BeginEmission();
-        bool isCrossing = !_translator.TryTranslate(page, (int)(physical & 0xFFF), set);
+        bool isCrossing = !_translator.TryTranslate(page, physical, set);
         int length = isCrossing ? 4096 - (int)(physical & 0xFFF) : _translator.ByteLength;
         var block = new TranslatedBlock(physical, set, length, _translator.FarEntry, _translator.NearEntry) { IsCrossing = isCrossing };
         _blocks.Add(Key(physical, set), block);
@@ -166,6 +169,17 @@ internal sealed unsafe class TranslationCache : IDisposable
         }
 
         return hit;
+    }
+
+    /// <summary>The accesses of an instruction are looked up alone from now on; its blocks have been dropped.</summary>
+    public void Ungroup(ulong physical)
+    {
+        if (_translator.Ungrouped.Count == MaxUngrouped)
+        {
+            _translator.Ungrouped.Clear();
+        }
+
+        _translator.Ungrouped.Add(physical);
     }
 
     /// <summary>Drops all blocks of a page.</summary>

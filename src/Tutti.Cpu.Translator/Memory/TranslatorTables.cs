@@ -12,7 +12,12 @@ namespace Tutti.Cpu.Translator;
 internal sealed unsafe class TranslatorTables
 {
     private const int SetCount = 3;
-    private const byte Used = 0x80;
+
+    /// <summary>Large pages that are remembered; one more costs all entries.</summary>
+    private const int MaxLargePages = 4096;
+
+    private const byte InLocalList = 1;
+    private const byte InGlobalList = 2;
     private const byte Global = 0x40;
     private const byte SizeMask = 0x3F;
     private const ulong TlbIndexMask = (StateLayout.TlbCount - 1UL) << 12;
@@ -30,11 +35,16 @@ internal sealed unsafe class TranslatorTables
 
     private readonly byte* _base;
 
-    /// <summary>The entries in use: set and index.</summary>
-    private readonly int[] _filled = new int[SetCount * 2 * StateLayout.TlbCount];
+    /// <summary>The entries in use, by set and index: of pages that a change of the address space drops, and of global ones.</summary>
+    private readonly int[] _local = new int[SetCount * 2 * StateLayout.TlbCount];
 
-    /// <summary>For each entry in use: <see cref="Used"/>, <see cref="Global"/>, and log2 of its page's size.</summary>
+    private readonly int[] _global = new int[SetCount * 2 * StateLayout.TlbCount];
+
+    /// <summary>The lists that an entry stands in.</summary>
     private readonly byte[] _marks = new byte[SetCount * 2 * StateLayout.TlbCount];
+
+    /// <summary><see cref="Global"/> and log2 of its page's size.</summary>
+    private readonly byte[] _sizes = new byte[SetCount * 2 * StateLayout.TlbCount];
 
     /// <summary>Large pages with entries since the last flush, by their linear address.</summary>
     private readonly HashSet<ulong> _largePages = [];
@@ -45,7 +55,8 @@ internal sealed unsafe class TranslatorTables
     private readonly ushort[] _userJumps = new ushort[StateLayout.JumpCount];
 
     private int _userJumpCount;
-    private int _filledCount;
+    private int _localCount;
+    private int _globalCount;
 
     /// <param name="hot">The state that the host's RSP points to.</param>
     /// <param name="nowhere">A page that accesses without a stack page reach.</param>
@@ -71,7 +82,7 @@ internal sealed unsafe class TranslatorTables
 
         for (int slot = 0; slot < SetCount * 2 * StateLayout.TlbCount; slot++)
         {
-            Clear(slot);
+            Empty(slot);
         }
 
         DropStack();
@@ -91,16 +102,31 @@ internal sealed unsafe class TranslatorTables
     {
         int index = IndexOf(entry->ReadTag);
         int slot = (((int)set * 2) + (write ? 1 : 0)) * StateLayout.TlbCount + index;
-        if (_marks[slot] == 0)
-        {
-            _filled[_filledCount++] = slot;
-        }
-
         ulong inPage = entry->PageMask & ~TlbEntry.GlobalMark;
         byte global = (entry->PageMask & TlbEntry.GlobalMark) != 0 ? Global : (byte)0;
-        _marks[slot] = (byte)(Used | global | BitOperations.PopCount(inPage));
+        byte listed = (byte)(_marks[slot] & (InLocalList | InGlobalList));
+        if (global != 0 && (listed & InGlobalList) == 0)
+        {
+            _global[_globalCount++] = slot;
+            listed |= InGlobalList;
+        }
+        else if (global == 0 && (listed & InLocalList) == 0)
+        {
+            _local[_localCount++] = slot;
+            listed |= InLocalList;
+        }
+
+        _marks[slot] = listed;
+        _sizes[slot] = (byte)(global | BitOperations.PopCount(inPage));
         if (inPage > 0xFFF)
         {
+            if (_largePages.Count == MaxLargePages)
+            {
+                Flush(keepsGlobal: false);
+                _marks[slot] = InLocalList;
+                _local[_localCount++] = slot;
+            }
+
             _largePages.Add(entry->ReadTag & ~inPage);
         }
 
@@ -112,25 +138,31 @@ internal sealed unsafe class TranslatorTables
     public void Flush(bool keepsGlobal)
     {
         DropStack();
-        int kept = 0;
-        for (int i = 0; i < _filledCount; i++)
+        for (int i = 0; i < _localCount; i++)
         {
-            int slot = _filled[i];
-            if (keepsGlobal && (_marks[slot] & Global) != 0)
+            // One that has become a global page's since is in the other list too.
+            int slot = _local[i];
+            _marks[slot] &= unchecked((byte)~InLocalList);
+            if (!keepsGlobal || (_sizes[slot] & Global) == 0)
             {
-                _filled[kept++] = slot;
-            }
-            else
-            {
-                Clear(slot);
+                Empty(slot);
             }
         }
 
-        _filledCount = kept;
-        if (!keepsGlobal)
+        _localCount = 0;
+        if (keepsGlobal)
         {
-            _largePages.Clear();
+            return;
         }
+
+        for (int i = 0; i < _globalCount; i++)
+        {
+            _marks[_global[i]] = 0;
+            Empty(_global[i]);
+        }
+
+        _globalCount = 0;
+        _largePages.Clear();
     }
 
     /// <summary>Drops one linear page.</summary>
@@ -146,9 +178,6 @@ internal sealed unsafe class TranslatorTables
                 if (Holds(SetOf(table), linear, IsWrite(table)))
                 {
                     int found = (table * StateLayout.TlbCount) + index;
-
-                    // Its mask stays, but for the mark that would keep it: so the slot is not listed twice.
-                    _marks[found] &= unchecked((byte)~Global);
                     Empty(found);
                 }
             }
@@ -156,37 +185,16 @@ internal sealed unsafe class TranslatorTables
             return;
         }
 
-        int kept = 0;
-        for (int i = 0; i < _filledCount; i++)
-        {
-            int slot = _filled[i];
-            ulong page = PageOf(slot);
-            if ((page ^ linear) >> (_marks[slot] & SizeMask) == 0)
-            {
-                Clear(slot);
-            }
-            else
-            {
-                _filled[kept++] = slot;
-            }
-        }
-
-        _filledCount = kept;
+        InvalidateIn(_local.AsSpan(0, _localCount), linear);
+        InvalidateIn(_global.AsSpan(0, _globalCount), linear);
     }
 
     /// <summary>Takes the right to write away from every alias of a page, given by its host address.</summary>
     public void DropWriteTags(ulong host)
     {
         DropStack();
-        for (int i = 0; i < _filledCount; i++)
-        {
-            int slot = _filled[i];
-            int table = slot / StateLayout.TlbCount;
-            if (IsWrite(table) && PageOf(slot) + Table(StateLayout.Distances(SetOf(table), true))[slot & (StateLayout.TlbCount - 1)] == host)
-            {
-                Empty(slot);
-            }
-        }
+        DropWriteTagsIn(_local.AsSpan(0, _localCount), host);
+        DropWriteTagsIn(_global.AsSpan(0, _globalCount), host);
     }
 
     /// <summary>Remembers where the code at a linear address runs.</summary>
@@ -278,10 +286,27 @@ internal sealed unsafe class TranslatorTables
 
     private ulong* Table(int offset) => (ulong*)(_base + offset);
 
-    private void Clear(int slot)
+    private void InvalidateIn(ReadOnlySpan<int> slots, ulong linear)
     {
-        _marks[slot] = 0;
-        Empty(slot);
+        foreach (int slot in slots)
+        {
+            if ((PageOf(slot) ^ linear) >> (_sizes[slot] & SizeMask) == 0)
+            {
+                Empty(slot);
+            }
+        }
+    }
+
+    private void DropWriteTagsIn(ReadOnlySpan<int> slots, ulong host)
+    {
+        foreach (int slot in slots)
+        {
+            int table = slot / StateLayout.TlbCount;
+            if (IsWrite(table) && PageOf(slot) + Table(StateLayout.Distances(SetOf(table), true))[slot & (StateLayout.TlbCount - 1)] == host)
+            {
+                Empty(slot);
+            }
+        }
     }
 
     private void Empty(int slot)

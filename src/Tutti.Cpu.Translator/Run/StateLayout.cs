@@ -83,6 +83,9 @@ internal unsafe struct ExitState
     /// <summary>PEXT masks for aligned accesses of 1, 2, 4 ... 64 bytes: the page bits and those that must be clear.</summary>
     public fixed ulong AlignedMask[7];
 
+    /// <summary>Host addresses that a block keeps for its groups of accesses, from a group's first lookup to its last use.</summary>
+    public fixed ulong Slots[8];
+
     /// <summary>For each <see cref="TlbSet"/>: minus the linear address of the page that the stack was last written in, and the distance to the host's address.</summary>
     public fixed ulong Stack[6];
 }
@@ -118,6 +121,9 @@ internal static unsafe class StateLayout
 
     public const int TlbCount = 16384;
     public const int JumpCount = 16384;
+
+    /// <summary>Groups of a block that can be kept.</summary>
+    public const int SlotCount = 8;
 
     public const int TlbIndexMask = 0;
     public const int PageMask = 8;
@@ -196,6 +202,8 @@ internal static unsafe class StateLayout
 
     public static int JumpTargets(TlbSet set) => JumpTags(set) + JumpArray;
 
+    public static int Slot(int number) => ExitField(static e => e->Slots) + (8 * number);
+
     public static int AlignedMask(int log2) => ExitField(static e => e->AlignedMask) + (8 * log2);
 
     public static int StackTag(TlbSet set) => ExitField(static e => e->Stack) + (16 * (int)set);
@@ -237,7 +245,7 @@ internal enum ExitKind
 
 /// <summary>
 /// How an exit's cause is packed: offset from the page's start 0 to 12 (past its end when it is the next instruction's), kind 13
-/// to 15, bytes of the access 16 to 23, write 24; of a jump, the change of RSP in 16 to 31.
+/// to 15, bytes of the access 16 to 23, write 24, group 26; of a jump, the change of RSP in 16 to 31.
 /// </summary>
 internal readonly record struct ExitInfo(uint Value)
 {
@@ -246,6 +254,11 @@ internal readonly record struct ExitInfo(uint Value)
     public ExitKind Kind => (ExitKind)((Value >> 13) & 7);
 
     public int Size => (int)(Value >> 16) & 0xFF;
+
+    /// <summary>The lookup of a group of accesses, of which the address is that of the first byte.</summary>
+    public bool IsGroup => (Value & GroupBit) != 0;
+
+    public const uint GroupBit = 1u << 26;
 
     public int StackChange => (short)(Value >> 16);
 

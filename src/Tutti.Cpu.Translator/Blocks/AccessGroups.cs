@@ -1,0 +1,223 @@
+using Iced.Intel;
+
+namespace Tutti.Cpu.Translator;
+
+/// <summary>Memory operands of a block that lie near each other: one lookup serves all.</summary>
+internal sealed class AccessGroup
+{
+    /// <summary>Index in the block of the instruction whose lookup serves the others.</summary>
+    public int Leader { get; init; }
+
+    /// <summary>The first byte: a displacement from the base, as it is at the leader.</summary>
+    public int Low { get; set; }
+
+    /// <summary>One past the last byte.</summary>
+    public int High { get; set; }
+
+    public bool IsWrite { get; init; }
+
+    public int Members { get; set; } = 1;
+
+    /// <summary>Where in the state the host address of <see cref="Low"/> is kept; -1 where the group has no other members or no place.</summary>
+    public int Slot { get; set; } = -1;
+}
+
+/// <summary>What an instruction has of a group.</summary>
+/// <param name="Displacement">Of its operand, from the base as it is at the leader.</param>
+internal readonly record struct GroupMember(AccessGroup? Group, int Displacement);
+
+/// <summary>
+/// Finds the groups of a block before it is emitted: operands with the same base and index registers, not changed in between, whose
+/// displacements are near. Reads may be served by a write's lookup, never the other way round: that would ask for rights too early.
+/// </summary>
+internal sealed class AccessGroups
+{
+    /// <summary>Bytes that a group spans at most. A group that crosses a page's end costs an exit, so it is not wide.</summary>
+    private const int MaxSpan = 192;
+
+    private const int Rax = 1 << 0;
+    private const int Rdx = 1 << 2;
+    private const int All = 0xFFFF;
+
+    private readonly record struct Key(Register Base, int BaseVersion, Register Index, int IndexVersion, int Scale);
+
+    private readonly Dictionary<Key, (AccessGroup? Reads, AccessGroup? Writes)> _open = [];
+    private readonly List<AccessGroup> _groups = [];
+    private readonly int[] _versions = new int[16];
+
+    /// <summary>What constant changes have added to RSP since its version began.</summary>
+    private int _stackMoved;
+
+    /// <summary>Fills <paramref name="members"/> for the instructions given.</summary>
+    /// <param name="canGroup">Whether the instruction at an index may be served by, or serve, another one.</param>
+    public void Find(ReadOnlySpan<Instruction> instructions, Span<GroupMember> members, Func<int, bool> canGroup)
+    {
+        _open.Clear();
+        _groups.Clear();
+        Array.Clear(_versions);
+        _stackMoved = 0;
+        for (int i = 0; i < instructions.Length; i++)
+        {
+            ref readonly Instruction instruction = ref instructions[i];
+            CopyRule rule = CopyRule.Of(instruction);
+            members[i] = IsEligible(instruction, rule) && canGroup(i) ? Enter(i, instruction, rule) : default;
+            Note(instruction, rule);
+        }
+
+        int slots = 0;
+        foreach (AccessGroup group in _groups)
+        {
+            if (group.Members > 1 && slots < StateLayout.SlotCount)
+            {
+                group.Slot = slots++;
+            }
+        }
+    }
+
+    private static bool IsEligible(in Instruction instruction, CopyRule rule)
+    {
+        if (!rule.CanCopy || !(rule.ReadsMemory || rule.WritesMemory) || !HasMemory(instruction))
+        {
+            return false;
+        }
+
+        int size = instruction.MemorySize.GetSize();
+        bool bitString = instruction.Mnemonic is Mnemonic.Bt or Mnemonic.Bts or Mnemonic.Btr or Mnemonic.Btc;
+        return size is > 0 and <= 32 && !bitString && !(rule.NeedsAlignment && size >= 16) && instruction.Mnemonic is not Mnemonic.Cmpxchg16b
+            && instruction.MemoryBase.IsGPR64() && (instruction.MemoryIndex == Register.None || instruction.MemoryIndex.IsGPR64())
+            && instruction.MemorySegment is not (Register.FS or Register.GS);
+    }
+
+    private static bool HasMemory(in Instruction instruction)
+    {
+        for (int i = 0; i < instruction.OpCount; i++)
+        {
+            if (instruction.GetOpKind(i) == OpKind.Memory)
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    private GroupMember Enter(int index, in Instruction instruction, CopyRule rule)
+    {
+        Register second = instruction.MemoryIndex;
+        var key = new Key(instruction.MemoryBase, Version(instruction.MemoryBase), second, second == Register.None ? 0 : Version(second), instruction.MemoryIndexScale);
+        int low = (int)(long)instruction.MemoryDisplacement64 + (instruction.MemoryBase == Register.RSP ? _stackMoved : 0);
+        int high = low + instruction.MemorySize.GetSize();
+        _open.TryGetValue(key, out (AccessGroup? Reads, AccessGroup? Writes) open);
+        bool write = rule.WritesMemory;
+        AccessGroup? group = TryJoin(open.Writes, low, high) ?? (write ? null : TryJoin(open.Reads, low, high));
+        if (group == null)
+        {
+            group = new AccessGroup { Leader = index, Low = low, High = high, IsWrite = write };
+            _groups.Add(group);
+            _open[key] = write ? (open.Reads, group) : (group, open.Writes);
+        }
+
+        return new GroupMember(group, low);
+    }
+
+    private static AccessGroup? TryJoin(AccessGroup? group, int low, int high)
+    {
+        if (group == null || Math.Max(group.High, high) - Math.Min(group.Low, low) > MaxSpan)
+        {
+            return null;
+        }
+
+        group.Low = Math.Min(group.Low, low);
+        group.High = Math.Max(group.High, high);
+        group.Members++;
+        return group;
+    }
+
+    private int Version(Register register) => _versions[register - Register.RAX];
+
+    /// <summary>Takes note of the registers that an instruction changes.</summary>
+    private void Note(in Instruction instruction, CopyRule rule)
+    {
+        switch (instruction.Code)
+        {
+            case Code.Push_r64 or Code.Push_rm64 or Code.Pushq_imm32 or Code.Pushq_imm8 or Code.Pushfq:
+                _stackMoved -= 8;
+                return;
+            case Code.Pop_r64:
+                _stackMoved += 8;
+                Change(Bit(instruction.Op0Register));
+                return;
+            case Code.Sub_rm64_imm8 or Code.Sub_rm64_imm32 or Code.Add_rm64_imm8 or Code.Add_rm64_imm32
+                when instruction.Op0Kind == OpKind.Register && instruction.Op0Register == Register.RSP && Math.Abs((long)instruction.GetImmediate(1)) < 1 << 20:
+                int amount = (int)(long)instruction.GetImmediate(1);
+                _stackMoved += instruction.Mnemonic == Mnemonic.Add ? amount : -amount;
+                return;
+            default:
+                Change(Written(instruction, rule));
+                return;
+        }
+    }
+
+    private static int Bit(Register register) => 1 << (register.GetFullRegister() - Register.RAX);
+
+    private void Change(int mask)
+    {
+        for (int i = 0; i < 16; i++)
+        {
+            _versions[i] += (mask >> i) & 1;
+        }
+
+        if ((mask & Bit(Register.RSP)) != 0)
+        {
+            _stackMoved = 0;
+        }
+    }
+
+    private static int Written(in Instruction instruction, CopyRule rule)
+    {
+        if (rule.IsNothing || instruction.FlowControl == FlowControl.ConditionalBranch)
+        {
+            return 0;
+        }
+
+        if (instruction.Code is Code.Lea_r32_m or Code.Lea_r64_m)
+        {
+            return Bit(instruction.Op0Register);
+        }
+
+        if (!rule.CanCopy)
+        {
+            return All;
+        }
+
+        int mask = rule.TouchesRax ? Rax : 0;
+        mask |= instruction.Mnemonic switch
+        {
+            Mnemonic.Mul or Mnemonic.Imul or Mnemonic.Cqo or Mnemonic.Cdq or Mnemonic.Cwd or Mnemonic.Cmpxchg16b or Mnemonic.Cmpxchg8b => Rax | Rdx,
+            Mnemonic.Cbw or Mnemonic.Cwde or Mnemonic.Cdqe or Mnemonic.Lahf or Mnemonic.Cmpxchg => Rax,
+            _ => 0,
+        };
+        for (int i = 0; i < instruction.OpCount; i++)
+        {
+            // More than is written does no harm: every general register that is an operand, but for those that are only read for sure.
+            if (instruction.GetOpKind(i) == OpKind.Register && instruction.GetOpRegister(i).IsGPR() && !IsOnlyRead(rule, instruction, i))
+            {
+                mask |= Bit(instruction.GetOpRegister(i));
+            }
+        }
+
+        return mask;
+    }
+
+    private static bool IsOnlyRead(CopyRule rule, in Instruction instruction, int operand) =>
+        instruction.Code.ToOpCode().GetOpKind(operand) switch
+        {
+            OpCodeOperandKind.r8_reg or OpCodeOperandKind.r16_reg or OpCodeOperandKind.r32_reg or OpCodeOperandKind.r64_reg => !rule.Reg.IsWritten,
+            OpCodeOperandKind.r8_or_mem or OpCodeOperandKind.r16_or_mem or OpCodeOperandKind.r32_or_mem or OpCodeOperandKind.r64_or_mem
+                or OpCodeOperandKind.r16_rm or OpCodeOperandKind.r32_rm or OpCodeOperandKind.r64_rm or OpCodeOperandKind.r8_opcode
+                or OpCodeOperandKind.r16_opcode or OpCodeOperandKind.r32_opcode or OpCodeOperandKind.r64_opcode => !rule.Rm.IsWritten,
+            OpCodeOperandKind.r32_vvvv or OpCodeOperandKind.r64_vvvv => !rule.Vvvv.IsWritten,
+            OpCodeOperandKind.cl => true,
+            _ => false,
+        };
+}
