@@ -311,13 +311,13 @@ internal sealed unsafe class Translator : ITranslationTier
         TlbSet? set = Set;
         bool crosses = ((linear ^ (linear + (ulong)info.Size - 1)) & ~0xFFFUL) != 0;
         bool canonical = (ulong)((long)linear << 16 >> 16) == linear;
-        bool mayMisalign = info.Size >= 16 && (linear & (ulong)(info.Size - 1)) != 0;
+        bool isMisaligned = info.NeedsAlignment && (linear & (ulong)(info.Size - 1)) != 0;
         if (info.IsGroup && crosses)
         {
             return Ungroup();
         }
 
-        if (set is not { } tables || crosses || mayMisalign || !canonical || _tables.Holds(tables, linear, info.IsWrite))
+        if (set is not { } tables || crosses || isMisaligned || !canonical || _tables.Holds(tables, linear, info.IsWrite))
         {
             // It holds the page: then the operand is not aligned, which faults before its page does.
             return Interpret();
@@ -351,7 +351,7 @@ internal sealed unsafe class Translator : ITranslationTier
         }
 
         // Two operands of one instruction whose pages share an entry would take it from each other for ever.
-        bool shares = ((page ^ _missPage) >> 12 & (TlbEntry.Count - 1)) == 0 && page != _missPage;
+        bool shares = ((page ^ _missPage) >> 12 & (StateLayout.TlbCount - 1)) == 0 && page != _missPage;
         if (shares && _state->Rip == _missRip)
         {
             _missRip = 1;

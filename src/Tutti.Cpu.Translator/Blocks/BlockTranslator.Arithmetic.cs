@@ -211,8 +211,7 @@ internal sealed unsafe partial class BlockTranslator
         long hit = _emit.BeginJumpIfZero();
         // A run that leaves the page misses for good, and goes to the interpreter when its page is there.
         int info = ExitInfo.Pack(ExitKind.TlbMiss, _offset, 1, write);
-        _stubs.Add(new Stub(_emit.JumpLater(), info, _start, pointer, 0, 0, _set));
-        _emit.EndShort(hit);
+        _stubs.Add(new Stub(_emit.JumpUnlessOneLater(), info, _start, pointer, 0, 0, _set));
     }
 
     private void EmitRepeat(int opcode, int scale)

@@ -215,9 +215,7 @@ internal sealed unsafe partial class BlockTranslator
         _emit.Extract(HostRegister.Distance, HostRegister.Distance, StateLayout.JumpMask);
         _emit.LoadTable(HostRegister.Test, HostRegister.Distance, StateLayout.JumpTags(set));
         _emit.Lea(HostRegister.Test, HostRegister.Test, HostRegister.Address, 0, 0);
-        long hit = _emit.BeginJumpIfZero();
-        AddStub(_emit.JumpLater(), missInfo);
-        _emit.EndShort(hit);
+        AddStub(_emit.JumpUnlessOneLater(), missInfo);
     }
 
     private void NearJump(int target) => AddJump(_emit.JumpLater(), target);
@@ -233,9 +231,8 @@ internal sealed unsafe partial class BlockTranslator
     private void Poll(int target)
     {
         _emit.Load32(HostRegister.Test, StateLayout.Attention);
-        long quiet = _emit.BeginJumpIfZero();
-        AddStub(_emit.JumpLater(), ExitInfo.Pack(ExitKind.Attention, target));
-        _emit.EndShort(quiet);
+        _emit.Lea(HostRegister.Test, HostRegister.Test, 1);
+        AddStub(_emit.JumpUnlessOneLater(), ExitInfo.Pack(ExitKind.Attention, target));
     }
 
     private void EmitExit(int info)

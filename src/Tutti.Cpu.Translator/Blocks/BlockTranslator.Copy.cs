@@ -72,6 +72,12 @@ internal sealed unsafe partial class BlockTranslator
             return false;
         }
 
+        // Two readings of the same bytes must agree, or nothing is copied.
+        if ((rule.IsRegisterInOpcode ? raw.Opcode & ~7 : raw.Opcode) != rule.Opcode)
+        {
+            return false;
+        }
+
         if (!raw.IsMemory)
         {
             return true;

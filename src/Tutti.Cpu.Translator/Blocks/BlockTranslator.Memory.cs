@@ -44,7 +44,7 @@ internal sealed unsafe partial class BlockTranslator
 
         bool ordinary = instruction.MemorySegment is not (Register.FS or Register.GS);
         if (instruction.MemoryBase == Register.RSP && instruction.MemoryIndex == Register.None && ordinary
-            && BitOperations.IsPow2(size) && size <= 32)
+            && BitOperations.IsPow2(size) && size is >= 2 and <= 32)
         {
             int displacement = (int)(long)instruction.MemoryDisplacement64;
             StackLookup(displacement, size, write, aligned);
@@ -53,7 +53,7 @@ internal sealed unsafe partial class BlockTranslator
 
         int address = EmitAddress(instruction);
         EmitGenericLookup(address, size, write, aligned, out long miss);
-        int info = ExitInfo.Pack(ExitKind.TlbMiss, _offset, size, write);
+        int info = ExitInfo.Pack(ExitKind.TlbMiss, _offset, size, write) | (aligned ? (int)ExitInfo.AlignedBit : 0);
         _stubs.Add(new Stub(miss, info, _start, address, 0, 0, _set));
         _emit.LoadTable(HostRegister.Distance, HostRegister.Distance, StateLayout.Distances(_set, write));
         return RmOperand.InMemory(address, HostRegister.Distance, 0);
@@ -78,13 +78,12 @@ internal sealed unsafe partial class BlockTranslator
         _emit.Extract(HostRegister.Distance, address, StateLayout.TlbIndexMask);
         _emit.LoadTable(HostRegister.Test, HostRegister.Distance, StateLayout.Tags(_set, write));
 
-        // The tag is minus the page's address: the sum is the offset in the page. The index comes from the first byte and the
-        // compare from the last, so what crosses a page's end never hits; aligned operands cannot cross it.
-        _emit.Lea(HostRegister.Test, HostRegister.Test, address, 0, aligned ? 0 : size - 1);
+        // The tag is 4096 minus the page's address: the sum is 4096 and the offset in the page, of which the mask leaves 1. The index
+        // comes from the first byte and the compare from the last, so what crosses a page's end never hits. Aligned operands cannot
+        // cross it: the mask has the bits that must be clear too, and what it leaves is 1 again.
+        _emit.Lea(HostRegister.Test, HostRegister.Test, address, 0, aligned ? 1 - 4096 : size - 1);
         _emit.Extract(HostRegister.Test, HostRegister.Test, aligned ? StateLayout.AlignedMask(BitOperations.Log2((uint)size)) : StateLayout.PageMask);
-        long hit = _emit.BeginJumpIfZero();
-        miss = _emit.JumpLater();
-        _emit.EndShort(hit);
+        miss = _emit.JumpUnlessOneLater();
     }
 
     /// <summary>
@@ -94,23 +93,18 @@ internal sealed unsafe partial class BlockTranslator
     private void StackLookup(int displacement, int size, bool write, bool aligned = false)
     {
         _emit.Load(HostRegister.Test, StateLayout.StackTag(_set));
-        _emit.Lea(HostRegister.Test, HostRegister.Test, HostRegister.GuestRsp, 0, displacement);
+        _emit.Lea(HostRegister.Test, HostRegister.Test, HostRegister.GuestRsp, 0, displacement + 1 - 4096);
         _emit.Extract(HostRegister.Test, HostRegister.Test, StateLayout.AlignedMask(BitOperations.Log2((uint)size)));
-        long hit = _emit.BeginJumpIfZero();
-        long miss = _emit.JumpLater();
-        _emit.EndShort(hit);
+        long miss = _emit.JumpUnlessOneLater();
         _emit.Load(HostRegister.Distance, StateLayout.StackDistance(_set));
-        int info = ExitInfo.Pack(ExitKind.TlbMiss, _offset, size, write) | (aligned ? AlignedStub : 0);
+        int info = ExitInfo.Pack(ExitKind.TlbMiss, _offset, size, write) | (aligned ? (int)ExitInfo.AlignedBit : 0);
         _stubs.Add(new Stub(miss, info, _start, HostRegister.Address, _emit.Here, displacement, _set));
     }
-
-    /// <summary>In a stub's info, for the translator only.</summary>
-    private const int AlignedStub = 1 << 25;
 
     /// <summary>The TLB itself is asked; a page that is written becomes the stack's page. R14 is kept over a hit.</summary>
     private void EmitStackStub(in Stub stub, ExitInfo info)
     {
-        bool aligned = (stub.Info & AlignedStub) != 0;
+        bool aligned = info.NeedsAlignment;
         _emit.Store(StateLayout.Address, HostRegister.Address);
         _emit.Lea(HostRegister.Address, HostRegister.GuestRsp, stub.Displacement);
         EmitGenericLookup(HostRegister.Address, info.Size, info.IsWrite, aligned, out long miss);
@@ -130,7 +124,7 @@ internal sealed unsafe partial class BlockTranslator
         _emit.Jump(stub.Stack);
 
         _emit.PatchHere(miss);
-        EmitExit(stub.Info & ~AlignedStub);
+        EmitExit(stub.Info);
         _emit.Jump(stub.Retry);
     }
 

@@ -45,6 +45,9 @@ internal sealed class CopyRule
 
     public bool CanCopy { get; private init; }
 
+    /// <summary>The opcode byte, by Iced's tables: what the bytes have been taken apart to must agree.</summary>
+    public byte Opcode { get; private init; }
+
     /// <summary>Does nothing that a guest could see: hints, prefetches.</summary>
     public bool IsNothing { get; private init; }
 
@@ -105,7 +108,7 @@ internal sealed class CopyRule
         }
 
         bool aligned = vex ? CopyTable.IsAlignedVex(mnemonic) : unit == StateUnit.Sse && !CopyTable.IsUnaligned(mnemonic);
-        var rule = new CopyRule { CanCopy = true, Unit = unit, NeedsAlignment = aligned };
+        var rule = new CopyRule { CanCopy = true, Opcode = (byte)(info.OpCodeLength == 2 ? info.OpCode >> 8 : info.OpCode), Unit = unit, NeedsAlignment = aligned };
         InstructionInfo access = new InstructionInfoFactory().GetInfo(Sample(code));
         for (int i = 0; i < info.OpCount; i++)
         {

@@ -11,6 +11,7 @@ namespace Tutti.Cpu.Translator;
 /// <remarks>SAFETY: <see cref="StateLayout"/> says where the tables lie and the vCPU has allocated them; indexes are masked to their size.</remarks>
 internal sealed unsafe class TranslatorTables
 {
+    private const ulong PageSize = 4096;
     private const int SetCount = 3;
 
     /// <summary>Large pages that are remembered; one more costs all entries.</summary>
@@ -25,7 +26,7 @@ internal sealed unsafe class TranslatorTables
     private const ulong JumpIndexMask = StateLayout.JumpCount - 1UL;
 
     /// <summary>
-    /// Minus an address that is not canonical, for the stack's page when there is none. An access there would fault on a
+    /// The tag of an address that is not canonical, for the stack's page when there is none. An access there would fault on a
     /// processor; here it reaches a page of its own.
     /// </summary>
     private const ulong NoStack = 0x5A37_C1E6_94D2_B000;
@@ -95,7 +96,7 @@ internal sealed unsafe class TranslatorTables
 
     /// <summary>Whether an access of this kind would hit.</summary>
     public bool Holds(TlbSet set, ulong linear, bool write) =>
-        ((linear + Table(StateLayout.Tags(set, write))[IndexOf(linear)]) & ~0xFFFUL) == 0;
+        (linear + Table(StateLayout.Tags(set, write))[IndexOf(linear)]) >> 12 == 1;
 
     /// <summary>Takes over an entry of the interpreter's TLB for reads or for writes.</summary>
     public void Fill(TlbSet set, TlbEntry* entry, bool write)
@@ -130,7 +131,7 @@ internal sealed unsafe class TranslatorTables
             _largePages.Add(entry->ReadTag & ~inPage);
         }
 
-        Table(StateLayout.Tags(set, write))[index] = 0UL - entry->ReadTag;
+        Table(StateLayout.Tags(set, write))[index] = PageSize - entry->ReadTag;
         Table(StateLayout.Distances(set, write))[index] = (ulong)entry->Addend;
     }
 
@@ -213,7 +214,7 @@ internal sealed unsafe class TranslatorTables
             _userJumps[_userJumpCount++] = (ushort)index;
         }
 
-        *tag = 0UL - linear;
+        *tag = 1UL - linear;
         Table(StateLayout.JumpTargets(set))[index] = (ulong)farEntry;
     }
 
@@ -269,7 +270,7 @@ internal sealed unsafe class TranslatorTables
     private static int JumpIndexOf(ulong linear) => (int)(Sse42.X64.Crc32(0, linear) & JumpIndexMask);
 
     /// <summary>The tag of an empty entry: of an address that is not canonical and has another index.</summary>
-    private static ulong NoJumpTag(uint index) => 0UL - (JumpIndexOf(NoJump) == (int)index ? NoJump + 1 : NoJump);
+    private static ulong NoJumpTag(uint index) => 1UL - (JumpIndexOf(NoJump) == (int)index ? NoJump + 1 : NoJump);
 
     private static TlbSet SetOf(int table) => (TlbSet)(table >> 1);
 
@@ -278,11 +279,11 @@ internal sealed unsafe class TranslatorTables
     private ulong PageOf(int slot)
     {
         int table = slot / StateLayout.TlbCount;
-        return 0UL - Table(StateLayout.Tags(SetOf(table), IsWrite(table)))[slot & (StateLayout.TlbCount - 1)];
+        return PageSize - Table(StateLayout.Tags(SetOf(table), IsWrite(table)))[slot & (StateLayout.TlbCount - 1)];
     }
 
     // A page that the index does not fit, nor the one before it: an access that begins in this entry's page never ends there.
-    private static ulong NoTag(int index) => 0UL - ((ulong)(index ^ (StateLayout.TlbCount / 2)) << 12);
+    private static ulong NoTag(int index) => PageSize - ((ulong)(index ^ (StateLayout.TlbCount / 2)) << 12);
 
     private ulong* Table(int offset) => (ulong*)(_base + offset);
 
@@ -321,7 +322,7 @@ internal sealed unsafe class TranslatorTables
         for (int set = 0; set < SetCount; set++)
         {
             *Table(StateLayout.StackTag((TlbSet)set)) = NoStack;
-            *Table(StateLayout.StackDistance((TlbSet)set)) = (ulong)_nowhere + NoStack;
+            *Table(StateLayout.StackDistance((TlbSet)set)) = (ulong)_nowhere + NoStack - PageSize;
         }
     }
 
@@ -329,7 +330,7 @@ internal sealed unsafe class TranslatorTables
     {
         // The index of the tag's address is another one, so that no address finds it; nor does one that is led to entry 0.
         var tags = new Span<ulong>(Table(StateLayout.JumpTags(set)), StateLayout.JumpCount);
-        tags.Fill(unchecked(0UL - NoJump));
-        tags[JumpIndexOf(NoJump)] = unchecked(0UL - (NoJump + 1));
+        tags.Fill(unchecked(1UL - NoJump));
+        tags[JumpIndexOf(NoJump)] = unchecked(1UL - (NoJump + 1));
     }
 }

@@ -11,7 +11,7 @@ internal struct HotState
     /// <summary>PEXT mask that makes a TLB index of a linear address.</summary>
     public ulong TlbIndexMask;
 
-    /// <summary>PEXT mask that leaves the bits above the page offset: zero when an address lies in the page of a tag.</summary>
+    /// <summary>PEXT mask that leaves the bits above the page offset.</summary>
     public ulong PageMask;
 
     /// <summary>Linear address of the page that the running code lies in.</summary>
@@ -86,7 +86,7 @@ internal unsafe struct ExitState
     /// <summary>Host addresses that a block keeps for its groups of accesses, from a group's first lookup to its last use.</summary>
     public fixed ulong Slots[8];
 
-    /// <summary>For each <see cref="TlbSet"/>: minus the linear address of the page that the stack was last written in, and the distance to the host's address.</summary>
+    /// <summary>For each <see cref="TlbSet"/>: the TLB's tag of the page that the stack was last written in, and the distance to the host's address.</summary>
     public fixed ulong Stack[6];
 }
 
@@ -245,7 +245,7 @@ internal enum ExitKind
 
 /// <summary>
 /// How an exit's cause is packed: offset from the page's start 0 to 12 (past its end when it is the next instruction's), kind 13
-/// to 15, bytes of the access 16 to 23, write 24, group 26; of a jump, the change of RSP in 16 to 31.
+/// to 15, bytes of the access 16 to 23, write 24, alignment 25, group 26; of a jump, the change of RSP in 16 to 31.
 /// </summary>
 internal readonly record struct ExitInfo(uint Value)
 {
@@ -254,6 +254,11 @@ internal readonly record struct ExitInfo(uint Value)
     public ExitKind Kind => (ExitKind)((Value >> 13) & 7);
 
     public int Size => (int)(Value >> 16) & 0xFF;
+
+    /// <summary>The operand must be aligned to its size.</summary>
+    public bool NeedsAlignment => (Value & AlignedBit) != 0;
+
+    public const uint AlignedBit = 1u << 25;
 
     /// <summary>The lookup of a group of accesses, of which the address is that of the first byte.</summary>
     public bool IsGroup => (Value & GroupBit) != 0;
