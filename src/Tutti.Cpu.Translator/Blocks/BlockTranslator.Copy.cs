@@ -97,7 +97,12 @@ internal sealed unsafe partial class BlockTranslator
             int size = instruction.MemorySize.GetSize();
             bool aligned = (rule.NeedsAlignment && size >= 16) || instruction.Mnemonic == Mnemonic.Cmpxchg16b;
             rm = Lookup(instruction, size, rule.WritesMemory, aligned);
-            if (CountInState(rule, raw) + (rule.ReadsRcx ? 1 : 0) > 1)
+            if (rm.Index < 0)
+            {
+                // Of a group: its host address is in R15.
+                scratch.Free(HostRegister.Address);
+            }
+            else if (CountInState(rule, raw) + (rule.ReadsRcx ? 1 : 0) > 1)
             {
                 // One scratch register is not enough: the address goes into one.
                 _emit.Lea(HostRegister.Address, rm.Register, rm.Index, 0, rm.Displacement);
