@@ -140,6 +140,20 @@ internal sealed unsafe partial class SoftwareProcessor
         return true;
     }
 
+    /// <summary>Brings a page into the TLB where it may have an entry; raises no fault.</summary>
+    public bool TryFillTlb(ulong linear, Access access)
+    {
+        if (State->Tlb == _tlb + (EmptySet * TlbEntry.Count) || !IsCanonical(linear)
+            || !Walker.TryTranslate(State, linear, access, out Translation translation, out _))
+        {
+            return false;
+        }
+
+        FillTlb(State->Tlb, linear, translation);
+        TlbEntry* entry = State->Tlb + ((linear >> 12) & (TlbEntry.Count - 1));
+        return ((access & Access.Write) != 0 ? entry->WriteTag : entry->ReadTag) == (linear & ~0xFFFUL);
+    }
+
     /// <summary>Translates the address of an instruction; false after a page fault was raised.</summary>
     public bool TryTranslateFetch(ulong linear, out ulong physical)
     {

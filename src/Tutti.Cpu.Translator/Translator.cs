@@ -311,7 +311,7 @@ internal sealed unsafe class Translator : ITranslationTier
         TlbSet? set = Set;
         bool crosses = ((linear ^ (linear + (ulong)info.Size - 1)) & ~0xFFFUL) != 0;
         bool canonical = (ulong)((long)linear << 16 >> 16) == linear;
-        bool isMisaligned = info.NeedsAlignment && (linear & (ulong)(info.Size - 1)) != 0;
+        bool isMisaligned = info.NeedsAlignment && (linear & (info.IsGroup ? 15UL : (ulong)(info.Size - 1))) != 0;
         if (info.IsGroup && crosses)
         {
             return Ungroup();

@@ -210,16 +210,18 @@ internal static unsafe class Strings<TWidth>
         return true;
     }
 
-    /// <summary>Whether a run may go by host pointers: forward, and where no segment limit or address wrap can cut in.</summary>
+    /// <summary>Whether a run may go by host pointers: where no segment limit or address wrap, and no event, can cut in.</summary>
     private static bool CanRun(CpuState* state, Op* op) =>
-        (state->Mode & CodeMode.BitnessMask) == CodeMode.Bits64
-        && op->AddressSize == 8
-        && (state->Flags & Rflags.Direction) == 0;
+        (state->Mode & CodeMode.BitnessMask) == CodeMode.Bits64 && op->AddressSize == 8 && state->Attention == 0;
 
     /// <summary>Elements from an address to the end of its page.</summary>
     private static ulong InPage(ulong linear) => (4096 - (linear & 0xFFF)) / (ulong)TWidth.Bytes;
 
-    /// <summary>Moves as many elements as lie in one page on both sides and have TLB entries; 0 where none.</summary>
+    /// <summary>Elements from an address down to the start of its page; none where its own goes on in the next page.</summary>
+    private static ulong BelowInPage(ulong linear) =>
+        (linear & 0xFFF) + (ulong)TWidth.Bytes > 4096 ? 0 : ((linear & 0xFFF) / (ulong)TWidth.Bytes) + 1;
+
+    /// <summary>Moves as many elements as lie in one page on both sides and can be had in the TLB; 0 where none.</summary>
     private static ulong TryMoveRun(CpuState* state, Op* op)
     {
         if (!CanRun(state, op))
@@ -229,17 +231,40 @@ internal static unsafe class Strings<TWidth>
 
         ulong from = Addressing.SegmentBase64(state, op->Segment) + state->Gpr[Rsi];
         ulong to = state->Gpr[Rdi];
-        ulong elements = Math.Min(state->Gpr[Rcx], Math.Min(InPage(from), InPage(to)));
-        TlbEntry* source = state->Tlb + ((from >> 12) & (TlbEntry.Count - 1));
-        TlbEntry* target = state->Tlb + ((to >> 12) & (TlbEntry.Count - 1));
-        if (elements == 0 || source->ReadTag != (from & ~0xFFFUL) || target->WriteTag != (to & ~0xFFFUL))
+        bool down = (state->Flags & Rflags.Direction) != 0;
+        ulong room = down ? Math.Min(BelowInPage(from), BelowInPage(to)) : Math.Min(InPage(from), InPage(to));
+        ulong elements = Math.Min(state->Gpr[Rcx], room);
+        if (elements == 0)
         {
             return 0;
         }
 
-        // SAFETY: both tags match and the run ends at or before the end of either page.
+        // One after the other: both may belong in the same entry of the TLB.
+        TlbEntry* source = state->Tlb + ((from >> 12) & (TlbEntry.Count - 1));
+        bool found = source->ReadTag == (from & ~0xFFFUL) || SoftwareProcessor.From(state).TryFillTlb(from, Access.Read);
         byte* sourceHost = (byte*)((long)from + source->Addend);
+        TlbEntry* target = state->Tlb + ((to >> 12) & (TlbEntry.Count - 1));
+        found = found && (target->WriteTag == (to & ~0xFFFUL) || SoftwareProcessor.From(state).TryFillTlb(to, Access.Write));
         byte* targetHost = (byte*)((long)to + target->Addend);
+        if (!found)
+        {
+            return 0;
+        }
+
+        if (down)
+        {
+            // SAFETY: both lie in RAM, and the run ends at or before the start of either page.
+            for (long i = 0; i < (long)elements; i++)
+            {
+                TWidth.Store(targetHost - (i * TWidth.Bytes), TWidth.Load(sourceHost - (i * TWidth.Bytes)));
+            }
+
+            Advance(state, op, Rsi, elements);
+            Advance(state, op, Rdi, elements);
+            return elements;
+        }
+
+        // SAFETY: both lie in RAM, and the run ends at or before the end of either page.
         ulong bytes = elements * (ulong)TWidth.Bytes;
         if ((nuint)targetHost - (nuint)sourceHost < bytes)
         {
@@ -261,7 +286,7 @@ internal static unsafe class Strings<TWidth>
 
     private static ulong TryStoreRun(CpuState* state, Op* op)
     {
-        if (!CanRun(state, op))
+        if (!CanRun(state, op) || (state->Flags & Rflags.Direction) != 0)
         {
             return 0;
         }

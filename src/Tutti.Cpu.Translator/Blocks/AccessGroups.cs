@@ -16,6 +16,9 @@ internal sealed class AccessGroup
 
     public bool IsWrite { get; init; }
 
+    /// <summary>All operands have 16 bytes and must be aligned to that.</summary>
+    public bool NeedsAlignment { get; init; }
+
     public int Members { get; set; } = 1;
 
     /// <summary>Where in the state the host address of <see cref="Low"/> is kept; -1 where the group has no other members or no place.</summary>
@@ -39,14 +42,19 @@ internal sealed class AccessGroups
     private const int Rdx = 1 << 2;
     private const int All = 0xFFFF;
 
-    private readonly record struct Key(Register Base, int BaseVersion, Register Index, int IndexVersion, int Scale);
+    /// <summary>Changes of a register by constants that are followed, in all.</summary>
+    private const int MaxMoved = 1 << 20;
+
+    private const int Alignment = 16;
+
+    private readonly record struct Key(Register Base, int BaseVersion, Register Index, int IndexVersion, int Scale, bool NeedsAlignment);
 
     private readonly Dictionary<Key, (AccessGroup? Reads, AccessGroup? Writes)> _open = [];
     private readonly List<AccessGroup> _groups = [];
     private readonly int[] _versions = new int[16];
 
-    /// <summary>What constant changes have added to RSP since its version began.</summary>
-    private int _stackMoved;
+    /// <summary>What constants have been added to a register since its version began.</summary>
+    private readonly int[] _moved = new int[16];
 
     /// <summary>Fills <paramref name="members"/> for the instructions given.</summary>
     /// <param name="canGroup">Whether the instruction at an index may be served by, or serve, another one.</param>
@@ -55,7 +63,7 @@ internal sealed class AccessGroups
         _open.Clear();
         _groups.Clear();
         Array.Clear(_versions);
-        _stackMoved = 0;
+        Array.Clear(_moved);
         for (int i = 0; i < instructions.Length; i++)
         {
             ref readonly Instruction instruction = ref instructions[i];
@@ -83,7 +91,7 @@ internal sealed class AccessGroups
 
         int size = instruction.MemorySize.GetSize();
         bool bitString = instruction.Mnemonic is Mnemonic.Bt or Mnemonic.Bts or Mnemonic.Btr or Mnemonic.Btc;
-        return size is > 0 and <= 32 && !bitString && !(rule.NeedsAlignment && size >= 16) && instruction.Mnemonic is not Mnemonic.Cmpxchg16b
+        return size is > 0 and <= 32 && !bitString && !(rule.NeedsAlignment && size > Alignment) && instruction.Mnemonic is not Mnemonic.Cmpxchg16b
             && instruction.MemoryBase.IsGPR64() && (instruction.MemoryIndex == Register.None || instruction.MemoryIndex.IsGPR64())
             && instruction.MemorySegment is not (Register.FS or Register.GS);
     }
@@ -104,15 +112,19 @@ internal sealed class AccessGroups
     private GroupMember Enter(int index, in Instruction instruction, CopyRule rule)
     {
         Register second = instruction.MemoryIndex;
-        var key = new Key(instruction.MemoryBase, Version(instruction.MemoryBase), second, second == Register.None ? 0 : Version(second), instruction.MemoryIndexScale);
-        int low = (int)(long)instruction.MemoryDisplacement64 + (instruction.MemoryBase == Register.RSP ? _stackMoved : 0);
-        int high = low + instruction.MemorySize.GetSize();
+        int size = instruction.MemorySize.GetSize();
+        bool aligned = rule.NeedsAlignment && size == Alignment;
+        int secondVersion = second == Register.None ? 0 : Version(second);
+        int secondMoved = second == Register.None ? 0 : Moved(second) * instruction.MemoryIndexScale;
+        var key = new Key(instruction.MemoryBase, Version(instruction.MemoryBase), second, secondVersion, instruction.MemoryIndexScale, aligned);
+        int low = (int)(long)instruction.MemoryDisplacement64 + Moved(instruction.MemoryBase) + secondMoved;
+        int high = low + size;
         _open.TryGetValue(key, out (AccessGroup? Reads, AccessGroup? Writes) open);
         bool write = rule.WritesMemory;
         AccessGroup? group = TryJoin(open.Writes, low, high) ?? (write ? null : TryJoin(open.Reads, low, high));
         if (group == null)
         {
-            group = new AccessGroup { Leader = index, Low = low, High = high, IsWrite = write };
+            group = new AccessGroup { Leader = index, Low = low, High = high, IsWrite = write, NeedsAlignment = aligned };
             _groups.Add(group);
             _open[key] = write ? (open.Reads, group) : (group, open.Writes);
         }
@@ -122,12 +134,14 @@ internal sealed class AccessGroups
 
     private static AccessGroup? TryJoin(AccessGroup? group, int low, int high)
     {
-        if (group == null || Math.Max(group.High, high) - Math.Min(group.Low, low) > MaxSpan)
+        bool fits = group != null && Math.Max(group.High, high) - Math.Min(group.Low, low) <= MaxSpan
+            && (!group.NeedsAlignment || (low - group.Low) % Alignment == 0);
+        if (!fits)
         {
             return null;
         }
 
-        group.Low = Math.Min(group.Low, low);
+        group!.Low = Math.Min(group.Low, low);
         group.High = Math.Max(group.High, high);
         group.Members++;
         return group;
@@ -135,26 +149,48 @@ internal sealed class AccessGroups
 
     private int Version(Register register) => _versions[register - Register.RAX];
 
+    private int Moved(Register register) => _moved[register - Register.RAX];
+
     /// <summary>Takes note of the registers that an instruction changes.</summary>
     private void Note(in Instruction instruction, CopyRule rule)
     {
         switch (instruction.Code)
         {
             case Code.Push_r64 or Code.Push_rm64 or Code.Pushq_imm32 or Code.Pushq_imm8 or Code.Pushfq:
-                _stackMoved -= 8;
+                Move(Register.RSP, -8);
                 return;
             case Code.Pop_r64:
-                _stackMoved += 8;
+                Move(Register.RSP, 8);
                 Change(Bit(instruction.Op0Register));
                 return;
-            case Code.Sub_rm64_imm8 or Code.Sub_rm64_imm32 or Code.Add_rm64_imm8 or Code.Add_rm64_imm32
-                when instruction.Op0Kind == OpKind.Register && instruction.Op0Register == Register.RSP && Math.Abs((long)instruction.GetImmediate(1)) < 1 << 20:
-                int amount = (int)(long)instruction.GetImmediate(1);
-                _stackMoved += instruction.Mnemonic == Mnemonic.Add ? amount : -amount;
+            case Code.Sub_rm64_imm8 or Code.Sub_rm64_imm32 when instruction.Op0Kind == OpKind.Register:
+                Move(instruction.Op0Register, -(long)instruction.GetImmediate(1));
+                return;
+            case Code.Add_rm64_imm8 or Code.Add_rm64_imm32 when instruction.Op0Kind == OpKind.Register:
+                Move(instruction.Op0Register, (long)instruction.GetImmediate(1));
+                return;
+            case Code.Inc_rm64 or Code.Dec_rm64 when instruction.Op0Kind == OpKind.Register:
+                Move(instruction.Op0Register, instruction.Mnemonic == Mnemonic.Inc ? 1 : -1);
+                return;
+            case Code.Lea_r64_m when instruction.MemoryBase == instruction.Op0Register && instruction.MemoryIndex == Register.None:
+                Move(instruction.Op0Register, (long)instruction.MemoryDisplacement64);
                 return;
             default:
                 Change(Written(instruction, rule));
                 return;
+        }
+    }
+
+    private void Move(Register register, long distance)
+    {
+        long moved = Moved(register) + distance;
+        if (Math.Abs(moved) < MaxMoved)
+        {
+            _moved[register - Register.RAX] = (int)moved;
+        }
+        else
+        {
+            Change(Bit(register));
         }
     }
 
@@ -164,12 +200,11 @@ internal sealed class AccessGroups
     {
         for (int i = 0; i < 16; i++)
         {
-            _versions[i] += (mask >> i) & 1;
-        }
-
-        if ((mask & Bit(Register.RSP)) != 0)
-        {
-            _stackMoved = 0;
+            if (((mask >> i) & 1) != 0)
+            {
+                _versions[i]++;
+                _moved[i] = 0;
+            }
         }
     }
 

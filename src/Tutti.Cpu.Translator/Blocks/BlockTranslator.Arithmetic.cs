@@ -131,7 +131,7 @@ internal sealed unsafe partial class BlockTranslator
 
         _emit.Lea(HostRegister.Address, address, HostRegister.Distance, is64 ? 3 : 2, 0);
         bool write = instruction.Mnemonic != Mnemonic.Bt;
-        EmitGenericLookup(HostRegister.Address, size, write, aligned: false, out long miss);
+        EmitGenericLookup(HostRegister.Address, size, write, 0, out long miss);
         _stubs.Add(new Stub(miss, ExitInfo.Pack(ExitKind.TlbMiss, _offset, size, write), _start, HostRegister.Address, 0, 0, _set));
         _emit.LoadTable(HostRegister.Distance, HostRegister.Distance, StateLayout.Distances(_set, write));
         _emit.Extract(HostRegister.Test, FromGuest(index, HostRegister.Test), StateLayout.BitMask(size));

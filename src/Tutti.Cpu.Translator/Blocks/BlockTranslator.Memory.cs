@@ -52,7 +52,7 @@ internal sealed unsafe partial class BlockTranslator
         }
 
         int address = EmitAddress(instruction);
-        EmitGenericLookup(address, size, write, aligned, out long miss);
+        EmitGenericLookup(address, size, write, aligned ? size : 0, out long miss);
         int info = ExitInfo.Pack(ExitKind.TlbMiss, _offset, size, write) | (aligned ? (int)ExitInfo.AlignedBit : 0);
         _stubs.Add(new Stub(miss, info, _start, address, 0, 0, _set));
         _emit.LoadTable(HostRegister.Distance, HostRegister.Distance, StateLayout.Distances(_set, write));
@@ -64,8 +64,9 @@ internal sealed unsafe partial class BlockTranslator
     {
         int size = group.High - group.Low;
         EmitAddress(instruction, group.Low - displacement);
-        EmitGenericLookup(HostRegister.Address, size, group.IsWrite, false, out long miss);
-        int info = ExitInfo.Pack(ExitKind.TlbMiss, _offset, size, group.IsWrite) | (int)ExitInfo.GroupBit;
+        EmitGenericLookup(HostRegister.Address, size, group.IsWrite, group.NeedsAlignment ? 16 : 0, out long miss);
+        uint bits = ExitInfo.GroupBit | (group.NeedsAlignment ? ExitInfo.AlignedBit : 0);
+        int info = ExitInfo.Pack(ExitKind.TlbMiss, _offset, size, group.IsWrite) | (int)bits;
         _stubs.Add(new Stub(miss, info, _start, HostRegister.Address, 0, 0, _set));
         _emit.LoadTable(HostRegister.Distance, HostRegister.Distance, StateLayout.Distances(_set, group.IsWrite));
         _emit.Lea(HostRegister.Distance, HostRegister.Distance, HostRegister.Address, 0, 0);
@@ -73,16 +74,18 @@ internal sealed unsafe partial class BlockTranslator
     }
 
     /// <summary>Looks a linear address up; leaves the index in R15. The address register stays as it is.</summary>
-    private void EmitGenericLookup(int address, int size, bool write, bool aligned, out long miss)
+    /// <param name="alignment">Bytes that the operand, or each of a group, must be aligned to; 0 where none.</param>
+    private void EmitGenericLookup(int address, int size, bool write, int alignment, out long miss)
     {
         _emit.Extract(HostRegister.Distance, address, StateLayout.TlbIndexMask);
         _emit.LoadTable(HostRegister.Test, HostRegister.Distance, StateLayout.Tags(_set, write));
 
         // The tag is 4096 minus the page's address: the sum is 4096 and the offset in the page, of which the mask leaves 1. The index
         // comes from the first byte and the compare from the last, so what crosses a page's end never hits. Aligned operands cannot
-        // cross it: the mask has the bits that must be clear too, and what it leaves is 1 again.
-        _emit.Lea(HostRegister.Test, HostRegister.Test, address, 0, aligned ? 1 - 4096 : size - 1);
-        _emit.Extract(HostRegister.Test, HostRegister.Test, aligned ? StateLayout.AlignedMask(BitOperations.Log2((uint)size)) : StateLayout.PageMask);
+        // cross it: the mask has the bits that must be clear too, and what it leaves is 1 again. Of several in a row the last one decides.
+        bool aligned = alignment > 0;
+        _emit.Lea(HostRegister.Test, HostRegister.Test, address, 0, aligned ? size - alignment + 1 - 4096 : size - 1);
+        _emit.Extract(HostRegister.Test, HostRegister.Test, aligned ? StateLayout.AlignedMask(BitOperations.Log2((uint)alignment)) : StateLayout.PageMask);
         miss = _emit.JumpUnlessOneLater();
     }
 
@@ -107,7 +110,7 @@ internal sealed unsafe partial class BlockTranslator
         bool aligned = info.NeedsAlignment;
         _emit.Store(StateLayout.Address, HostRegister.Address);
         _emit.Lea(HostRegister.Address, HostRegister.GuestRsp, stub.Displacement);
-        EmitGenericLookup(HostRegister.Address, info.Size, info.IsWrite, aligned, out long miss);
+        EmitGenericLookup(HostRegister.Address, info.Size, info.IsWrite, aligned ? info.Size : 0, out long miss);
         if (info.IsWrite)
         {
             _emit.LoadTable(HostRegister.Test, HostRegister.Distance, StateLayout.WriteTags(_set));

@@ -78,7 +78,7 @@ internal sealed unsafe partial class BlockTranslator
     private void Leave()
     {
         const int Rbp = 5;
-        EmitGenericLookup(Rbp, 8, false, false, out long miss);
+        EmitGenericLookup(Rbp, 8, false, 0, out long miss);
         _stubs.Add(new Stub(miss, ExitInfo.Pack(ExitKind.TlbMiss, _offset, 8), _start, Rbp, 0, 0, _set));
         _emit.LoadTable(HostRegister.Distance, HostRegister.Distance, StateLayout.Distances(_set, false));
         _emit.LoadMemory(HostRegister.Address, Rbp, HostRegister.Distance, 0);
