@@ -5,8 +5,8 @@ namespace Tutti.Cpu.Translator;
 /// RDX 2, RBX 3, RSP 4, RBP 5, RSI 6, RDI 7, R8 to R15.
 /// </summary>
 /// <remarks>
-/// The host's RSP points to the vCPU's state. RCX is scratch, because JRCXZ is the one conditional branch that neither
-/// reads nor writes flags; R14 and R15 are scratch too. That leaves twelve registers for sixteen: the four that compiled
+/// The host's RSP points to the vCPU's state. RCX is scratch, because LOOP and JRCXZ are the conditional branches that neither
+/// read nor write flags; R14 and R15 are scratch too. That leaves twelve registers for sixteen: the four that compiled
 /// code uses least stay in the state.
 /// </remarks>
 internal static class HostRegister
@@ -19,7 +19,7 @@ internal static class HostRegister
     /// <summary>Points to <see cref="HotState"/>.</summary>
     public const int State = 4;
 
-    /// <summary>Scratch; JRCXZ tests it.</summary>
+    /// <summary>Scratch; LOOP and JRCXZ test it.</summary>
     public const int Test = 1;
 
     /// <summary>Scratch: a linear address, or where a jump goes.</summary>
