@@ -264,17 +264,18 @@ internal sealed unsafe partial class BlockTranslator
             if (info.Kind == ExitKind.Link)
             {
                 _jumps.Add(new DirectJump(stub.Site, _emit.Here, info.Offset, stub.Set));
-                EmitExit(stub.Info);
-                _emit.Int32((int)(_emit.Here - stub.Site));
+                _emit.Call(_common.ExitInline);
+                _emit.Int32(stub.Info);
+
+                // A block is shorter than 64 KiB.
+                int distance = (int)(_emit.Here - stub.Site);
+                _emit.Byte(distance);
+                _emit.Byte(distance >> 8);
                 continue;
             }
 
-            if (info.Kind == ExitKind.TlbMiss)
-            {
-                _emit.Move(HostRegister.Address, stub.Address);
-            }
-
-            EmitExit(stub.Info);
+            _emit.Call(info.Kind == ExitKind.TlbMiss ? _common.Miss(stub.Address) : _common.ExitInline);
+            _emit.Int32(stub.Info);
             if (stub.Retry != 0)
             {
                 _emit.Jump(stub.Retry);

@@ -104,30 +104,14 @@ internal sealed unsafe partial class BlockTranslator
         _stubs.Add(new Stub(miss, info, _start, HostRegister.Address, _emit.Here, displacement, _set));
     }
 
-    /// <summary>The TLB itself is asked; a page that is written becomes the stack's page. R14 is kept over a hit.</summary>
+    /// <summary>The TLB itself is asked, by a routine that all blocks share.</summary>
     private void EmitStackStub(in Stub stub, ExitInfo info)
     {
-        bool aligned = info.NeedsAlignment;
-        _emit.Store(StateLayout.Address, HostRegister.Address);
-        _emit.Lea(HostRegister.Address, HostRegister.GuestRsp, stub.Displacement);
-        EmitGenericLookup(HostRegister.Address, info.Size, info.IsWrite, aligned ? info.Size : 0, out long miss);
-        if (info.IsWrite)
-        {
-            _emit.LoadTable(HostRegister.Test, HostRegister.Distance, StateLayout.WriteTags(_set));
-            _emit.Store(StateLayout.StackTag(_set), HostRegister.Test);
-        }
-
-        _emit.LoadTable(HostRegister.Distance, HostRegister.Distance, StateLayout.Distances(_set, info.IsWrite));
-        if (info.IsWrite)
-        {
-            _emit.Store(StateLayout.StackDistance(_set), HostRegister.Distance);
-        }
-
-        _emit.Load(HostRegister.Address, StateLayout.Address);
-        _emit.Jump(stub.Stack);
-
-        _emit.PatchHere(miss);
-        EmitExit(stub.Info);
+        _emit.Call(_common.StackLookup(stub.Set, info));
+        long resume = _emit.JumpLater();
+        _emit.Patch(resume, stub.Stack);
+        _emit.Int32(stub.Displacement);
+        _emit.Int32(stub.Info);
         _emit.Jump(stub.Retry);
     }
 

@@ -130,8 +130,8 @@ internal sealed unsafe class TranslationCache : IDisposable
     public DirectJump JumpAt(long site, int targetOffset, TlbSet set)
     {
         // SAFETY: the stub has put the distance to the jump behind its call, inside the region.
-        int distance = *(int*)(site - _region.ExecuteAddress + _region.WriteAddress);
-        const int StubLength = 10;
+        int distance = *(ushort*)(site - _region.ExecuteAddress + _region.WriteAddress);
+        const int StubLength = 9;
         return new DirectJump(site - distance, site - StubLength, targetOffset, set);
     }
 

@@ -7,7 +7,7 @@ namespace Tutti.Cpu.Translator;
 /// The code that every block shares: the way in, the way out, and the loading of vector and x87 state, each with the state's
 /// address in RSP. It stands at the start of each vCPU's code region.
 /// </summary>
-internal sealed class CommonCode
+internal sealed partial class CommonCode
 {
     /// <summary>RBX, RBP, R12 to R15: what the calling convention wants back.</summary>
     private static readonly int[] Preserved = [3, 5, 12, 13, 14, 15];
@@ -31,6 +31,7 @@ internal sealed class CommonCode
         _emit.Call(Exit);
         Enter = _emit.Here;
         EmitEnter();
+        EmitStubCode();
     }
 
     /// <summary><c>void enter(HotState*, target)</c>.</summary>

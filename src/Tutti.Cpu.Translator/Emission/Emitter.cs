@@ -301,9 +301,17 @@ internal sealed unsafe class Emitter
         _at[-distance - 1] = (byte)distance;
     }
 
-    /// <summary>JMP rel32.</summary>
+    /// <summary>JMP rel8 where that reaches, else JMP rel32.</summary>
     public void Jump(long target)
     {
+        long distance = target - (Here + 2);
+        if (distance == (sbyte)distance)
+        {
+            Byte(0xEB);
+            Byte((int)distance);
+            return;
+        }
+
         Byte(0xE9);
         Relative(target);
     }

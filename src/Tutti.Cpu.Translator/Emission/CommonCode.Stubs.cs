@@ -1,0 +1,98 @@
+namespace Tutti.Cpu.Translator;
+
+/// <summary>
+/// What the stubs behind a block share. A stub is met seldom, and there is one for nearly every access of the guest's code: so it is
+/// no more than a call, and what its routine must know stands as data behind that.
+/// </summary>
+internal sealed partial class CommonCode
+{
+    /// <summary>A JMP rel32, back to the fast path.</summary>
+    private const int ResumeLength = 5;
+
+    private const int WordLength = 4;
+
+    /// <summary>Bytes from where a stack stub's call comes back to, to where its instruction is tried again.</summary>
+    private const int StackRetry = ResumeLength + WordLength + WordLength;
+
+    /// <summary>While a routine runs, its return address lies on the stack: offsets are 8 more.</summary>
+    private const int Called = 8;
+
+    private readonly long[] _misses = new long[16];
+    private readonly long[] _stackLookups = new long[3 * 6 * 4];
+
+    /// <summary>Called with an <see cref="ExitInfo"/> in the four bytes behind the call; an exit that is mended goes on behind those.</summary>
+    public long ExitInline { get; private set; }
+
+    /// <summary>The same for a TLB miss, with the linear address in a register.</summary>
+    public long Miss(int address) => _misses[address];
+
+    /// <summary>
+    /// Looks the stack up in the TLB. Behind the call stand a JMP rel32 for a hit, the displacement from RSP, an <see cref="ExitInfo"/>,
+    /// and what is to be run after a miss that is mended.
+    /// </summary>
+    public long StackLookup(TlbSet set, ExitInfo info) => _stackLookups[StackIndex(set, Log2(info.Size), info.IsWrite, info.NeedsAlignment)];
+
+    private static int Log2(int size) => System.Numerics.BitOperations.Log2((uint)size);
+
+    private static int StackIndex(TlbSet set, int log2, bool write, bool aligned) => (((int)set * 6) + log2) * 4 + (write ? 2 : 0) + (aligned ? 1 : 0);
+
+    private void EmitStubCode()
+    {
+        ExitInline = _emit.Here;
+        EmitExitWithInfo(0);
+        for (int register = 0; register < _misses.Length; register++)
+        {
+            _misses[register] = _emit.Here;
+            _emit.Move(HostRegister.Address, register);
+            _emit.Jump(ExitInline);
+        }
+
+        for (int i = 0; i < _stackLookups.Length; i++)
+        {
+            _stackLookups[i] = _emit.Here;
+            EmitStackLookup((TlbSet)(i / 24), i / 4 % 6, (i & 2) != 0, (i & 1) != 0);
+        }
+    }
+
+    /// <summary>Leaves with the info that stands a number of bytes behind the caller's call.</summary>
+    private void EmitExitWithInfo(int distance)
+    {
+        _emit.Load(HostRegister.Test, 0);
+        _emit.Lea(HostRegister.Test, HostRegister.Test, distance + WordLength);
+        _emit.Store(0, HostRegister.Test);
+        _emit.Bytes([0x8B, 0x49, unchecked((byte)-WordLength)]); // MOV ECX, [RCX-4]
+        _emit.Jump(Exit);
+    }
+
+    /// <summary>A page that is written becomes the stack's page. R14 is kept over a hit.</summary>
+    private void EmitStackLookup(TlbSet set, int log2, bool write, bool aligned)
+    {
+        _emit.Store(StateLayout.Address + Called, HostRegister.Address);
+        _emit.Load(HostRegister.Address, 0);
+        _emit.Bytes([0x4D, 0x63, 0x76, ResumeLength]); // MOVSXD R14, DWORD [R14+5]
+        _emit.Lea(HostRegister.Address, HostRegister.GuestRsp, HostRegister.Address, 0, 0);
+        _emit.Extract(HostRegister.Distance, HostRegister.Address, StateLayout.TlbIndexMask + Called);
+        _emit.LoadTable(HostRegister.Test, HostRegister.Distance, StateLayout.Tags(set, write) + Called);
+
+        // As in each lookup: see BlockTranslator.EmitGenericLookup.
+        _emit.Lea(HostRegister.Test, HostRegister.Test, HostRegister.Address, 0, aligned ? 1 - 4096 : (1 << log2) - 1);
+        _emit.Extract(HostRegister.Test, HostRegister.Test, (aligned ? StateLayout.AlignedMask(log2) : StateLayout.PageMask) + Called);
+        long miss = _emit.JumpUnlessOneLater();
+        if (write)
+        {
+            _emit.LoadTable(HostRegister.Test, HostRegister.Distance, StateLayout.WriteTags(set) + Called);
+            _emit.Store(StateLayout.StackTag(set) + Called, HostRegister.Test);
+        }
+
+        _emit.LoadTable(HostRegister.Distance, HostRegister.Distance, StateLayout.Distances(set, write) + Called);
+        if (write)
+        {
+            _emit.Store(StateLayout.StackDistance(set) + Called, HostRegister.Distance);
+        }
+
+        _emit.Load(HostRegister.Address, StateLayout.Address + Called);
+        _emit.Byte(0xC3);
+        _emit.PatchHere(miss);
+        EmitExitWithInfo(StackRetry - WordLength);
+    }
+}
