@@ -267,10 +267,11 @@ internal sealed unsafe partial class BlockTranslator
                 _emit.Call(_common.ExitInline);
                 _emit.Int32(stub.Info);
 
-                // A block is shorter than 64 KiB.
+                // A block is shorter than 64 KiB. What follows is for TranslationCache.
                 int distance = (int)(_emit.Here - stub.Site);
                 _emit.Byte(distance);
                 _emit.Byte(distance >> 8);
+                _emit.Int32(0);
                 continue;
             }
 

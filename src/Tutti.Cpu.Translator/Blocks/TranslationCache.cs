@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using Tutti.Host;
 
 namespace Tutti.Cpu.Translator;
@@ -14,16 +15,24 @@ internal sealed unsafe class TranslationCache : IDisposable
     /// <summary>Instructions that are remembered as better left alone.</summary>
     private const int MaxUngrouped = 1 << 14;
 
+    private const int BucketCount = 1 << 15;
+
+    /// <summary>In a jump's stub, where the distance from there back to the jump stands, and the next jump with the same target.</summary>
+    private const int StubDistance = 9;
+    private const int StubNext = 11;
+
     private readonly ExecutableMapping _region = new(Capacity);
     private readonly Emitter _emit = new();
     private readonly BlockTranslator _translator;
-    private readonly Dictionary<ulong, TranslatedBlock> _blocks = [];
+
+    /// <summary>Blocks by the hash of their address and set.</summary>
+    private readonly TranslatedBlock?[] _buckets = new TranslatedBlock?[BucketCount];
 
     /// <summary>Instructions that cross the end of their page, by their address and that of the next page.</summary>
     private readonly Dictionary<(ulong Physical, ulong NextPage), TranslatedBlock> _crossings = [];
 
-    /// <summary>Blocks by page index.</summary>
-    private readonly Dictionary<long, List<TranslatedBlock>> _pages = [];
+    /// <summary>The first block of each page, by page index.</summary>
+    private readonly Dictionary<long, TranslatedBlock> _pages = [];
 
     private readonly List<TranslatedBlock> _dropped = [];
     private readonly long _firstBlock;
@@ -50,7 +59,16 @@ internal sealed unsafe class TranslationCache : IDisposable
     /// <summary>Whether another block may not fit: then everything must go first.</summary>
     public bool IsFull => _used + BlockTranslator.MaxBytes > Capacity;
 
-    public TranslatedBlock? Find(ulong physical, TlbSet set) => _blocks.GetValueOrDefault(Key(physical, set));
+    public TranslatedBlock? Find(ulong physical, TlbSet set)
+    {
+        TranslatedBlock? block = Bucket(physical, set);
+        while (block != null && (block.Physical != physical || block.Set != set))
+        {
+            block = block.NextInBucket;
+        }
+
+        return block;
+    }
 
     /// <summary>Translates and enters a block; the page has been claimed and there is room.</summary>
     /// <param name="page">The page of code, as the host sees it.</param>
@@ -60,7 +78,8 @@ internal sealed unsafe class TranslationCache : IDisposable
         bool isCrossing = !_translator.TryTranslate(page, physical, set);
         int length = isCrossing ? 4096 - (int)(physical & 0xFFF) : _translator.ByteLength;
         var block = new TranslatedBlock(physical, set, length, _translator.FarEntry, _translator.NearEntry) { IsCrossing = isCrossing };
-        _blocks.Add(Key(physical, set), block);
+        block.NextInBucket = Bucket(physical, set);
+        Bucket(physical, set) = block;
         AddToPage(pageIndex, block);
         if (!isCrossing)
         {
@@ -79,12 +98,12 @@ internal sealed unsafe class TranslationCache : IDisposable
     {
         BeginEmission();
         _translator.TranslateCrossing(bytes, (int)(physical & 0xFFF), set);
-        var block = new TranslatedBlock(physical, set, _translator.ByteLength, _translator.FarEntry, _translator.NearEntry) { NextPage = nextPage };
+        var block = new CrossingBlock(physical, nextPage, set, _translator.ByteLength, _translator.FarEntry, _translator.NearEntry);
         _crossings.Add((Key(physical, set), nextPage), block);
         AddToPage(pages.This, block);
         if (pages.Next != pages.This)
         {
-            AddToPage(pages.Next, block);
+            AddToPage(pages.Next, new CrossingBlock(physical, nextPage, set, _translator.ByteLength, _translator.FarEntry, _translator.NearEntry));
         }
 
         EndEmission(block);
@@ -111,28 +130,24 @@ internal sealed unsafe class TranslationCache : IDisposable
 
     private void AddToPage(long pageIndex, TranslatedBlock block)
     {
-        if (!_pages.TryGetValue(pageIndex, out List<TranslatedBlock>? blocks))
-        {
-            _pages[pageIndex] = blocks = [];
-        }
-
-        blocks.Add(block);
+        ref TranslatedBlock? first = ref CollectionsMarshal.GetValueRefOrAddDefault(_pages, pageIndex, out _);
+        block.NextInPage = first;
+        first = block;
     }
 
-    /// <summary>Lets a jump lead straight to its target.</summary>
+    /// <summary>Lets a jump lead straight to its target. Its stub then holds the next jump that leads there.</summary>
     public void Link(DirectJump jump, TranslatedBlock target)
     {
         _emit.Patch(jump.Site, target.NearEntry);
-        (target.Incoming ??= []).Add(jump);
+        *(int*)Written(jump.Stub + StubNext) = target.Incoming;
+        target.Incoming = (int)(jump.Stub - _region.ExecuteAddress);
     }
 
     /// <summary>The jump that has left by its stub; <paramref name="site"/> is where the stub's call would have come back to.</summary>
     public DirectJump JumpAt(long site, int targetOffset, TlbSet set)
     {
-        // SAFETY: the stub has put the distance to the jump behind its call, inside the region.
-        int distance = *(ushort*)(site - _region.ExecuteAddress + _region.WriteAddress);
-        const int StubLength = 9;
-        return new DirectJump(site - distance, site - StubLength, targetOffset, set);
+        long stub = site - StubDistance;
+        return new DirectJump(SiteOf(stub), stub, targetOffset, set);
     }
 
     /// <summary>The blocks that the last call of <see cref="Invalidate"/> or <see cref="DropPage"/> has dropped.</summary>
@@ -145,27 +160,36 @@ internal sealed unsafe class TranslationCache : IDisposable
     public bool Invalidate(long page, ulong address, int length)
     {
         _dropped.Clear();
-        if (!_pages.TryGetValue(page, out List<TranslatedBlock>? blocks))
+        if (!_pages.TryGetValue(page, out TranslatedBlock? block))
         {
             return false;
         }
 
         bool hit = false;
-        for (int i = blocks.Count - 1; i >= 0; i--)
+        TranslatedBlock? kept = null;
+        TranslatedBlock? next;
+        for (; block != null; block = next)
         {
-            TranslatedBlock block = blocks[i];
+            next = block.NextInPage;
             if (Holds(block, address, (ulong)length))
             {
                 hit = true;
                 Drop(block);
-                blocks[i] = blocks[^1];
-                blocks.RemoveAt(blocks.Count - 1);
+            }
+            else
+            {
+                block.NextInPage = kept;
+                kept = block;
             }
         }
 
-        if (blocks.Count == 0)
+        if (kept == null)
         {
             _pages.Remove(page);
+        }
+        else
+        {
+            _pages[page] = kept;
         }
 
         return hit;
@@ -186,16 +210,17 @@ internal sealed unsafe class TranslationCache : IDisposable
     public void DropPage(long page)
     {
         _dropped.Clear();
-        if (_pages.Remove(page, out List<TranslatedBlock>? blocks))
+        _pages.Remove(page, out TranslatedBlock? block);
+        for (; block != null; block = block.NextInPage)
         {
-            blocks.ForEach(Drop);
+            Drop(block);
         }
     }
 
     /// <summary>Empties the region.</summary>
     public void Clear()
     {
-        _blocks.Clear();
+        Array.Clear(_buckets);
         _crossings.Clear();
         _pages.Clear();
         _used = _firstBlock;
@@ -222,7 +247,7 @@ internal sealed unsafe class TranslationCache : IDisposable
         _dropped.Add(block);
         if (block.NextPage == 0)
         {
-            _blocks.Remove(Key(block.Physical, block.Set));
+            RemoveFromBucket(block);
         }
         else
         {
@@ -230,11 +255,46 @@ internal sealed unsafe class TranslationCache : IDisposable
             _crossings.Remove((Key(block.Physical, block.Set), block.NextPage));
         }
 
-        foreach (DirectJump jump in block.Incoming ?? [])
+        for (int jump = block.Incoming; jump != 0;)
         {
-            _emit.Patch(jump.Site, jump.Stub);
+            long stub = _region.ExecuteAddress + jump;
+            _emit.Patch(SiteOf(stub), stub);
+            jump = *(int*)Written(stub + StubNext);
+        }
+
+        block.Incoming = 0;
+    }
+
+    private void RemoveFromBucket(TranslatedBlock block)
+    {
+        ref TranslatedBlock? first = ref Bucket(block.Physical, block.Set);
+        if (first == block)
+        {
+            first = block.NextInBucket;
+            return;
+        }
+
+        TranslatedBlock? before = first;
+        while (before != null && before.NextInBucket != block)
+        {
+            before = before.NextInBucket;
+        }
+
+        if (before != null)
+        {
+            before.NextInBucket = block.NextInBucket;
         }
     }
+
+    private ref TranslatedBlock? Bucket(ulong physical, TlbSet set) =>
+        ref _buckets[((uint)physical ^ (uint)(physical >> 15) ^ ((uint)set << 13)) & (BucketCount - 1)];
+
+    /// <summary>Where the jump of a stub has its rel32.</summary>
+    private long SiteOf(long stub) => stub + StubDistance - *(ushort*)Written(stub + StubDistance);
+
+    /// <summary>Where a byte of the region is written that runs at an address.</summary>
+    // SAFETY: stubs are the translator's own, and lie in the region as long as their block does.
+    private byte* Written(long execute) => (byte*)(execute - _region.ExecuteAddress + _region.WriteAddress);
 
     private static ulong Key(ulong physical, TlbSet set) => (physical << 2) | (uint)set;
 }
