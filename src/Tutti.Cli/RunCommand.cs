@@ -128,6 +128,7 @@ internal sealed class RunCommand : IDisposable
                 using (_terminal = HostTerminal.TryEnterRawMode(HostStream.StandardInput))
                 {
                     console.Start();
+                    using StartupDebris debris = new();
                     exit = machine.Run(_options.Timeout);
                     counters = _options.Verbose ? machine.ReadCounters() : [];
                 }

@@ -123,6 +123,9 @@ internal static unsafe partial class LibC
     [LibraryImport(Library, SetLastError = true)]
     internal static partial int statx(int dirfd, byte* pathname, int flags, uint mask, Statx* statxbuf);
 
+    [LibraryImport(Library)]
+    internal static partial int malloc_trim(nuint pad);
+
     [LibraryImport(Library, SetLastError = true)]
     internal static partial nint getrandom(void* buf, nuint buflen, uint flags);
 
