@@ -152,9 +152,10 @@ internal sealed unsafe partial class SoftwareProcessor : IVirtualProcessor, IPro
     public void Signal(int bits)
     {
         int before = Interlocked.Or(ref State->Attention, bits);
-        if (State->JumpMask != null)
+        if (State->PollMasks != null)
         {
-            Volatile.Write(ref *State->JumpMask, 0);
+            Volatile.Write(ref State->PollMasks[0], 0);
+            Volatile.Write(ref State->PollMasks[1], 0);
         }
 
         if ((before & Interpreter.Attention.Halted) != 0)

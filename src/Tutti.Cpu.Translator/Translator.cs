@@ -41,7 +41,7 @@ internal sealed unsafe class Translator : ITranslationTier
         _hot = (HotState*)((byte*)_state - StateLayout.Cpu);
         _exit = (ExitState*)((byte*)_hot + StateLayout.Exit);
         _tables = new TranslatorTables(_hot, _nowhere.Address, _cache.Common.Leave);
-        _state->JumpMask = &_hot->JumpMask;
+        _state->PollMasks = &_hot->PageMask;
 
         // SAFETY: Enter is a function of this shape, and its code is never overwritten.
         _enter = (delegate* unmanaged<HotState*, long, void>)_cache.Common.Enter;
@@ -241,11 +241,12 @@ internal sealed unsafe class Translator : ITranslationTier
             _exit->EventWaits = _processor.HasWaitingEvent ? 1 : 0;
             _exit->GoesDown = (_state->Flags & Rflags.Direction) != 0 ? 1 : 0;
             _exit->Privilege = (int)PrivilegeChange.None;
-            _tables.ArmJumps();
+            _tables.ArmLookups();
             Interlocked.MemoryBarrier();
             if (_state->Attention != 0)
             {
-                // Whoever asked may have done so before the jump cache was armed.
+                // Whoever asked may have done so before the lookups were armed.
+                _hot->PageMask = 0;
                 _hot->JumpMask = 0;
             }
 

@@ -133,8 +133,8 @@ internal unsafe struct CpuState
     /// <summary>Four 16-byte-aligned slots where vector operands stand that no host pointer reaches, or that may not be changed yet.</summary>
     public fixed byte VectorScratch[64];
 
-    /// <summary>Of the translation tier, or null: becomes 0 with each request for attention, so that its jumps look up.</summary>
-    public ulong* JumpMask;
+    /// <summary>Two masks of the translation tier, or null: they become 0 with each request for attention, so that its lookups find nothing.</summary>
+    public ulong* PollMasks;
 
     /// <summary>Keeps what follows on a 16-byte boundary.</summary>
     public ulong Padding2;

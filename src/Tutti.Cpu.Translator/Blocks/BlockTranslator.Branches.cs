@@ -55,7 +55,7 @@ internal sealed unsafe partial class BlockTranslator
             _ends = ended;
             _emit.PatchHere(over);
         }
-        else if (target > _offset)
+        else if (!NeedsPoll(target))
         {
             AddJump(_emit.JumpIfLater(condition), target);
         }
@@ -69,6 +69,9 @@ internal sealed unsafe partial class BlockTranslator
 
         return true;
     }
+
+    /// <summary>Backward jumps look for attention; but a block that goes round in itself and looks memory up does so there.</summary>
+    private bool NeedsPoll(int target) => target <= _offset && !(target == _blockOffset && _hasLookup);
 
     private static bool IsInPage(int target) => target is >= 0 and < 4096;
 
@@ -107,7 +110,7 @@ internal sealed unsafe partial class BlockTranslator
             return;
         }
 
-        if (target <= _offset)
+        if (NeedsPoll(target))
         {
             Poll(target);
         }
@@ -129,7 +132,7 @@ internal sealed unsafe partial class BlockTranslator
         if (IsInPage(target))
         {
             _emit.Lea(HostRegister.GuestRsp, HostRegister.GuestRsp, -8);
-            if (target <= _offset)
+            if (NeedsPoll(target))
             {
                 Poll(target);
             }

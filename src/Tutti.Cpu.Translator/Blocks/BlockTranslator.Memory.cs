@@ -84,6 +84,7 @@ internal sealed unsafe partial class BlockTranslator
         // comes from the first byte and the compare from the last, so what crosses a page's end never hits. Aligned operands cannot
         // cross it: the mask has the bits that must be clear too, and what it leaves is 1 again. Of several in a row the last one decides.
         bool aligned = alignment > 0;
+        _hasLookup |= !aligned;
         _emit.Lea(HostRegister.Test, HostRegister.Test, address, 0, aligned ? size - alignment + 1 - 4096 : size - 1);
         _emit.Extract(HostRegister.Test, HostRegister.Test, aligned ? StateLayout.AlignedMask(BitOperations.Log2((uint)alignment)) : StateLayout.PageMask);
         miss = _emit.JumpUnlessOneLater();

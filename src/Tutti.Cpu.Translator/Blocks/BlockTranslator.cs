@@ -55,6 +55,12 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>Where the host code of the instruction begins. It can be run again until its end, where the guest's state changes.</summary>
     private long _start;
 
+    /// <summary>Offset in the page of the block's first instruction.</summary>
+    private int _blockOffset;
+
+    /// <summary>A lookup by the page mask has been emitted, which misses when something asks for attention.</summary>
+    private bool _hasLookup;
+
     private bool _ends;
     private StateUnit _loaded;
     private bool _loadedX87;
@@ -170,6 +176,8 @@ internal sealed unsafe partial class BlockTranslator
         _loaded = StateUnit.None;
         _loadedX87 = false;
         _offset = offset;
+        _blockOffset = offset;
+        _hasLookup = false;
         InstructionCount = 0;
         FarEntry = _emit.Here;
         _emit.Lea(HostRegister.Address, HostRegister.Address, -offset);

@@ -257,8 +257,12 @@ internal sealed unsafe class TranslatorTables
         }
     }
 
-    /// <summary>Lets lookups of the jump cache find something again.</summary>
-    public void ArmJumps() => ((HotState*)_base)->JumpMask = JumpIndexMask;
+    /// <summary>Lets lookups of memory and of the jump cache find something again.</summary>
+    public void ArmLookups()
+    {
+        ((HotState*)_base)->PageMask = ~0xFFFUL;
+        ((HotState*)_base)->JumpMask = JumpIndexMask;
+    }
 
     /// <summary>Whether a page of 2 MiB, 4 MiB or 1 GiB around the address may have entries.</summary>
     public bool IsInLargePage(ulong linear) => _largePages.Count > 0

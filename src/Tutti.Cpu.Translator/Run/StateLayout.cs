@@ -11,11 +11,11 @@ internal struct HotState
     /// <summary>PEXT mask that makes a TLB index of a linear address.</summary>
     public ulong TlbIndexMask;
 
-    /// <summary>PEXT mask that leaves the bits above the page offset.</summary>
-    public ulong PageMask;
-
     /// <summary>Linear address of the page that the running code lies in.</summary>
     public ulong CodePage;
+
+    /// <summary>PEXT mask that leaves the bits above the page offset. Zero asks for attention: every lookup of memory then misses.</summary>
+    public ulong PageMask;
 
     /// <summary>
     /// PEXT mask that makes a jump-cache index of a linear address. Zero asks for attention: every lookup then finds
@@ -126,8 +126,8 @@ internal static unsafe class StateLayout
     public const int SlotCount = 8;
 
     public const int TlbIndexMask = 0;
-    public const int PageMask = 8;
-    public const int CodePage = 16;
+    public const int CodePage = 8;
+    public const int PageMask = 16;
     public const int JumpMask = 24;
 
     private const int Array = TlbCount * 8;
