@@ -11,6 +11,9 @@ namespace Tutti.Cpu.Translator;
 /// </summary>
 internal sealed unsafe class Translator : ITranslationTier
 {
+    /// <summary>Linear pages of code that are remembered.</summary>
+    private const int MaxJumpPages = 1 << 16;
+
     private const uint AllSseMasked = 0x1F80;
     private const int AllX87Masked = 0x3F;
 
@@ -158,6 +161,13 @@ internal sealed unsafe class Translator : ITranslationTier
             ulong rip = _state->Rip;
             _hot->CodePage = rip & ~0xFFFUL;
             _tables.SetJump(set, rip, block.FarEntry);
+            if (_jumpPages.Count >= MaxJumpPages)
+            {
+                // One page of RAM may be code at any number of linear ones.
+                ForgetJumps(true);
+                _tables.SetJump(set, rip, block.FarEntry);
+            }
+
             _jumpPages.Add(rip >> 12);
         }
 
@@ -237,7 +247,9 @@ internal sealed unsafe class Translator : ITranslationTier
             PrepareUnits();
             LazyFlags.Materialize(_state);
             _exit->Flags = (uint)(_state->Flags & Rflags.Arithmetic);
-            _state->Flags &= ~Rflags.Arithmetic;
+
+            // RF lives for one instruction, and counts only with breakpoints, when single instructions are interpreted.
+            _state->Flags &= ~(Rflags.Arithmetic | Rflags.Resume);
             _exit->EventWaits = _processor.HasWaitingEvent ? 1 : 0;
             _exit->GoesDown = (_state->Flags & Rflags.Direction) != 0 ? 1 : 0;
             _exit->Privilege = (int)PrivilegeChange.None;

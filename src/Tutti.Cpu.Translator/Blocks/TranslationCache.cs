@@ -12,6 +12,9 @@ internal sealed unsafe class TranslationCache : IDisposable
     /// <summary>Bytes of host code for one vCPU; untouched pages cost nothing.</summary>
     private const long Capacity = 64 << 20;
 
+    /// <summary>Blocks, dropped ones among them, before all go: some of them take no host code, but all take memory. A boot has 50,000.</summary>
+    private const int MaxBlocks = 1 << 18;
+
     /// <summary>Instructions that are remembered as better left alone.</summary>
     private const int MaxUngrouped = 1 << 14;
 
@@ -36,6 +39,7 @@ internal sealed unsafe class TranslationCache : IDisposable
 
     private readonly List<TranslatedBlock> _dropped = [];
     private readonly long _firstBlock;
+    private int _blockCount;
     private long _used;
 
     public TranslationCache()
@@ -57,7 +61,7 @@ internal sealed unsafe class TranslationCache : IDisposable
     public long InstructionsTranslated { get; private set; }
 
     /// <summary>Whether another block may not fit: then everything must go first.</summary>
-    public bool IsFull => _used + BlockTranslator.MaxBytes > Capacity;
+    public bool IsFull => _used + BlockTranslator.MaxBytes > Capacity || _blockCount >= MaxBlocks;
 
     public TranslatedBlock? Find(ulong physical, TlbSet set)
     {
@@ -78,6 +82,7 @@ internal sealed unsafe class TranslationCache : IDisposable
         bool isCrossing = !_translator.TryTranslate(page, physical, set);
         int length = isCrossing ? 4096 - (int)(physical & 0xFFF) : _translator.ByteLength;
         var block = new TranslatedBlock(physical, set, length, _translator.FarEntry, _translator.NearEntry) { IsCrossing = isCrossing };
+        _blockCount++;
         block.NextInBucket = Bucket(physical, set);
         Bucket(physical, set) = block;
         AddToPage(pageIndex, block);
@@ -99,6 +104,7 @@ internal sealed unsafe class TranslationCache : IDisposable
         BeginEmission();
         _translator.TranslateCrossing(bytes, (int)(physical & 0xFFF), set);
         var block = new CrossingBlock(physical, nextPage, set, _translator.ByteLength, _translator.FarEntry, _translator.NearEntry);
+        _blockCount++;
         _crossings.Add((Key(physical, set), nextPage), block);
         AddToPage(pages.This, block);
         if (pages.Next != pages.This)
@@ -222,6 +228,7 @@ internal sealed unsafe class TranslationCache : IDisposable
     {
         Array.Clear(_buckets);
         _crossings.Clear();
+        _blockCount = 0;
         _pages.Clear();
         _used = _firstBlock;
     }
