@@ -71,7 +71,12 @@ internal static class StreamForms
         && (bits != 16 || code.ToOpCode().Mode16)
         && code is not (Code.Shld_rm16_r16_imm8 or Code.Shld_rm16_r16_CL or Code.Shrd_rm16_r16_imm8 or Code.Shrd_rm16_r16_CL or Code.Bswap_r16)
         && !(HostEvidence.IsTranslated && IsWrongInTranslator(code))
+        && !NeedsAvx(code)
         && HostFeatures.Missing(code) == null;
+
+    /// <summary>The streams' guest leaves AVX off, which not every KVM heeds; of VEX, BMI needs no state.</summary>
+    private static bool NeedsAvx(Code code) => code.Encoding() == EncodingKind.VEX
+        && code.CpuidFeatures()[0] is not (CpuidFeature.BMI1 or CpuidFeature.BMI2);
 
     /// <summary>
     /// CRC32 and MOVBE with 66h, reserved NOPs, SHLD and SHRD with RIP-relative operands, BSF and BSR of 0, flags after CMPXCHG8B and
