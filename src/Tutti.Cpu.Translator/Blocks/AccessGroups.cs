@@ -47,6 +47,9 @@ internal sealed class AccessGroups
 
     private const int Alignment = 16;
 
+    /// <summary>Displacements from here on stay alone: sums and differences of the others, and what has been added, fit 32 bits.</summary>
+    private const long MaxDisplacement = 1 << 28;
+
     private readonly record struct Key(Register Base, int BaseVersion, Register Index, int IndexVersion, int Scale, bool NeedsAlignment);
 
     private readonly Dictionary<Key, (AccessGroup? Reads, AccessGroup? Writes)> _open = [];
@@ -93,7 +96,8 @@ internal sealed class AccessGroups
         bool bitString = instruction.Mnemonic is Mnemonic.Bt or Mnemonic.Bts or Mnemonic.Btr or Mnemonic.Btc;
         return size is > 0 and <= 32 && !bitString && !(rule.NeedsAlignment && size > Alignment) && instruction.Mnemonic is not Mnemonic.Cmpxchg16b
             && instruction.MemoryBase.IsGPR64() && (instruction.MemoryIndex == Register.None || instruction.MemoryIndex.IsGPR64())
-            && instruction.MemorySegment is not (Register.FS or Register.GS);
+            && instruction.MemorySegment is not (Register.FS or Register.GS)
+            && (long)instruction.MemoryDisplacement64 is > -MaxDisplacement and < MaxDisplacement;
     }
 
     private static bool HasMemory(in Instruction instruction)

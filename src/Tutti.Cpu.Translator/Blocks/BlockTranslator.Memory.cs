@@ -9,6 +9,9 @@ namespace Tutti.Cpu.Translator;
 /// </summary>
 internal sealed unsafe partial class BlockTranslator
 {
+    /// <summary>A lookup of the stack adds 1 - 4096 to the displacement: the sum must fit 32 bits, or other bytes than the operand's are looked up.</summary>
+    private const long MinStackDisplacement = int.MinValue + 4096L;
+
     /// <summary>Whether the operand's address is one that <see cref="EmitAddress"/> can form.</summary>
     private static bool IsAddressable(in Instruction instruction)
     {
@@ -44,7 +47,7 @@ internal sealed unsafe partial class BlockTranslator
 
         bool ordinary = instruction.MemorySegment is not (Register.FS or Register.GS);
         if (instruction.MemoryBase == Register.RSP && instruction.MemoryIndex == Register.None && ordinary
-            && BitOperations.IsPow2(size) && size is >= 2 and <= 32)
+            && BitOperations.IsPow2(size) && size is >= 2 and <= 32 && (long)instruction.MemoryDisplacement64 >= MinStackDisplacement)
         {
             int displacement = (int)(long)instruction.MemoryDisplacement64;
             StackLookup(displacement, size, write, aligned);

@@ -53,6 +53,9 @@ internal sealed unsafe class TranslationCache : IDisposable
 
     public CommonCode Common { get; }
 
+    /// <summary>Where the code that was emitted last ends.</summary>
+    public long End => _emit.Here;
+
     /// <summary>Bytes of host code.</summary>
     public long UsedBytes => _used - _firstBlock;
 

@@ -1,0 +1,125 @@
+using System.Buffers.Binary;
+using Iced.Intel;
+
+namespace Tutti.Cpu.Translator.Tests.Emitted;
+
+/// <summary>
+/// What emitted code may call, which is <see cref="CommonCode"/> only; what stands as data behind each call, and what is known when it
+/// comes back. The routines themselves are taken at their word.
+/// </summary>
+internal sealed class CallRules
+{
+    private const int WordLength = 4;
+    private const int ResumeLength = 5;
+
+    /// <summary>Behind the info of a jump without a target: the distance to the jump, and the next one with the same target.</summary>
+    private const int LinkLength = 6;
+
+    /// <summary>Displacement and info.</summary>
+    private const int StackDataLength = 8;
+
+    private readonly EmittedBlock _block;
+    private readonly Violation _report;
+    private readonly HashSet<long> _loads;
+    private readonly HashSet<long> _misses;
+    private readonly Dictionary<long, (int Size, bool Write)> _stackLookups = [];
+
+    public CallRules(EmittedBlock block, Violation report)
+    {
+        _block = block;
+        _report = report;
+        _loads = [block.Common.LoadSse, block.Common.LoadAvx, block.Common.LoadX87];
+        _misses = [.. Enumerable.Range(0, 16).Where(register => register != HostRegister.State).Select(block.Common.Miss)];
+        foreach (bool write in (ReadOnlySpan<bool>)[false, true])
+        {
+            foreach (int size in (ReadOnlySpan<int>)[2, 4, 8, 16, 32])
+            {
+                int info = ExitInfo.Pack(ExitKind.TlbMiss, 0, size, write);
+                _stackLookups[block.Common.StackLookup(block.Set, new ExitInfo((uint)info))] = (size, write);
+                _stackLookups[block.Common.StackLookup(block.Set, new ExitInfo((uint)info | ExitInfo.AlignedBit))] = (size, write);
+            }
+        }
+    }
+
+    /// <summary>Gives the bytes of data behind the call; negative where a jump stands between.</summary>
+    public int Check(in Instruction call, in Instruction before)
+    {
+        long target = (long)call.NearBranch64;
+        if (target == _block.Common.ExitInline || _misses.Contains(target))
+        {
+            ExitKind kind = InfoAt(call.NextIP).Kind;
+            if ((kind == ExitKind.TlbMiss) != _misses.Contains(target))
+            {
+                _report("leaves with an info of another kind", call);
+            }
+
+            return kind == ExitKind.Link ? WordLength + LinkLength : WordLength;
+        }
+
+        if (_stackLookups.TryGetValue(target, out (int Size, bool Write) lookup))
+        {
+            ExitInfo info = InfoAt(call.NextIP + ResumeLength + WordLength);
+            if (info.Size != lookup.Size || info.IsWrite != lookup.Write || info.Kind != ExitKind.TlbMiss)
+            {
+                _report("looks up other bytes than its info says", call);
+            }
+
+            return -StackDataLength;
+        }
+
+        bool saysWhy = before.Code == Code.Mov_r32_imm32 && before.Op0Register == Register.ECX && before.NextIP == call.IP;
+        bool isExit = target == _block.Common.Exit && new ExitInfo(before.Immediate32).Kind != ExitKind.TlbMiss;
+        if (!saysWhy || !(isExit || _loads.Contains(target)))
+        {
+            _report("calls what is no exit, or does not say why", call);
+        }
+
+        return 0;
+    }
+
+    public bool IsLink(in Instruction call) =>
+        call.FlowControl == FlowControl.Call && (long)call.NearBranch64 == _block.Common.ExitInline && InfoAt(call.NextIP).Kind == ExitKind.Link;
+
+    /// <summary>Where the instruction is tried again after a TLB miss; null where there is none.</summary>
+    public ulong? RetryOf(in Instruction call)
+    {
+        long target = (long)call.NearBranch64;
+        return _misses.Contains(target) ? call.NextIP + WordLength
+            : _stackLookups.ContainsKey(target) ? call.NextIP + ResumeLength + StackDataLength : null;
+    }
+
+    /// <summary>Takes note of what a routine leaves; false when it does not come back to right behind the call.</summary>
+    public bool Apply(HostState state, in Instruction call, int place)
+    {
+        long target = (long)call.NearBranch64;
+        if (_loads.Contains(target))
+        {
+            state.Registers[HostRegister.Test] = state.Fresh(place, HostRegister.Test);
+            return true;
+        }
+
+        if (!_stackLookups.TryGetValue(target, out (int Size, bool Write) lookup))
+        {
+            return false;
+        }
+
+        // A write makes its page the stack's: what was known of that is over.
+        state.Facts.RemoveWhere(fact => fact.Table == StateLayout.StackTag(_block.Set));
+        HostValue stack = state.Registers[HostRegister.GuestRsp];
+        long first = stack.Low + (int)WordAt(call.NextIP + ResumeLength);
+        state.Registers[HostRegister.Test] = state.Fresh(place, HostRegister.Test);
+        HostValue other = state.Fresh(place, HostRegister.Distance);
+        state.Registers[HostRegister.Distance] = stack.Kind == HostValueKind.Linear
+            ? new HostValue(HostValueKind.Distance, stack.Root, first, first + lookup.Size, Write: lookup.Write)
+            : other;
+        return true;
+    }
+
+    private ExitInfo InfoAt(ulong address) => new(WordAt(address));
+
+    private uint WordAt(ulong address)
+    {
+        int offset = (int)(address - _block.Start);
+        return offset + WordLength <= _block.Bytes.Length ? BinaryPrimitives.ReadUInt32LittleEndian(_block.Bytes.AsSpan(offset)) : 0;
+    }
+}

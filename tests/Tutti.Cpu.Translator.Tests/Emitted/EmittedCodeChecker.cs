@@ -1,0 +1,318 @@
+using System.Globalization;
+using Iced.Intel;
+
+namespace Tutti.Cpu.Translator.Tests.Emitted;
+
+/// <summary>Emitted code: where it may be entered, and where else it may go.</summary>
+/// <param name="Start">Address of the first byte, which is <paramref name="Bytes"/>[0]; jumps by linear address enter here.</param>
+/// <param name="NearEntry">Where jumps from the same page enter.</param>
+/// <param name="Others">Entries of other blocks.</param>
+internal sealed record EmittedBlock(byte[] Bytes, ulong Start, ulong NearEntry, TlbSet Set, CommonCode Common, Predicate<ulong> Others);
+
+/// <summary>
+/// Holds emitted code to the rules that keep it inside the guest's RAM and its own state, by following what is known of the
+/// registers along every way through the block. Nothing of the translator is asked but where the state's fields lie.
+/// </summary>
+internal sealed class EmittedCodeChecker
+{
+    private const int MaxSteps = 1_000_000;
+
+    private readonly EmittedBlock _block;
+    private readonly HostEvaluator _evaluator;
+    private readonly MemoryRules _memory;
+    private readonly CallRules _calls;
+    private readonly Dictionary<ulong, Instruction> _code = [];
+    private readonly HashSet<ulong> _labels = [];
+    private readonly Dictionary<ulong, HostState> _states = [];
+    private readonly Dictionary<ulong, HashSet<int>> _merged = [];
+    private bool _hasMerged;
+    private readonly Queue<ulong> _open = [];
+    private readonly HashSet<ulong> _reached = [];
+    private readonly HashSet<string> _violations = [];
+
+    private EmittedCodeChecker(EmittedBlock block)
+    {
+        _block = block;
+        _evaluator = new HostEvaluator(block.Set);
+        _calls = new CallRules(block, Report);
+        _memory = new MemoryRules(block.Set, _evaluator, Report);
+    }
+
+    /// <summary>All violations, each with the host instruction; none where the code is as it should be.</summary>
+    public static IReadOnlyCollection<string> Check(EmittedBlock block)
+    {
+        var checker = new EmittedCodeChecker(block);
+        checker.Decode();
+        if (checker._violations.Count == 0)
+        {
+            checker.Follow();
+        }
+
+        return checker._violations;
+    }
+
+    private ulong End => _block.Start + (ulong)_block.Bytes.Length;
+
+    private void Report(string rule, in Instruction instruction) =>
+        _violations.Add(string.Create(CultureInfo.InvariantCulture, $"+{instruction.IP - _block.Start:x} {instruction}: {rule}"));
+
+    private Instruction DecodeAt(ulong address)
+    {
+        int offset = (int)(address - _block.Start);
+        var decoder = Decoder.Create(64, new ByteArrayCodeReader(_block.Bytes, offset, _block.Bytes.Length - offset));
+        decoder.IP = address;
+        return decoder.Decode();
+    }
+
+    /// <summary>From the first byte to the last: every instruction, and every place that a branch leads to.</summary>
+    private void Decode()
+    {
+        Instruction before = default;
+        int data = 0;
+        for (ulong at = _block.Start; at < End;)
+        {
+            Instruction instruction = DecodeAt(at);
+            if (instruction.IsInvalid)
+            {
+                Report("is no instruction", instruction);
+                return;
+            }
+
+            Add(instruction);
+
+            // A stack lookup comes back to a jump: its data stand behind that.
+            bool isResume = data < 0;
+            at = instruction.NextIP + (isResume ? (ulong)-data : 0UL);
+            data = 0;
+            if (isResume && instruction.Code != Code.Jmp_rel32_64)
+            {
+                Report("is not the jump that a stack lookup comes back to", instruction);
+            }
+
+            if (instruction.FlowControl == FlowControl.Call)
+            {
+                data = _calls.Check(instruction, before);
+                at += (ulong)Math.Max(data, 0);
+            }
+
+            if (instruction.Mnemonic == Mnemonic.Loop)
+            {
+                AddHidden(instruction);
+            }
+
+            before = instruction;
+        }
+
+        _labels.Add(_block.NearEntry);
+        foreach (Instruction instruction in _code.Values)
+        {
+            CheckBranch(instruction);
+        }
+    }
+
+    private void Add(in Instruction instruction)
+    {
+        _code.Add(instruction.IP, instruction);
+        if (ForbiddenInstructions.Reason(instruction) is { } reason)
+        {
+            Report(reason, instruction);
+        }
+    }
+
+    /// <summary>The jump of a lookup that misses stands in the NOP behind its LOOP, as index and displacement.</summary>
+    private void AddHidden(in Instruction loop)
+    {
+        ulong target = loop.NearBranch64;
+        if (target != loop.NextIP + 3 || target + 5 > End)
+        {
+            Report("leads elsewhere than into the NOP behind it", loop);
+            return;
+        }
+
+        Instruction nop = DecodeAt(loop.NextIP);
+        Instruction jump = DecodeAt(target);
+        if (nop.Mnemonic != Mnemonic.Nop || jump.Code != Code.Jmp_rel32_64 || jump.NextIP != nop.NextIP)
+        {
+            Report("has no NOP with a jump in it behind it", loop);
+            return;
+        }
+
+        Add(jump);
+    }
+
+    private void CheckBranch(in Instruction instruction)
+    {
+        switch (instruction.FlowControl)
+        {
+            case FlowControl.UnconditionalBranch or FlowControl.ConditionalBranch:
+                ulong target = instruction.NearBranch64;
+                if (_code.ContainsKey(target))
+                {
+                    _labels.Add(target);
+                }
+                else if ((target >= _block.Start && target < End) || !_block.Others(target))
+                {
+                    Report("leads into an instruction or to no block", instruction);
+                }
+
+                break;
+            case FlowControl.Next or FlowControl.Call:
+                break;
+            case FlowControl.IndirectBranch when instruction.MemoryBase == Register.RSP && instruction.MemoryIndex != Register.None:
+                break;
+            default:
+                Report("leads who knows where", instruction);
+                break;
+        }
+    }
+
+    /// <summary>
+    /// Along all ways, and anew when two of them bring different numbers to a place: the register is a number of its own there from the
+    /// start, or what is known of others in terms of it would be lost.
+    /// </summary>
+    private void Follow()
+    {
+        do
+        {
+            _hasMerged = false;
+            _states.Clear();
+            _open.Clear();
+            _violations.Clear();
+            FollowOnce();
+        }
+        while (_hasMerged);
+
+        // The stub of a jump that has its target is not used.
+        foreach (Instruction instruction in _code.Values.Where(instruction => !_reached.Contains(instruction.IP) && !_calls.IsLink(instruction)))
+        {
+            Report("is never reached, so nothing is known of it", instruction);
+        }
+    }
+
+    private void FollowOnce()
+    {
+        Enter(_block.Start, HostState.Unknown(0));
+        Enter(_block.NearEntry, HostState.Unknown(Place(_block.NearEntry)));
+        int steps = 0;
+        while (!_hasMerged && _open.TryDequeue(out ulong label))
+        {
+            HostState state = _states[label].Copy();
+            ulong? at = label;
+            while (at is { } address)
+            {
+                if (!_code.TryGetValue(address, out Instruction instruction) || ++steps > MaxSteps)
+                {
+                    _violations.Add(string.Create(CultureInfo.InvariantCulture, $"+{address - _block.Start:x}: control runs out of the code, or does not settle"));
+                    _hasMerged = false;
+                    return;
+                }
+
+                at = Step(state, instruction);
+                if (at is { } next && (_labels.Contains(next) || next == _block.Start))
+                {
+                    Enter(next, state);
+                    at = null;
+                }
+            }
+        }
+    }
+
+    private int Place(ulong address) => (int)(address - _block.Start);
+
+    private void Enter(ulong address, HostState state)
+    {
+        if (!_merged.TryGetValue(address, out HashSet<int>? merged))
+        {
+            _merged[address] = merged = [];
+        }
+
+        if (!_states.TryGetValue(address, out HostState? known))
+        {
+            known = state.Copy();
+            known.Merge(merged, Place(address));
+            _states.Add(address, known);
+            _open.Enqueue(address);
+        }
+        else
+        {
+            int count = merged.Count;
+            if (known.Meet(state, Place(address), merged))
+            {
+                _open.Enqueue(address);
+            }
+
+            _hasMerged |= merged.Count != count;
+        }
+    }
+
+    /// <summary>One instruction; gives where control goes on, null where it goes elsewhere.</summary>
+    private ulong? Step(HostState state, in Instruction instruction)
+    {
+        _reached.Add(instruction.IP);
+        int place = Place(instruction.IP);
+        if (instruction.FlowControl == FlowControl.Call)
+        {
+            return AfterCall(state, instruction, place);
+        }
+
+        _memory.Check(state, instruction);
+        if (instruction.FlowControl == FlowControl.ConditionalBranch)
+        {
+            HostState taken = state.Copy();
+            HostValue tested = state.Registers[HostRegister.Test];
+            _evaluator.Apply(taken, instruction, place);
+            _evaluator.Apply(state, instruction, place);
+            if (instruction.Code == Code.Loop_rel8_64_RCX && tested.Kind == HostValueKind.Check)
+            {
+                AddFact(state, tested);
+            }
+            else if (instruction.Code == Code.Jrcxz_rel8_64 && tested.Kind is HostValueKind.CheckLessOne or HostValueKind.Masked)
+            {
+                AddFact(taken, tested.Kind == HostValueKind.Masked ? tested : tested with { Kind = HostValueKind.Check });
+            }
+
+            EnterTarget(instruction, taken);
+            return instruction.NextIP;
+        }
+
+        if (instruction.FlowControl == FlowControl.UnconditionalBranch)
+        {
+            EnterTarget(instruction, state);
+            return null;
+        }
+
+        _evaluator.Apply(state, instruction, place);
+        return instruction.FlowControl == FlowControl.Next ? instruction.NextIP : null;
+    }
+
+    private void EnterTarget(in Instruction branch, HostState state)
+    {
+        if (_code.ContainsKey(branch.NearBranch64))
+        {
+            Enter(branch.NearBranch64, state);
+        }
+    }
+
+    private ulong? AfterCall(HostState state, in Instruction call, int place)
+    {
+        ulong? retry = _calls.RetryOf(call);
+        if (retry is { } again && _code.ContainsKey(again))
+        {
+            // Once the miss is mended: registers hold whatever they may.
+            HostState mended = state.Copy();
+            mended.ForgetRegisters(place);
+            _labels.Add(again);
+            Enter(again, mended);
+        }
+
+        return _calls.Apply(state, call, place) ? call.NextIP : null;
+    }
+
+    /// <summary>The newest comparison of one entry is the one that counts.</summary>
+    private void AddFact(HostState state, HostValue fact)
+    {
+        bool isStack = fact.Table == StateLayout.StackTag(_block.Set);
+        state.Facts.RemoveWhere(old => old.Table == fact.Table && (isStack || (old.Root == fact.Root && old.Low == fact.Low)));
+        state.Facts.Add(fact);
+    }
+}

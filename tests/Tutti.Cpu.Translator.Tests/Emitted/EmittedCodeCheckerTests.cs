@@ -1,0 +1,236 @@
+using static Tutti.Cpu.Translator.HostRegister;
+
+namespace Tutti.Cpu.Translator.Tests.Emitted;
+
+/// <summary>The checker sees what it is there to see: code that breaks each rule, made by hand.</summary>
+public sealed unsafe class EmittedCodeCheckerTests : IDisposable
+{
+    private const TlbSet Set = TlbSet.User;
+
+    private readonly TranslationCache _cache = new();
+    private readonly Emitter _emit = new();
+
+    public void Dispose() => _cache.Dispose();
+
+    public static TheoryData<string, string> BadBytes => new()
+    {
+        { "06", "is no instruction" },
+        { "0F05", "is forbidden" },
+        { "0F34", "is forbidden" },
+        { "CD80", "is forbidden" },
+        { "CC", "is forbidden" },
+        { "E410", "is forbidden" },
+        { "EE", "is forbidden" },
+        { "F4", "is forbidden" },
+        { "FA", "is forbidden" },
+        { "FB", "is forbidden" },
+        { "FD", "is forbidden" },
+        { "FC", "is forbidden" },
+        { "0F31", "is forbidden" },
+        { "0FA2", "is forbidden" },
+        { "0F30", "is forbidden" },
+        { "0F0B", "is forbidden" },
+        { "9C", "is forbidden" },
+        { "9D", "is forbidden" },
+        { "F3480FAED0", "is forbidden" },
+        { "F3480FAED8", "is forbidden" },
+        { "0FAE2C24", "is forbidden" },
+        { "0FAE1424", "is forbidden" },
+        { "0F01D0", "is forbidden" },
+        { "50", "the host's stack" },
+        { "58", "the host's stack" },
+        { "C3", "the host's stack" },
+        { "FFD0", "the host's stack" },
+        { "FF1C24", "the host's stack" },
+        { "FF2C24", "leads who knows where" },
+        { "FFE0", "leads who knows where" },
+        { "FF2424", "leads who knows where" },
+        { "8ED8", "segment or system register" },
+        { "8CD8", "segment or system register" },
+        { "65488B0424", "by FS or GS" },
+        { "64488B03", "by FS or GS" },
+        { "4883C408", "writes RSP" },
+        { "488D6424F8", "writes RSP" },
+        { "4889C4", "writes RSP" },
+        { "4894", "writes RSP" },
+        { "62F17C48280424", "an encoding that is not copied" },
+        { "EB01C3C3", "the host's stack" },
+        { "EB04E9000000009090", "no block" },
+        { "E905000010", "no block" },
+        { "E800000010", "calls what is no exit" },
+        { "E201909090", "NOP behind it" },
+        { "488B03", "without a lookup" },
+        { "488903", "without a lookup" },
+        { "4A8B043B", "without a lookup" },
+        { "488B0500000000", "no operand of known size" },
+        { "488B042500100000", "without a lookup" },
+        { "F3A4", "no run" },
+        { "A4", "no run" },
+        { "48A7", "no run" },
+        { "C4E26D9004CB", "without a lookup" },
+        { "488B4424FF", "outside the state" },
+        { "488B842400000040", "outside the state" },
+        { "48890424", "a field of the state that is not its own" },
+        { "4889442408", "a field of the state that is not its own" },
+        { "488B84CC00080200", "no mask has bounded" },
+        { "FFA4CC00080200", "no mask has bounded" },
+    };
+
+    [Theory]
+    [MemberData(nameof(BadBytes))]
+    public void Finds_an_instruction_that_may_not_be_there(string hex, string rule)
+    {
+        ArgumentNullException.ThrowIfNull(hex);
+        AssertFinds(rule, () => _emit.Bytes(Convert.FromHexString(hex)));
+    }
+
+    [Fact]
+    public void Passes_reads_writes_groups_and_runs_behind_their_lookups()
+    {
+        Assert.Empty(Check(() =>
+        {
+            Lookup(size: 8, write: false);
+            _emit.LoadMemory(Rax, Rdx, Distance, 0);
+            Lookup(size: 8, write: true);
+            _emit.StoreMemory(Rax, Rdx, Distance, 0);
+            Group();
+            _emit.Load(Distance, StateLayout.Slot(2));
+            Reach(Rax, 24);
+        }));
+    }
+
+    [Fact]
+    public void Finds_each_way_to_get_round_a_lookup()
+    {
+        AssertFinds("past what has been looked up", () => { Lookup(4, false); _emit.LoadMemory(Rax, Rdx, Distance, 0); });
+        AssertFinds("past what has been looked up", () => { Lookup(8, false); _emit.LoadMemory(Rax, Rdx, Distance, 1); });
+        AssertFinds("past what has been looked up", () => { Lookup(8, false); _emit.LoadMemory(Rax, Rdx, Distance, -1); });
+        AssertFinds("behind a lookup for reads", () => { Lookup(8, false); _emit.StoreMemory(Rax, Rdx, Distance, 0); });
+        AssertFinds("without a lookup", () => { Lookup(8, false); _emit.LoadMemory(Rax, Rbx, Distance, 0); });
+        AssertFinds("without a lookup", () => { Lookup(8, false); _emit.Move(Rdx, Rbx); _emit.LoadMemory(Rax, Rdx, Distance, 0); });
+        AssertFinds("without a lookup", () => { Lookup(8, false); _emit.Not(Distance); _emit.LoadMemory(Rax, Rdx, Distance, 0); });
+        AssertFinds("without a lookup", () => { Lookup(8, false, wrongDistance: true); _emit.LoadMemory(Rax, Rdx, Distance, 0); });
+        AssertFinds("without a lookup", () => { Lookup(8, false, compares: false); _emit.LoadMemory(Rax, Rdx, Distance, 0); });
+        AssertFinds("without a lookup", () => { Lookup(8, false, mask: StateLayout.SignMask); _emit.LoadMemory(Rax, Rdx, Distance, 0); });
+        AssertFinds("without a lookup", () => { Lookup(5000, false); _emit.LoadMemory(Rax, Rdx, Distance, 0); });
+        AssertFinds("without a lookup", () =>
+        {
+            // A way that skips the lookup meets the one that does not.
+            long over = _emit.BeginJumpIf(4);
+            Lookup(8, false);
+            _emit.EndShort(over);
+            _emit.LoadMemory(Rax, Rdx, Distance, 0);
+        });
+        AssertFinds("a table that is not the block's", () => Lookup(8, false, tags: StateLayout.ReadTags(TlbSet.Supervisor)));
+    }
+
+    [Fact]
+    public void Finds_slots_that_do_not_hold_what_a_group_has_looked_up()
+    {
+        AssertFinds("no host address", () => _emit.Store(StateLayout.Slot(2), Rax));
+        AssertFinds("without a lookup", () => { Group(); _emit.Load(Distance, StateLayout.Slot(3)); Reach(Rax, 0); });
+        AssertFinds("past what has been looked up", () => { Group(); _emit.Load(Distance, StateLayout.Slot(2)); Reach(Rax, 25); });
+        AssertFinds("not its own", () => { Lookup(8, true); _emit.Store(StateLayout.StackDistance(Set), Distance); });
+        AssertFinds("not its own", () => _emit.Store(StateLayout.WriteTags(Set), Rax));
+        AssertFinds("not its own", () => _emit.Store(StateLayout.AlignedMask(3), Rax));
+    }
+
+    [Fact]
+    public void Finds_bit_offsets_runs_and_jumps_that_nothing_bounds()
+    {
+        AssertFinds("bit offset", () => { Lookup(8, true); _emit.Bytes([0x4A, 0x0F, 0xAB, 0x04, 0x3A]); });
+        AssertFinds("no run", () =>
+        {
+            Lookup(8, true);
+            _emit.Lea(7, Rdx, Distance, 0, 0);
+            _emit.Move(Rcx, GuestRcx);
+            _emit.Bytes([0xF3, 0xAA]);
+        });
+        AssertFinds("bytes that have not been looked up", () =>
+        {
+            _emit.Extract(Rcx, GuestRcx, StateLayout.LargeCountMask);
+            long few = _emit.BeginJumpIfZero();
+            EndWithExit();
+            _emit.EndShort(few);
+            _emit.Move(Rcx, GuestRcx);
+            _emit.Bytes([0xF3, 0xAA]);
+        });
+        AssertFinds("has not been compared", () =>
+        {
+            _emit.Extract(Distance, Address, StateLayout.JumpMask);
+            _emit.JumpTable(Distance, StateLayout.JumpTargets(Set));
+        });
+        AssertFinds("info says", () =>
+        {
+            _emit.Call(_cache.Common.StackLookup(Set, new ExitInfo((uint)ExitInfo.Pack(ExitKind.TlbMiss, 0, 8))));
+            long resume = _emit.JumpLater();
+            _emit.PatchHere(resume);
+            _emit.Int32(0);
+            _emit.Int32(ExitInfo.Pack(ExitKind.TlbMiss, 0, 16));
+        });
+    }
+
+    private void AssertFinds(string rule, Action code)
+    {
+        IReadOnlyCollection<string> violations = Check(code);
+        Assert.True(violations.Any(violation => violation.Contains(rule, StringComparison.Ordinal)), $"Expected: {rule}. Found: {string.Join("; ", violations)}");
+    }
+
+    /// <summary>Checks a block of this code and an exit.</summary>
+    private IReadOnlyCollection<string> Check(Action code)
+    {
+        byte[] bytes = new byte[1024];
+
+        // SAFETY: no code here is longer; it never runs.
+        fixed (byte* write = bytes)
+        {
+            long start = _cache.End + 64;
+            _emit.Begin(write, start);
+            code();
+            EndWithExit();
+            int length = (int)(_emit.Here - start);
+            return EmittedCodeChecker.Check(new EmittedBlock(bytes[..length], (ulong)start, (ulong)start, Set, _cache.Common, _ => false));
+        }
+    }
+
+    private void EndWithExit()
+    {
+        _emit.MoveImmediate(Test, ExitInfo.Pack(ExitKind.Interpret, 0));
+        _emit.Call(_cache.Common.Exit);
+    }
+
+    /// <summary>The lookup of [RDX]; its miss leaves right there.</summary>
+    private void Lookup(int size, bool write, bool wrongDistance = false, bool compares = true, int mask = StateLayout.PageMask, int tags = 0)
+    {
+        _emit.Extract(Distance, Rdx, StateLayout.TlbIndexMask);
+        _emit.LoadTable(Test, Distance, tags != 0 ? tags : StateLayout.Tags(Set, write));
+        _emit.Lea(Test, Test, Rdx, 0, size - 1);
+        _emit.Extract(Test, Test, mask);
+        if (compares)
+        {
+            long miss = _emit.JumpUnlessOneLater();
+            long hit = _emit.JumpLater();
+            _emit.PatchHere(miss);
+            EndWithExit();
+            _emit.PatchHere(hit);
+        }
+
+        _emit.LoadTable(Distance, Distance, StateLayout.Distances(Set, write ^ wrongDistance));
+    }
+
+    /// <summary>32 bytes from [RDX], kept in a slot.</summary>
+    private void Group()
+    {
+        Lookup(32, false);
+        _emit.Lea(Distance, Distance, Rdx, 0, 0);
+        _emit.Store(StateLayout.Slot(2), Distance);
+    }
+
+    /// <summary>MOV r64, [R15+displacement].</summary>
+    private void Reach(int to, int displacement)
+    {
+        _emit.Rex(true, to, 0, Distance);
+        _emit.Byte(0x8B);
+        _emit.Operand(to, Distance, displacement);
+    }
+}
