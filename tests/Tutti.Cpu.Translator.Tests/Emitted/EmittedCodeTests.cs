@@ -49,6 +49,21 @@ public sealed unsafe class EmittedCodeTests : IDisposable
         Assert.True(_cache.InstructionsTranslated > 2 * _cache.BlocksTranslated, "Hardly an instruction has been translated.");
     }
 
+    /// <summary>What has reached past the guest's RAM once: differences and sums of displacements that overflow 32 bits.</summary>
+    [Theory]
+    [InlineData("30AB1BD8B550188BDB587E82F4")]
+    [InlineData("48898300000070488983000000F4F4")]
+    [InlineData("50488B842410000080F4")]
+    [InlineData("488984240000008058F4")]
+    [InlineData("48FFC3488983F8FFFF7F488983F0FFFF7FF4")]
+    public void Displacements_that_overflow_are_looked_up_as_they_are(string hex)
+    {
+        byte[] bytes = new byte[2 * PageSize];
+        Convert.FromHexString(hex).CopyTo(bytes, 0);
+        TranslateAndCheck(bytes, 0, "By hand");
+        Assert.Equal(3, _blocks);
+    }
+
     private static int FromEnvironment(string name) =>
         int.TryParse(Environment.GetEnvironmentVariable(name), NumberStyles.None, CultureInfo.InvariantCulture, out int value) ? value : 0;
 
