@@ -56,7 +56,7 @@ return 0;
 
 static void Instructions()
 {
-    Console.WriteLine("Guest instructions a second, 64-bit integer code, software engine (bar: 50 million)");
+    Console.WriteLine("Guest instructions a second, 64-bit integer code, interpreter (bar: 50 million)");
     ulong all = 0;
     double time = 0;
     foreach ((string name, byte[] bytes) in GuestProgram.All)
