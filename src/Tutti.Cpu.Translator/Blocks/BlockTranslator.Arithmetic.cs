@@ -208,7 +208,7 @@ internal sealed unsafe partial class BlockTranslator
         _emit.Lea(HostRegister.Address, pointer, HostRegister.GuestRcx, scale, -1);
         _emit.Lea(HostRegister.Test, HostRegister.Test, HostRegister.Address, 0, 0);
         _emit.Extract(HostRegister.Test, HostRegister.Test, StateLayout.PageMask);
-        long hit = _emit.BeginJumpIfZero();
+
         // A run that leaves the page misses for good, and goes to the interpreter when its page is there.
         int info = ExitInfo.Pack(ExitKind.TlbMiss, _offset, 1, write);
         _stubs.Add(new Stub(_emit.JumpUnlessOneLater(), info, _start, pointer, 0, 0, _set));
