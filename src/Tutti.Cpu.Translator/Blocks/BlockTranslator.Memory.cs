@@ -208,6 +208,13 @@ internal sealed unsafe partial class BlockTranslator
         }
     }
 
+    /// <summary>Where to make a guest register's new value, for <see cref="MoveToGuest"/> to keep: its home, or R14.</summary>
+    private static int HomeOrScratch(int guest)
+    {
+        int home = HostRegister.OfGuest(guest);
+        return home == HostRegister.InState ? HostRegister.Address : home;
+    }
+
     private void MoveToGuest(int guest, int from)
     {
         int home = HostRegister.OfGuest(guest);

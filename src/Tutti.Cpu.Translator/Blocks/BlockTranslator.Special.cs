@@ -61,15 +61,10 @@ internal sealed unsafe partial class BlockTranslator
     private void Pop(int guest)
     {
         StackLookup(0, 8, false);
-        int home = HostRegister.OfGuest(guest);
-        int to = home == HostRegister.InState ? HostRegister.Address : home;
+        int to = HomeOrScratch(guest);
         _emit.LoadMemory(to, HostRegister.GuestRsp, HostRegister.Distance, 0);
-        if (home == HostRegister.InState)
-        {
-            _emit.Store(StateLayout.Gpr(guest), to);
-        }
-
-        if (home != HostRegister.GuestRsp)
+        MoveToGuest(guest, to);
+        if (to != HostRegister.GuestRsp)
         {
             _emit.Lea(HostRegister.GuestRsp, HostRegister.GuestRsp, 8);
         }
@@ -95,8 +90,7 @@ internal sealed unsafe partial class BlockTranslator
         int guest = Number(instruction.Op0Register);
         if (instruction.Code == Code.Lea_r32_m)
         {
-            int home = HostRegister.OfGuest(guest);
-            int to = home == HostRegister.InState ? HostRegister.Address : home;
+            int to = HomeOrScratch(guest);
             _emit.Move32(to, address);
             address = to;
         }

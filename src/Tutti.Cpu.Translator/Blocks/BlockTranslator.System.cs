@@ -236,13 +236,9 @@ internal sealed unsafe partial class BlockTranslator
 
     private void ReadState(int guest, int offset)
     {
-        int home = HostRegister.OfGuest(guest);
-        int to = home == HostRegister.InState ? HostRegister.Address : home;
+        int to = HomeOrScratch(guest);
         _emit.Load(to, offset);
-        if (home == HostRegister.InState)
-        {
-            _emit.Store(StateLayout.Gpr(guest), to);
-        }
+        MoveToGuest(guest, to);
     }
 
     private void ReadSelector(int guest, int segment)
@@ -253,12 +249,8 @@ internal sealed unsafe partial class BlockTranslator
             RequireClear(StateLayout.Privilege);
         }
 
-        int home = HostRegister.OfGuest(guest);
-        int to = home == HostRegister.InState ? HostRegister.Address : home;
+        int to = HomeOrScratch(guest);
         _emit.Load16(to, StateLayout.Selector(segment));
-        if (home == HostRegister.InState)
-        {
-            _emit.Store(StateLayout.Gpr(guest), to);
-        }
+        MoveToGuest(guest, to);
     }
 }

@@ -85,10 +85,7 @@ internal sealed partial class CommonCode
     /// <summary>Saves what is loaded. Flags are free.</summary>
     private void EmitSaveVectors()
     {
-        _emit.Load32(HostRegister.Rcx, StateLayout.X87Missing);
-        long noX87 = _emit.BeginJumpIfZero();
-        long skipX87 = _emit.JumpLater();
-        _emit.EndShort(noX87);
+        long skipX87 = BeginIfZero(StateLayout.X87Missing);
         Fx();
         _emit.Bytes([0xDB, 0xE3]); // FNINIT
 
@@ -98,17 +95,11 @@ internal sealed partial class CommonCode
         _emit.Store(StateLayout.FxArea + 16, HostRegister.Rcx);
         _emit.PatchHere(skipX87);
 
-        _emit.Load32(HostRegister.Rcx, StateLayout.SseMissing);
-        long saveSse = _emit.BeginJumpIfZero();
-        long skipSse = _emit.JumpLater();
-        _emit.EndShort(saveSse);
+        long skipSse = BeginIfZero(StateLayout.SseMissing);
         MoveSse(0x11);
         Mxcsr(3, StateLayout.Mxcsr);
         Mxcsr(2, StateLayout.HostMxcsr);
-        _emit.Load32(HostRegister.Rcx, StateLayout.AvxMissing);
-        long saveAvx = _emit.BeginJumpIfZero();
-        long skipAvx = _emit.JumpLater();
-        _emit.EndShort(saveAvx);
+        long skipAvx = BeginIfZero(StateLayout.AvxMissing);
         if (Avx.IsSupported)
         {
             MoveAvx(store: true);
@@ -122,9 +113,7 @@ internal sealed partial class CommonCode
     private void EmitLoadSse(long exitNoted)
     {
         NoteInfoUnless(StateLayout.SseForbidden, exitNoted);
-        MoveSse(0x10, 8);
-        Mxcsr(2, StateLayout.Mxcsr + 8);
-        _emit.StoreImmediate32(StateLayout.SseMissing + 8, 0);
+        LoadSseRegisters();
         _emit.Byte(0xC3);
     }
 
@@ -137,9 +126,7 @@ internal sealed partial class CommonCode
         _emit.EndShort(loaded);
         long skip = _emit.JumpLater();
         _emit.PatchHere(load);
-        MoveSse(0x10, 8);
-        Mxcsr(2, StateLayout.Mxcsr + 8);
-        _emit.StoreImmediate32(StateLayout.SseMissing + 8, 0);
+        LoadSseRegisters();
         _emit.PatchHere(skip);
         if (Avx.IsSupported)
         {
@@ -155,10 +142,7 @@ internal sealed partial class CommonCode
         NoteInfoUnless(StateLayout.X87Forbidden, exitNoted);
 
         // FXRSTOR loads the XMM registers too: what they hold goes to the state first.
-        _emit.Load32(HostRegister.Rcx, StateLayout.SseMissing + 8);
-        long save = _emit.BeginJumpIfZero();
-        long skip = _emit.JumpLater();
-        _emit.EndShort(save);
+        long skip = BeginIfZero(StateLayout.SseMissing + 8);
         MoveSse(0x11, 8);
         Mxcsr(3, StateLayout.Mxcsr + 8);
         _emit.PatchHere(skip);
@@ -166,6 +150,24 @@ internal sealed partial class CommonCode
         _emit.StoreImmediate32(StateLayout.SseMissing + 8, 0);
         _emit.StoreImmediate32(StateLayout.X87Missing + 8, 0);
         _emit.Byte(0xC3);
+    }
+
+    /// <summary>Loads XMM registers and MXCSR and says so. RSP is 8 below the state.</summary>
+    private void LoadSseRegisters()
+    {
+        MoveSse(0x10, 8);
+        Mxcsr(2, StateLayout.Mxcsr + 8);
+        _emit.StoreImmediate32(StateLayout.SseMissing + 8, 0);
+    }
+
+    /// <summary>What follows, until the jump that is given back is led past it, runs only where a field of the state is 0. Changes RCX.</summary>
+    private long BeginIfZero(int field)
+    {
+        _emit.Load32(HostRegister.Rcx, field);
+        long zero = _emit.BeginJumpIfZero();
+        long skip = _emit.JumpLater();
+        _emit.EndShort(zero);
+        return skip;
     }
 
     /// <summary>Leaves for the interpreter when a flag of the state is set. RSP is 8 below the state.</summary>
@@ -210,25 +212,16 @@ internal sealed partial class CommonCode
     /// <summary>Loads again what was loaded when the exit was taken: the instruction is tried once more. Flags are free.</summary>
     private void EmitReload()
     {
-        _emit.Load32(HostRegister.Rcx, StateLayout.SseMissing);
-        long load = _emit.BeginJumpIfZero();
-        long skip = _emit.JumpLater();
-        _emit.EndShort(load);
+        long skip = BeginIfZero(StateLayout.SseMissing);
         MoveSse(0x10);
         Mxcsr(2, StateLayout.Mxcsr);
         _emit.PatchHere(skip);
 
-        _emit.Load32(HostRegister.Rcx, StateLayout.X87Missing);
-        long loadX87 = _emit.BeginJumpIfZero();
-        long skipX87 = _emit.JumpLater();
-        _emit.EndShort(loadX87);
+        long skipX87 = BeginIfZero(StateLayout.X87Missing);
         Fx(load: true);
         _emit.PatchHere(skipX87);
 
-        _emit.Load32(HostRegister.Rcx, StateLayout.AvxMissing);
-        long loadAvx = _emit.BeginJumpIfZero();
-        long skipAvx = _emit.JumpLater();
-        _emit.EndShort(loadAvx);
+        long skipAvx = BeginIfZero(StateLayout.AvxMissing);
         if (Avx.IsSupported)
         {
             MoveAvx(store: false);
