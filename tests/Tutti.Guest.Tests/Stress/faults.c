@@ -8,13 +8,16 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-/* An access to the memory that RSI or RDI points to; the bytes of prefix run before it and cannot fault. */
+/* An access to the memory that RSI or RDI points to; the bytes of prefix run before it and cannot fault. What follows may
+   ask for any flag, so behind an access that leaves some undefined stands TEST RSI, RSI: processors may differ in them, and
+   an access that faults may be done by another part of the engine when it is tried again. */
 typedef struct {
     const char *name, *bytes;
     uint8_t length, prefix, size;
     bool writes, string;
 } access_form;
 
+#define DEFINE_FLAGS "\x48\x85\xF6"
 #define FORM(text, prefix, bytes, size, writes, string) {text, prefix bytes, sizeof(prefix bytes) - 1, sizeof(prefix) - 1, size, writes, string}
 
 static const access_form forms[] = {
@@ -32,15 +35,15 @@ static const access_form forms[] = {
     FORM("inc", "", "\x48\xFF\x06", 8, true, false),
     FORM("neg", "", "\xF7\x1E", 4, true, false),
     FORM("not", "", "\x48\xF7\x16", 8, true, false),
-    FORM("shl", "", "\x48\xC1\x26\x03", 8, true, false),
+    FORM("shl", "", "\x48\xC1\x26\x03" DEFINE_FLAGS, 8, true, false),
     FORM("rcr", "", "\x48\xD1\x1E", 8, true, false),
     FORM("cmp", "", "\x48\x39\x06", 8, false, false),
     FORM("test", "", "\x84\x06", 1, false, false),
-    FORM("imul", "", "\x48\x69\x06\x10\x00\x00\x00", 8, false, false),
+    FORM("imul", "", "\x48\x69\x06\x10\x00\x00\x00" DEFINE_FLAGS, 8, false, false),
     FORM("sete", "", "\x0F\x94\x06", 1, true, false),
     FORM("cmovb", "", "\x48\x0F\x42\x06", 8, false, false),
-    FORM("bts", "", "\x48\x0F\xBA\x2E\x05", 8, true, false),
-    FORM("bt", "", "\x48\x0F\xBA\x26\x25", 8, false, false),
+    FORM("bts", "", "\x48\x0F\xBA\x2E\x05" DEFINE_FLAGS, 8, true, false),
+    FORM("bt", "", "\x48\x0F\xBA\x26\x25" DEFINE_FLAGS, 8, false, false),
     FORM("lock xadd", "", "\xF0\x48\x0F\xC1\x1E", 8, true, false),
     FORM("lock cmpxchg", "", "\xF0\x48\x0F\xB1\x1E", 8, true, false),
     FORM("lock dec", "", "\xF0\xFF\x0E", 4, true, false),
