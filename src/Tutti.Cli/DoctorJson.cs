@@ -102,6 +102,7 @@ internal static class DoctorJson
         json.WriteString("name", MachineEngines.Software.Name);
         json.WriteBoolean("usable", report.IsSoftwareUsable);
         json.WriteString("problem", report.Software.FirstOrDefault(requirement => requirement.Problem != null)?.Problem);
+        json.WriteBoolean("translates", report.IsTranslating);
         json.WriteNumber("maxProcessors", MachineEngines.Software.MaxProcessors);
         json.WriteStartArray("requirements");
         foreach (HostRequirement requirement in report.Software)

@@ -1,5 +1,6 @@
 using Tutti.Cpu.Interpreter;
 using Tutti.Cpu.Kvm;
+using Tutti.Cpu.Translator;
 using Tutti.Host;
 using Tutti.Machine;
 using Tutti.X86;
@@ -12,6 +13,9 @@ internal sealed record DoctorReport
     internal required KvmFindings Kvm { get; init; }
 
     internal required IReadOnlyList<HostRequirement> Software { get; init; }
+
+    /// <summary>Whether the software engine translates guest code here; else it only interprets.</summary>
+    internal required bool IsTranslating { get; init; }
 
     /// <summary>What each CPU model lacks in the software engine, by the model's name.</summary>
     internal required IReadOnlyDictionary<string, IReadOnlyList<string>> SoftwareMissing { get; init; }
@@ -39,6 +43,7 @@ internal sealed record DoctorReport
     {
         Kvm = KvmProbe.RunWithModels(),
         Software = SoftwareEngine.CheckHost(),
+        IsTranslating = TranslatingEngine.IsSupported,
         SoftwareMissing = CpuModel.All.ToDictionary(model => model.Name, SoftwareEngine.FindMissing),
         Memory = HostMemory.Read(),
         Processors = Environment.ProcessorCount,

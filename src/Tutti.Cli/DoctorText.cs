@@ -99,6 +99,9 @@ internal sealed class DoctorText
             AddCheck(requirement.Name, requirement.Problem == null, requirement.Problem ?? "there");
         }
 
+        AddCheck("translator", report.IsTranslating, report.IsTranslating
+            ? "runs 64-bit code"
+            : "this host's processor lacks BMI2, which it needs: all code is interpreted, many times slower");
         AddCheck("vCPUs", true, Invariant($"up to {MachineEngines.Software.MaxProcessors}"));
     }
 

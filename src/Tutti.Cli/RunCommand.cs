@@ -128,7 +128,7 @@ internal sealed class RunCommand : IDisposable
                 using (_terminal = HostTerminal.TryEnterRawMode(HostStream.StandardInput))
                 {
                     console.Start();
-                    using StartupDebris debris = new();
+                    using SpareMemory spare = new(machine);
                     exit = machine.Run(_options.Timeout);
                     counters = _options.Verbose ? machine.ReadCounters() : [];
                 }

@@ -45,6 +45,12 @@ internal interface ITranslationTier : IDisposable
     /// <summary>Drops all code; never called while any of it runs.</summary>
     void DropAll();
 
+    /// <summary>Bytes of host memory that the code takes. Safe from any thread.</summary>
+    long ByteCount { get; }
+
+    /// <summary>Gives the host back what the code has taken; all of it has been dropped.</summary>
+    void ReleaseMemory();
+
     /// <summary>What the tier has counted: groups and names of its own, which follow the interpreter's.</summary>
     IEnumerable<EngineCounter> ReadCounters();
 }

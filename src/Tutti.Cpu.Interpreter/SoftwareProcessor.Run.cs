@@ -127,6 +127,12 @@ internal sealed unsafe partial class SoftwareProcessor
                 Code.TakePendingInvalidations((attention & Interpreter.Attention.FlushCode) != 0);
             }
 
+            if ((attention & Interpreter.Attention.ReleaseMemory) != 0)
+            {
+                Clear(Interpreter.Attention.ReleaseMemory);
+                Code.ReleaseMemory();
+            }
+
             if ((attention & Interpreter.Attention.BusLocked) != 0)
             {
                 Clear(Interpreter.Attention.BusLocked);

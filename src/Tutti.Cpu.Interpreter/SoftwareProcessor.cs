@@ -122,6 +122,10 @@ internal sealed unsafe partial class SoftwareProcessor : IVirtualProcessor, IPro
         state->FaultError = error;
     }
 
+    public long ReleasableBytes => Code.ByteCount + (Tier?.ByteCount ?? 0);
+
+    public void ReleaseMemory() => Signal(Interpreter.Attention.ReleaseMemory);
+
     public void RequestExit() => Signal(Interpreter.Attention.ExitRequest);
 
     public void SignalInterrupt() => Signal(Interpreter.Attention.Interrupt);

@@ -134,6 +134,14 @@ internal sealed unsafe class Translator : ITranslationTier
         ForgetJumps(true);
     }
 
+    public long ByteCount => _cache.UsedBytes;
+
+    public void ReleaseMemory()
+    {
+        _cache.ReleaseMemory();
+        _jumpPages.TrimExcess();
+    }
+
     public IEnumerable<EngineCounter> ReadCounters() => Counters.Read(_cache);
 
     public void Dispose()

@@ -105,6 +105,17 @@ public interface IVirtualProcessor
     /// <summary>Guest instructions run since creation, as far as the engine counts them; else 0.</summary>
     ulong InstructionCount { get; }
 
+    /// <summary>Bytes, about, that <see cref="ReleaseMemory"/> would give back to the host. Safe from any thread.</summary>
+    long ReleasableBytes => 0;
+
+    /// <summary>
+    /// Asks the vCPU to give back to the host what it keeps only to save work, such as translations of guest code. It does so soon, when
+    /// it runs or waits in <see cref="Run"/>, and makes anew what it then needs. Returns at once. Safe from any thread.
+    /// </summary>
+    void ReleaseMemory()
+    {
+    }
+
     /// <summary>What the engine has counted on this vCPU since creation; nothing where it counts nothing. Only while the vCPU does not run.</summary>
     IEnumerable<EngineCounter> ReadCounters() => [];
 }

@@ -43,6 +43,24 @@ public sealed unsafe class ExecutableMapping : IDisposable
     /// <summary>Bytes in each view.</summary>
     public long Length { get; }
 
+    /// <summary>
+    /// Gives the host the pages from an offset on back; no thread may be inside code there. Their bytes are zero then, or unchanged where the
+    /// host keeps them (locked memory).
+    /// </summary>
+    /// <param name="offset">Bytes from the start, at most <see cref="Length"/>; rounded up to a whole page.</param>
+    public void Release(long offset)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(offset);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(offset, Length);
+        long start = (offset + Environment.SystemPageSize - 1) & -Environment.SystemPageSize;
+
+        // The pages belong to the file that both views show: to unmap them would free nothing.
+        if (start < Length)
+        {
+            _ = LibC.madvise(_write.Address + (nint)start, (nuint)(Length - start), LibC.MADV_REMOVE);
+        }
+    }
+
     /// <summary>Unmaps both views; no thread may be inside the code.</summary>
     public void Dispose()
     {

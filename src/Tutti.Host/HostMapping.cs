@@ -64,6 +64,9 @@ public sealed class HostMapping : IDisposable
         }
     }
 
+    /// <summary>Gives the host its pages back. The bytes are zero then, or unchanged where the host keeps them (locked memory).</summary>
+    public void Release() => _ = LibC.madvise(Address, (nuint)Length, LibC.MADV_DONTNEED);
+
     /// <summary>Gives the memory back; nobody may use <see cref="Address"/> any more.</summary>
     public void Dispose() => _range.Dispose();
 }

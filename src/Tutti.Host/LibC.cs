@@ -17,6 +17,7 @@ internal static unsafe partial class LibC
     internal const nint MAP_FAILED = -1;
 
     internal const int MADV_DONTNEED = 4;
+    internal const int MADV_REMOVE = 9;
     internal const int MADV_HUGEPAGE = 14;
     internal const int MADV_DONTDUMP = 16;
 

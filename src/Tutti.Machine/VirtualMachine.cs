@@ -129,6 +129,30 @@ public sealed class VirtualMachine : IDisposable
         }
     }
 
+    /// <summary>Bytes of host memory, about, that <see cref="ReleaseMemory"/> would give back.</summary>
+    public long ReleasableBytes
+    {
+        get
+        {
+            lock (_stateLock)
+            {
+                return _board?.Partition.Processors.Sum(processor => processor.ReleasableBytes) ?? 0;
+            }
+        }
+    }
+
+    /// <summary>Asks the engine to give back to the host what it keeps only to save work. It does so soon after; returns at once.</summary>
+    public void ReleaseMemory()
+    {
+        lock (_stateLock)
+        {
+            foreach (IVirtualProcessor processor in _board?.Partition.Processors ?? [])
+            {
+                processor.ReleaseMemory();
+            }
+        }
+    }
+
     /// <summary>Stops the processors and guest time.</summary>
     public void Pause()
     {

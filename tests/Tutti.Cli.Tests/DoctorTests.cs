@@ -73,6 +73,19 @@ public sealed class DoctorTests
         Assert.Contains("problem   executable memory", text);
     }
 
+    [Theory]
+    [InlineData(true, "ok        translator")]
+    [InlineData(false, "problem   translator              this host's processor lacks BMI2")]
+    public void Host_where_the_software_engine_only_interprets_is_told_so(bool isTranslating, string line)
+    {
+        DoctorReport report = Report(Findings.NoDevice, isTranslating: isTranslating);
+        (int status, string text) = Run(report, json: false);
+        Assert.Equal(0, status);
+        Assert.Contains(line, text);
+        using JsonDocument document = JsonDocument.Parse(Run(report, json: true).Output);
+        Assert.Equal(isTranslating, document.RootElement.GetProperty("engines")[1].GetProperty("translates").GetBoolean());
+    }
+
     [Fact]
     public void Status_tells_when_no_engine_can_run()
     {
@@ -118,10 +131,11 @@ public sealed class DoctorTests
         Assert.Contains("exit status is 0 when some engine can run guests", tutti.Run("doctor", "--help").Output);
     }
 
-    private static DoctorReport Report(KvmFindings kvm, IReadOnlyList<HostRequirement>? software = null) => new DoctorReport
+    private static DoctorReport Report(KvmFindings kvm, IReadOnlyList<HostRequirement>? software = null, bool isTranslating = true) => new DoctorReport
     {
         Kvm = kvm,
         Software = software ?? Findings.SoftwareRuns,
+        IsTranslating = isTranslating,
         SoftwareMissing = new Dictionary<string, IReadOnlyList<string>> { ["host"] = [], ["x86-64-v2"] = [], ["x86-64-v3"] = [] },
         Memory = new HostMemory(16L << 30, 8L << 30),
         Processors = 4,

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Globalization;
 
 namespace Tutti.Guest.Tests;
@@ -46,6 +47,26 @@ public class DebianTests
             Assert.Equal(digest, answer[3]);
         }
 
+        Assert.Empty(GuestSession.Complaints(guest.Run("dmesg")));
+        guest.Send("poweroff\n");
+        Assert.Equal(0, guest.WaitForExit());
+    }
+
+    [DebianFact]
+    public void Guest_that_rests_gives_its_translations_back_and_goes_on()
+    {
+        using var guest = new GuestSession();
+        guest.ExpectShell();
+        var watch = Stopwatch.StartNew();
+        // Booting takes more than 10 MiB of them.
+        while (guest.TranslatedBytes() > 3 << 20)
+        {
+            Assert.True(watch.Elapsed < TimeSpan.FromMinutes(1), $"Translations still take {guest.TranslatedBytes()} bytes.");
+            Thread.Sleep(50);
+        }
+
+        Assert.Equal("500500", guest.Run("seq 1 1000 | awk '{ t += $1 } END { print t }'")[^6..]);
+        Assert.InRange(guest.TranslatedBytes(), 256 << 10, 64 << 20);
         Assert.Empty(GuestSession.Complaints(guest.Run("dmesg")));
         guest.Send("poweroff\n");
         Assert.Equal(0, guest.WaitForExit());

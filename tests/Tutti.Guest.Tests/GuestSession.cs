@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Globalization;
 using System.Text;
 using System.Text.RegularExpressions;
 
@@ -47,6 +48,21 @@ internal sealed partial class GuestSession : IDisposable
                 return _output.ToString();
             }
         }
+    }
+
+    /// <summary>Bytes of host memory that translated code takes: the each page once.</summary>
+    public long TranslatedBytes()
+    {
+        long sum = 0;
+        bool isCode = false;
+        foreach (string line in File.ReadLines($"/proc/{_process.Id}/smaps"))
+        {
+            string[] words = line.Split(' ', StringSplitOptions.RemoveEmptyEntries);
+            isCode = words[0].EndsWith(':') ? isCode : line.Contains("memfd:tutti-code", StringComparison.Ordinal);
+            sum += isCode && words[0] == "Pss:" ? long.Parse(words[1], CultureInfo.InvariantCulture) * 1024 : 0;
+        }
+
+        return sum;
     }
 
     /// <summary>Waits for a text behind what was waited for last; fails the test when it does not come.</summary>

@@ -1,3 +1,5 @@
+using System.Globalization;
+
 namespace Tutti.Host.Tests;
 
 public sealed unsafe class MappingTests
@@ -88,6 +90,51 @@ public sealed unsafe class MappingTests
         using ExecutableMapping mapping = new(1 << 20);
         Assert.Contains(" rw-s ", Covering(mapping.WriteAddress));
         Assert.Contains(" r-xs ", Covering(mapping.ExecuteAddress));
+    }
+
+    [Fact]
+    public void ReleasedCodePagesAreTheHostsAgainAndThoseBeforeThemStay()
+    {
+        using ExecutableMapping mapping = new(1 << 20);
+        // SAFETY: the spans cover exactly the views.
+        Span<byte> written = new((void*)mapping.WriteAddress, (int)mapping.Length);
+        ReadOnlySpan<byte> run = new((void*)mapping.ExecuteAddress, (int)mapping.Length);
+        written.Fill(0xC3);
+        Assert.Equal(1024, ResidentKilobytes(mapping.WriteAddress));
+        Assert.Equal(-1, run.IndexOfAnyExcept((byte)0xC3));
+
+        mapping.Release(4097);
+
+        Assert.Equal(8, ResidentKilobytes(mapping.WriteAddress));
+        Assert.Equal(8, ResidentKilobytes(mapping.ExecuteAddress));
+        Assert.Equal(8192, run.IndexOfAnyExcept((byte)0xC3));
+        Assert.Equal(-1, run[8192..].IndexOfAnyExcept((byte)0));
+        written[^1] = 0x90;
+        Assert.Equal(0x90, run[^1]);
+        mapping.Release(mapping.Length);
+        Assert.Equal(0x90, run[^1]);
+        Assert.Throws<ArgumentOutOfRangeException>(() => mapping.Release(mapping.Length + 1));
+    }
+
+    [Fact]
+    public void ReleasedMappingIsZeroAndTheHostsAgain()
+    {
+        using HostMapping mapping = new(1 << 20);
+        // SAFETY: the span covers exactly the mapping.
+        Span<byte> bytes = new((void*)mapping.Address, (int)mapping.Length);
+        bytes.Fill(1);
+        Assert.Equal(1024, ResidentKilobytes(mapping.Address));
+        mapping.Release();
+        Assert.Equal(0, ResidentKilobytes(mapping.Address));
+        Assert.Equal(-1, bytes.IndexOfAnyExcept((byte)0));
+    }
+
+    /// <summary>What the process has of a mapping in memory.</summary>
+    private static int ResidentKilobytes(nint start)
+    {
+        string rss = File.ReadLines("/proc/self/smaps").SkipWhile(line => !line.StartsWith($"{start:x}-", StringComparison.Ordinal))
+            .First(line => line.StartsWith("Rss:", StringComparison.Ordinal));
+        return int.Parse(rss.Split(' ', StringSplitOptions.RemoveEmptyEntries)[1], CultureInfo.InvariantCulture);
     }
 
     private static string? Covering(nint address) => File.ReadLines("/proc/self/maps").FirstOrDefault(line =>

@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using Iced.Intel;
+using Tutti.Host;
 using Tutti.Memory;
 using Tutti.X86;
 
@@ -11,7 +12,7 @@ namespace Tutti.Cpu.Interpreter;
 /// </summary>
 internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
 {
-    private const nuint ArenaSize = 64 << 20;
+    private const long ArenaSize = 64 << 20;
     private const int BucketCount = 1 << 16;
     private const int MaxInstructionLength = 15;
 
@@ -33,7 +34,8 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
     private readonly List<(ulong Address, int Length)> _pending = [];
 
     private readonly CodePages _codePages;
-    private readonly byte* _arena;
+    private readonly HostMapping _arena = new(ArenaSize);
+    private readonly HostMapping _table = new(BucketCount * sizeof(long));
     private readonly Block** _buckets;
 
     /// <summary>One instruction at a time: single-stepping and instructions that cross a page.</summary>
@@ -44,7 +46,7 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
     /// <summary>The page that is being claimed or decoded: it stays claimed although no block of it may be left.</summary>
     private long _building = NoPage;
 
-    private nuint _arenaUsed;
+    private long _arenaUsed;
     private long _asked;
     private long _taken;
     private int _ownerThread;
@@ -55,9 +57,8 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
         _codePages = codePages;
         _memory = processor.Memory;
 
-        // SAFETY: all freed in Dispose; the arena is bounds-checked by Allocate. Untouched pages cost no host memory.
-        _arena = (byte*)NativeMemory.AlignedAlloc(ArenaSize, 64);
-        _buckets = (Block**)NativeMemory.AllocZeroed(BucketCount, (nuint)sizeof(Block*));
+        // SAFETY: the table has that many pointers, null at first. All is freed in Dispose.
+        _buckets = (Block**)_table.Address;
         _single = (Op*)NativeMemory.AlignedAlloc((nuint)(2 * sizeof(Op)), 64);
         _memory.AddCodeWriteObserver(this);
     }
@@ -72,7 +73,7 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
     public BlockBuilder Builder => _builder;
 
     /// <summary>Bytes that decoded blocks take.</summary>
-    public long ByteCount => (long)_arenaUsed;
+    public long ByteCount => Volatile.Read(ref _arenaUsed);
 
     /// <summary>Blocks dropped because their bytes were written.</summary>
     public long DroppedCount { get; private set; }
@@ -83,8 +84,8 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
     public void Dispose()
     {
         _builder.Dispose();
-        NativeMemory.AlignedFree(_arena);
-        NativeMemory.Free(_buckets);
+        _arena.Dispose();
+        _table.Dispose();
         NativeMemory.AlignedFree(_single);
     }
 
@@ -246,6 +247,16 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
         _processor.Tier?.DropAll();
         _arenaUsed = 0;
         _processor.FlushJumpCache();
+    }
+
+    /// <summary>Empties the cache and gives the host its memory back; called between blocks.</summary>
+    public void ReleaseMemory()
+    {
+        Flush();
+        _arena.Release();
+        _table.Release();
+        _pages.TrimExcess();
+        _processor.Tier?.ReleaseMemory();
     }
 
     /// <summary>Drops the blocks that others' writes have hit; called between blocks.</summary>
@@ -492,7 +503,7 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
             return null;
         }
 
-        nuint size = (nuint)(sizeof(Block) + (_builder.OpCount * sizeof(Op)));
+        long size = sizeof(Block) + ((long)_builder.OpCount * sizeof(Op));
         if (size > ArenaSize - _arenaUsed)
         {
             // Ops of the running block lie in the arena, so it is emptied between blocks.
@@ -500,8 +511,9 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
             return null;
         }
 
-        Block* block = (Block*)(_arena + _arenaUsed);
-        _arenaUsed += (size + 63) & ~(nuint)63;
+        // SAFETY: within the arena, as the bytes left show.
+        Block* block = (Block*)((byte*)_arena.Address + _arenaUsed);
+        _arenaUsed += (size + 63) & ~63L;
         ref CodePage? codePage = ref CollectionsMarshal.GetValueRefOrAddDefault(_pages, page, out _);
         codePage ??= new CodePage();
         Block** bucket = Bucket(physical, mode);

@@ -204,6 +204,9 @@ internal static class Attention
 
     /// <summary>Another vCPU has the bus, or waits for it: see <see cref="Interpreter.BusLock"/>.</summary>
     public const int BusLocked = 1 << 9;
+
+    /// <summary>Give memory that only saves work back to the host.</summary>
+    public const int ReleaseMemory = 1 << 10;
 }
 
 /// <summary>Bits of <see cref="CpuState.FpuTraps"/>, kept up to date by writes to CR0 and CR4.</summary>

@@ -57,7 +57,7 @@ internal sealed unsafe class TranslationCache : IDisposable
     public long End => _emit.Here;
 
     /// <summary>Bytes of host code.</summary>
-    public long UsedBytes => _used - _firstBlock;
+    public long UsedBytes => Volatile.Read(ref _used) - _firstBlock;
 
     public long BlocksTranslated { get; private set; }
 
@@ -233,7 +233,17 @@ internal sealed unsafe class TranslationCache : IDisposable
         _crossings.Clear();
         _blockCount = 0;
         _pages.Clear();
+        _dropped.Clear();
         _used = _firstBlock;
+    }
+
+    /// <summary>Gives the host the memory of the empty region back.</summary>
+    public void ReleaseMemory()
+    {
+        _region.Release(_used);
+        _crossings.TrimExcess();
+        _pages.TrimExcess();
+        _dropped.TrimExcess();
     }
 
     public void Dispose() => _region.Dispose();
