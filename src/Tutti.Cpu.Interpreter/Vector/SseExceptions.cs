@@ -96,7 +96,8 @@ internal static unsafe class SseExceptions
         Restore(traps ? original : result, operands.First, distance);
         if (traps)
         {
-            RaiseException(state, op);
+            // The caller gives up the instruction, as after a fault of its operand.
+            SoftwareProcessor.RaiseFault(state, Vector(state), 0);
         }
 
         return !traps;
@@ -134,8 +135,8 @@ internal static unsafe class SseExceptions
         return *register & Flags;
     }
 
-    private static Op* RaiseException(CpuState* state, Op* op) => Flow.Raise(
-        state,
-        op,
-        (state->Cr4 & Cr4.OsXmmException) != 0 ? ExceptionVector.SimdFloatingPoint : ExceptionVector.InvalidOpcode);
+    private static Op* RaiseException(CpuState* state, Op* op) => Flow.Raise(state, op, Vector(state));
+
+    private static int Vector(CpuState* state) =>
+        (state->Cr4 & Cr4.OsXmmException) != 0 ? ExceptionVector.SimdFloatingPoint : ExceptionVector.InvalidOpcode;
 }

@@ -209,8 +209,8 @@ internal sealed unsafe partial class BlockTranslator
         _emit.Lea(HostRegister.Test, HostRegister.Test, HostRegister.Address, 0, 0);
         _emit.Extract(HostRegister.Test, HostRegister.Test, StateLayout.PageMask);
 
-        // A run that leaves the page misses for good, and goes to the interpreter when its page is there.
-        int info = ExitInfo.Pack(ExitKind.TlbMiss, _offset, 1, write);
+        // A run that leaves the page misses for good, and goes to the interpreter when its page is there, or its first element crosses the end.
+        int info = ExitInfo.Pack(ExitKind.TlbMiss, _offset, 1 << scale, write);
         _stubs.Add(new Stub(_emit.JumpUnlessOneLater(), info, _start, pointer, 0, 0, _set));
     }
 

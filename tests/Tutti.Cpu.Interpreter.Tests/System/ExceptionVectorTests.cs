@@ -70,6 +70,8 @@ public sealed class ExceptionVectorTests
         new("selector behind the table", 13, Both, LoadBeyondTable, BeyondTable),
         new("WRMSR of an unknown register", 13, Both, a => a.db(0x0F, 0x30), 0, Prepare: m => m.Registers.Gpr[1] = 0xDEAD),
         new("read, not canonical", 13, 64, a => { a.mov(rax, 0x8000_0000_0000L); a.mov(eax, __dword_ptr[rax]); }, 0),
+        new("REP STOS whose first element is not canonical at its end", 13, 64, a => { a.mov(rdi, 0x7FFF_FFFF_FFFEL); a.mov(ecx, 3); a.rep.stosq(); }, 0),
+        new("REP MOVS whose first element is not canonical at its end", 13, 64, a => { a.mov(rsi, 0x7FFF_FFFF_FFFEL); a.mov(ecx, 3); a.rep.movsq(); }, 0),
         new("reserved bit of CR4", 13, Both, a => a.db(0x0F, 0x22, 0xE0), 0, Prepare: m => m.Registers.Gpr[0] = 1UL << 30),
         new("PG without PE", 13, Both, a => a.db(0x0F, 0x22, 0xC0), 0, Prepare: m => m.Registers.Gpr[0] = Cr0.Paging),
         new("misaligned MOVAPS", 13, Both, a => { a.mov(eax, (int)TestMachine.Data + 8); a.db(0x0F, 0x28, 0x00); }, 0, Prepare: m => Change(m, 0, Cr4.OsFxsr)),

@@ -1,5 +1,7 @@
 using Iced.Intel;
+using Tutti.Cpu.Interpreter.Tests.System;
 using Tutti.X86;
+using static Iced.Intel.AssemblerRegisters;
 
 namespace Tutti.Cpu.Interpreter.Tests.Vector;
 
@@ -39,6 +41,28 @@ public sealed unsafe class SseExceptionTests
         // Without CR4.OSXMMEXCPT it is #UD.
         cpu.State->Cr4 &= ~Cr4.OsXmmException;
         Assert.Equal(ExceptionVector.InvalidOpcode, cpu.Run(instruction));
+    }
+
+    [AvxFact]
+    public void TheFrameOfOneOfVexCodeInsideABlockPointsAtTheInstruction()
+    {
+        using TestMachine machine = TestMachine.Long();
+        machine.Registers.Cr4 |= Cr4.OsXsave | Cr4.OsXmmException;
+        machine.Registers.Xcr0 = XsaveLayout.Supported;
+        machine.Assemble(TestMachine.Code, 64, c =>
+        {
+            c.mov(__dword_ptr[TestMachine.Data], AllMasked & ~(DivideByZero << 7));
+            c.ldmxcsr(__dword_ptr[TestMachine.Data]);
+            c.mov(eax, 1);
+            c.vxorps(xmm2, xmm2, xmm2);
+            c.vcvtsi2sd(xmm1, xmm2, eax);
+            c.vdivsd(xmm1, xmm1, xmm2);
+        });
+        machine.Apply();
+        Assert.Equal(ExceptionVector.SimdFloatingPoint, machine.RunToStub());
+        byte[] code = new byte[4];
+        Assert.True(machine.Memory.TryRead(machine.Frame(0), code));
+        Assert.Equal("C5F35ECA", Convert.ToHexString(code));
     }
 
     [Fact]
