@@ -156,10 +156,9 @@ internal sealed unsafe partial class SoftwareProcessor : IVirtualProcessor, IPro
     public void Signal(int bits)
     {
         int before = Interlocked.Or(ref State->Attention, bits);
-        if (State->PollMasks != null)
+        for (int i = 0; i < State->PollMaskCount; i++)
         {
-            Volatile.Write(ref State->PollMasks[0], 0);
-            Volatile.Write(ref State->PollMasks[1], 0);
+            Volatile.Write(ref State->PollMasks[i], 0);
         }
 
         if ((before & Interpreter.Attention.Halted) != 0)

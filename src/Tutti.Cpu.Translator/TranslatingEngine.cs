@@ -9,14 +9,17 @@ public static class TranslatingEngine
     /// <summary>Whether the host has what translated code needs: BMI2, for lookups that leave the flags alone.</summary>
     public static bool IsSupported => Bmi2.X64.IsSupported;
 
-    public static SoftwareEngine Create() => new(IsSupported ? new Factory() : null);
+    public static SoftwareEngine Create() => Create(everythingIsHot: false);
 
-    private sealed class Factory : ITranslationTierFactory
+    /// <param name="everythingIsHot">Code is translated from the start as if it had been found running often: for tests.</param>
+    internal static SoftwareEngine Create(bool everythingIsHot) => new(IsSupported ? new Factory(everythingIsHot) : null);
+
+    private sealed class Factory(bool everythingIsHot) : ITranslationTierFactory
     {
         public int BytesBefore => StateLayout.StackSize + StateLayout.Cpu;
 
         public int BytesInAll => StateLayout.StackSize + StateLayout.Size;
 
-        public ITranslationTier Create(SoftwareProcessor processor) => new Translator(processor);
+        public ITranslationTier Create(SoftwareProcessor processor) => new Translator(processor, everythingIsHot);
     }
 }

@@ -35,8 +35,12 @@ internal sealed unsafe class Translator : ITranslationTier
     private ulong _missRip = 1;
     private ulong _missPage;
 
-    public Translator(SoftwareProcessor processor)
+    /// <summary>When the running code was looked at last, in milliseconds.</summary>
+    private long _lastNote;
+
+    public Translator(SoftwareProcessor processor, bool everythingIsHot)
     {
+        _cache.Hot.IsEverything = everythingIsHot;
         _processor = processor;
         _tracesBlocks = processor.Traces(TraceKinds.Blocks);
         _tracesExits = processor.Traces(TraceKinds.Exits);
@@ -44,7 +48,8 @@ internal sealed unsafe class Translator : ITranslationTier
         _hot = (HotState*)((byte*)_state - StateLayout.Cpu);
         _exit = (ExitState*)((byte*)_hot + StateLayout.Exit);
         _tables = new TranslatorTables(_hot, _nowhere.Address, _cache.Common.Leave);
-        _state->PollMasks = &_hot->PageMask;
+        _state->PollMasks = &_hot->JumpMask;
+        _state->PollMaskCount = 1 + StateLayout.PageMaskCount;
 
         // SAFETY: Enter is a function of this shape, and its code is never overwritten.
         _enter = (delegate* unmanaged<HotState*, long, void>)_cache.Common.Enter;
@@ -85,6 +90,37 @@ internal sealed unsafe class Translator : ITranslationTier
             {
                 _processor.RunOne();
             }
+        }
+
+        if (_state->Cpl == 3 && CanRun)
+        {
+            NoteRunning();
+        }
+    }
+
+    /// <summary>
+    /// Whatever asked for attention, the guest's timer most of all, came while this code ran: what is met so is translated anew, as hot
+    /// code. Seldom enough to cost nothing.
+    /// </summary>
+    private void NoteRunning()
+    {
+        long now = Environment.TickCount64;
+        if (now == _lastNote || _state->FaultVector >= 0)
+        {
+            return;
+        }
+
+        _lastNote = now;
+        ulong cr2 = _state->Cr2;
+        if (!_processor.Code.TryFindCode(out ulong physical, out _))
+        {
+            // Nobody has asked for this instruction yet: what came is first.
+            _state->FaultVector = -1;
+            _state->Cr2 = cr2;
+        }
+        else if (_cache.Hot.Note(physical))
+        {
+            Invalidate(_processor.Memory.GetPageIndex(physical), physical & ~(HotCode.PieceSize - 1UL), HotCode.PieceSize);
         }
     }
 
@@ -266,8 +302,7 @@ internal sealed unsafe class Translator : ITranslationTier
             if (_state->Attention != 0)
             {
                 // Whoever asked may have done so before the lookups were armed.
-                _hot->PageMask = 0;
-                _hot->JumpMask = 0;
+                _tables.DisarmLookups();
             }
 
             _enter(_hot, target);
@@ -338,6 +373,11 @@ internal sealed unsafe class Translator : ITranslationTier
             return Ungroup();
         }
 
+        if (info.IsSite && _exit->CountedSite >= 0)
+        {
+            return CountSite();
+        }
+
         if (set is not { } tables || crosses || isMisaligned || !canonical || _tables.Holds(tables, linear, info.IsWrite))
         {
             // It holds the page: then the operand is not aligned, which faults before its page does.
@@ -382,6 +422,21 @@ internal sealed unsafe class Translator : ITranslationTier
         _missRip = _state->Rip;
         _missPage = page;
         _tables.Fill(tables, entry, info.IsWrite);
+        return (long)_exit->Site;
+    }
+
+    /// <summary>An access has left its page some number of times: too often, and it is translated anew, to be looked up in the tables.</summary>
+    private long CountSite()
+    {
+        long record = _exit->CountedSite;
+        _exit->CountedSite = -1;
+        if (_tables.Sites.IsSpread(record) && _processor.Code.TryFindCode(out ulong physical, out _))
+        {
+            _cache.Hot.NoteSpread(physical);
+            Invalidate(_processor.Memory.GetPageIndex(physical), physical, 1);
+            return 0;
+        }
+
         return (long)_exit->Site;
     }
 

@@ -21,6 +21,8 @@ internal sealed class TranslatorCounters
         new("translations", "host code", cache.UsedBytes, "bytes"),
         new("translations", "invalidations", Invalidations),
         new("translations", "emptied code regions", Flushes),
+        new("translations", "hot pieces of code", cache.Hot.PieceCount),
+        new("translations", "hot accesses that go from page to page", cache.Hot.SpreadCount),
         new("TLB of translated code", "walks for it", Walks),
         new("TLB of translated code", "accesses beside it", SlowAccesses),
         .. Enum.GetValues<ExitKind>().Select(kind => new EngineCounter("exits of translated code", kind.ToString(), Exits[(int)kind])),

@@ -8,5 +8,8 @@ internal static class TestedEngine
     /// <summary>Whether each instruction is counted as it runs.</summary>
     public static bool CountsInstructions => false;
 
-    public static SoftwareEngine Create() => TranslatingEngine.Create();
+    private static int s_created;
+
+    /// <summary>Every other one translates all code as hot code, so that each test, where it makes many or few, is not always of the one kind.</summary>
+    public static SoftwareEngine Create() => TranslatingEngine.Create(everythingIsHot: Interlocked.Increment(ref s_created) % 2 == 0);
 }

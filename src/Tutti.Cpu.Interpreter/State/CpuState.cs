@@ -133,11 +133,10 @@ internal unsafe struct CpuState
     /// <summary>Four 16-byte-aligned slots where vector operands stand that no host pointer reaches, or that may not be changed yet.</summary>
     public fixed byte VectorScratch[64];
 
-    /// <summary>Two masks of the translation tier, or null: they become 0 with each request for attention, so that its lookups find nothing.</summary>
+    /// <summary>Masks of the translation tier: they become 0 with each request for attention, so that its lookups find nothing.</summary>
     public ulong* PollMasks;
 
-    /// <summary>Keeps what follows on a 16-byte boundary.</summary>
-    public ulong Padding2;
+    public long PollMaskCount;
 
     /// <summary>Bits 255:128 of YMM0 to YMM15, 16 bytes each; the lower halves are in <see cref="FxArea"/>.</summary>
     public fixed byte YmmHigh[16 * 16];

@@ -70,8 +70,8 @@ internal sealed unsafe partial class BlockTranslator
         return true;
     }
 
-    /// <summary>Backward jumps look for attention; but a block that goes round in itself and looks memory up does so there.</summary>
-    private bool NeedsPoll(int target) => target <= _offset && !(target == _blockOffset && _hasLookup);
+    /// <summary>Backward jumps look for attention; but who has looked memory up on the way to the jump, since the block was entered, has done so there.</summary>
+    private bool NeedsPoll(int target) => target <= _offset && !_hasLookup;
 
     private static bool IsInPage(int target) => target is >= 0 and < 4096;
 
@@ -258,7 +258,13 @@ internal sealed unsafe partial class BlockTranslator
         {
             _emit.PatchHere(stub.Site);
             var info = new ExitInfo((uint)stub.Info);
-            if (stub.Stack != 0)
+            if (info.IsSite)
+            {
+                EmitSiteStub(stub, info);
+                continue;
+            }
+
+            if (stub.Resume != 0)
             {
                 EmitStackStub(stub, info);
                 continue;

@@ -52,6 +52,11 @@ internal sealed unsafe partial class BlockTranslator
         }
 
         EnsureLoaded(rule.Unit);
+        if (high == NoRegister && TryCopyOnState(instruction, rule, raw))
+        {
+            return;
+        }
+
         if (keepsHigh)
         {
             Reencoder.Emit(_emit, raw, raw.Reg, RmOperand.InRegister(raw.Rm), 0);
@@ -154,6 +159,49 @@ internal sealed unsafe partial class BlockTranslator
         }
     }
 
+    /// <summary>
+    /// Emits an instruction without a memory operand, of whose registers one is in the state, as the same instruction with that as its
+    /// memory operand; false where there is none, or it needs the register.
+    /// </summary>
+    private bool TryCopyOnState(in Instruction instruction, CopyRule rule, in RawInstruction raw)
+    {
+        if (raw.IsMemory || !raw.HasModRm || rule.Rm.Kind != FieldKind.General || !StateForms.CanBeMemory(raw))
+        {
+            return false;
+        }
+
+        RawInstruction copied = raw;
+        Field reg = rule.Reg;
+        Field rm = rule.Rm;
+        if (HostRegister.OfGuest(raw.Rm) != HostRegister.InState)
+        {
+            if (reg.Kind != FieldKind.General || HostRegister.OfGuest(raw.Reg) != HostRegister.InState || !StateForms.TryTurn(ref copied))
+            {
+                return false;
+            }
+
+            (reg, rm) = (rm, reg);
+        }
+
+        // A write of 32 bits clears the others, in a register only; one of less would keep later loads waiting.
+        if (rm.IsWritten && rm.Size != 8)
+        {
+            return false;
+        }
+
+        var scratch = default(Scratch);
+        scratch.Free(HostRegister.Address);
+        if (rule.ReadsRcx)
+        {
+            _emit.Move(HostRegister.Test, HostRegister.GuestRcx);
+        }
+
+        int other = reg.Kind == FieldKind.None ? copied.Reg : Bring(reg, copied.Reg, ref scratch);
+        Reencoder.Emit(_emit, copied, other, RmOperand.InMemory(HostRegister.State, NoRegister, StateLayout.Gpr(copied.Rm)), 0);
+        TakeBack(reg, copied.Reg, other, NoRegister);
+        return true;
+    }
+
     /// <summary>The number to encode for an operand field: the home, or a scratch register that now holds the guest's register.</summary>
     private int Bring(Field field, int guest, ref Scratch scratch)
     {
@@ -172,6 +220,11 @@ internal sealed unsafe partial class BlockTranslator
         if (register == NoRegister)
         {
             throw new InvalidOperationException("A copied instruction has more registers in the state than there are scratch registers.");
+        }
+
+        if (register == HostRegister.Distance)
+        {
+            _heldSlot = NoRegister;
         }
 
         if (field.IsRead)

@@ -12,6 +12,9 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>A lookup of the stack adds 1 - 4096 to the displacement: the sum must fit 32 bits, or other bytes than the operand's are looked up.</summary>
     private const long MinStackDisplacement = int.MinValue + 4096L;
 
+    /// <summary>The same for a site's compare.</summary>
+    private const long MaxSiteDisplacement = 1 << 30;
+
     /// <summary>Whether the operand's address is one that <see cref="EmitAddress"/> can form.</summary>
     private static bool IsAddressable(in Instruction instruction)
     {
@@ -37,14 +40,16 @@ internal sealed unsafe partial class BlockTranslator
             {
                 LookupGroup(instruction, group, member.Displacement);
             }
-            else
+            else if (_heldSlot != group.Slot)
             {
                 _emit.Load(HostRegister.Distance, StateLayout.Slot(group.Slot));
             }
 
+            _heldSlot = group.Slot;
             return RmOperand.InMemory(HostRegister.Distance, -1, member.Displacement - group.Low);
         }
 
+        _heldSlot = -1;
         bool ordinary = instruction.MemorySegment is not (Register.FS or Register.GS);
         if (instruction.MemoryBase == Register.RSP && instruction.MemoryIndex == Register.None && ordinary
             && BitOperations.IsPow2(size) && size is >= 2 and <= 32 && (long)instruction.MemoryDisplacement64 >= MinStackDisplacement)
@@ -54,9 +59,16 @@ internal sealed unsafe partial class BlockTranslator
             return RmOperand.InMemory(HostRegister.GuestRsp, HostRegister.Distance, displacement);
         }
 
+        int info = ExitInfo.Pack(ExitKind.TlbMiss, _offset, size, write) | (aligned ? (int)ExitInfo.AlignedBit : 0);
+        if (HasSite && BitOperations.IsPow2(size) && size <= 32)
+        {
+            (int from, int added) = EmitSiteAddress(instruction, 0);
+            SiteLookup(from, added, size, info);
+            return RmOperand.InMemory(from, HostRegister.Distance, added);
+        }
+
         int address = EmitAddress(instruction);
         EmitGenericLookup(address, size, write, aligned ? size : 0, out long miss);
-        int info = ExitInfo.Pack(ExitKind.TlbMiss, _offset, size, write) | (aligned ? (int)ExitInfo.AlignedBit : 0);
         _stubs.Add(new Stub(miss, info, _start, address, 0, 0, _set));
         _emit.LoadTable(HostRegister.Distance, HostRegister.Distance, StateLayout.Distances(_set, write));
         return RmOperand.InMemory(address, HostRegister.Distance, 0);
@@ -66,15 +78,88 @@ internal sealed unsafe partial class BlockTranslator
     private void LookupGroup(in Instruction instruction, AccessGroup group, int displacement)
     {
         int size = group.High - group.Low;
-        EmitAddress(instruction, group.Low - displacement);
-        EmitGenericLookup(HostRegister.Address, size, group.IsWrite, group.NeedsAlignment ? 16 : 0, out long miss);
+        int alignment = group.NeedsAlignment ? 16 : 0;
         uint bits = ExitInfo.GroupBit | (group.NeedsAlignment ? ExitInfo.AlignedBit : 0);
         int info = ExitInfo.Pack(ExitKind.TlbMiss, _offset, size, group.IsWrite) | (int)bits;
-        _stubs.Add(new Stub(miss, info, _start, HostRegister.Address, 0, 0, _set));
-        _emit.LoadTable(HostRegister.Distance, HostRegister.Distance, StateLayout.Distances(_set, group.IsWrite));
-        _emit.Lea(HostRegister.Distance, HostRegister.Distance, HostRegister.Address, 0, 0);
+        int address = HostRegister.Address;
+        int added = 0;
+        if (HasSite && !group.NeedsAlignment)
+        {
+            (address, added) = EmitSiteAddress(instruction, group.Low - displacement);
+            SiteLookup(address, added, size, info);
+        }
+        else
+        {
+            EmitAddress(instruction, group.Low - displacement);
+            EmitGenericLookup(address, size, group.IsWrite, alignment, out long miss);
+            _stubs.Add(new Stub(miss, info, _start, address, 0, 0, _set));
+            _emit.LoadTable(HostRegister.Distance, HostRegister.Distance, StateLayout.Distances(_set, group.IsWrite));
+        }
+
+        _emit.Lea(HostRegister.Distance, HostRegister.Distance, address, 0, added);
         _emit.Store(StateLayout.Slot(group.Slot), HostRegister.Distance);
     }
+
+    /// <summary>Whether the instruction's access has a page of its own that it is compared with.</summary>
+    private bool HasSite => _set == TlbSet.User && Hot.IsHot(_pagePhysical + (uint)_offset) && !Hot.IsSpread(_pagePhysical + (uint)_offset);
+
+    /// <summary>Like <see cref="EmitAddress"/>, but a displacement from a register that has its own place is given back, not added.</summary>
+    private (int From, int Added) EmitSiteAddress(in Instruction instruction, int moved)
+    {
+        long displacement = (long)instruction.MemoryDisplacement64 + moved;
+        bool plain = instruction.MemoryBase.IsGPR64() && instruction.MemoryIndex == Register.None
+            && instruction.MemorySegment is not (Register.FS or Register.GS) && Math.Abs(displacement) < MaxSiteDisplacement;
+        int home = plain ? HostRegister.OfGuest(Number(instruction.MemoryBase)) : HostRegister.InState;
+        return home == HostRegister.InState ? (EmitAddress(instruction, moved), 0) : (home, (int)displacement);
+    }
+
+    /// <summary>
+    /// Compares an address with the page that this access reached last; leaves the distance in R15. Only naturally aligned operands hit,
+    /// which cannot cross the page's end; of a group, which has no natural alignment, both ends are compared.
+    /// </summary>
+    /// <param name="from">The register that <paramref name="added"/> is added to.</param>
+    private void SiteLookup(int from, int added, int size, int info)
+    {
+        var packed = new ExitInfo((uint)info);
+        int record = Hot.TakeSite(packed.IsWrite);
+        _emit.Load(HostRegister.Test, StateLayout.Sites + record);
+        if (packed.IsGroup)
+        {
+            _emit.Lea(HostRegister.Test, HostRegister.Test, from, 0, added);
+            _emit.Lea(HostRegister.Distance, HostRegister.Test, size - 1);
+            _emit.Extract(HostRegister.Test, HostRegister.Test, StateLayout.PageMask);
+            _emit.Extract(HostRegister.Distance, HostRegister.Distance, StateLayout.PageMask);
+
+            // One is never above the other by more than 1: the sum is 2 where both are 1.
+            _emit.Lea(HostRegister.Test, HostRegister.Test, HostRegister.Distance, 0, -1);
+        }
+        else
+        {
+            _emit.Lea(HostRegister.Test, HostRegister.Test, from, 0, added + (size == 1 ? 0 : 1 - 4096));
+            _emit.Extract(HostRegister.Test, HostRegister.Test, StateLayout.AlignedMask(BitOperations.Log2((uint)size)));
+        }
+
+        _hasLookup = true;
+        long miss = _emit.JumpUnlessOneLater();
+        _stubs.Add(new Stub(miss, info | (int)ExitInfo.SiteBit, _start, from, _emit.Here, added, _set) { Record = record });
+        _emit.Load(HostRegister.Distance, StateLayout.Sites + record + 8);
+    }
+
+    /// <summary>The TLB itself is asked, and the site's page is what it says from now on.</summary>
+    private void EmitSiteStub(in Stub stub, ExitInfo info)
+    {
+        _emit.Lea(HostRegister.Address, stub.Address, stub.Displacement);
+        _emit.Call(_common.SiteLookup(info.IsWrite, info.NeedsAlignment ? info.Size : 0));
+        long resume = _emit.JumpLater();
+        _emit.Patch(resume, stub.Resume);
+        _emit.Int32(stub.Record);
+        _emit.Int32(info.NeedsAlignment ? 1 - 4096 : info.Size - 1);
+        _emit.Int32(stub.Info);
+        _emit.Jump(stub.Retry);
+    }
+
+    private static int MaskOf(int alignment) =>
+        alignment > 0 ? StateLayout.AlignedMask(BitOperations.Log2((uint)alignment)) : StateLayout.PageMask;
 
     /// <summary>Looks a linear address up; leaves the index in R15. The address register stays as it is.</summary>
     /// <param name="alignment">Bytes that the operand, or each of a group, must be aligned to; 0 where none.</param>
@@ -87,9 +172,9 @@ internal sealed unsafe partial class BlockTranslator
         // comes from the first byte and the compare from the last, so what crosses a page's end never hits. Aligned operands cannot
         // cross it: the mask has the bits that must be clear too, and what it leaves is 1 again. Of several in a row the last one decides.
         bool aligned = alignment > 0;
-        _hasLookup |= !aligned;
+        _hasLookup = true;
         _emit.Lea(HostRegister.Test, HostRegister.Test, address, 0, aligned ? size - alignment + 1 - 4096 : size - 1);
-        _emit.Extract(HostRegister.Test, HostRegister.Test, aligned ? StateLayout.AlignedMask(BitOperations.Log2((uint)alignment)) : StateLayout.PageMask);
+        _emit.Extract(HostRegister.Test, HostRegister.Test, MaskOf(alignment));
         miss = _emit.JumpUnlessOneLater();
     }
 
@@ -99,6 +184,7 @@ internal sealed unsafe partial class BlockTranslator
     /// </summary>
     private void StackLookup(int displacement, int size, bool write, bool aligned = false)
     {
+        _hasLookup = true;
         _emit.Load(HostRegister.Test, StateLayout.StackTag(_set));
         _emit.Lea(HostRegister.Test, HostRegister.Test, HostRegister.GuestRsp, 0, displacement + 1 - 4096);
         _emit.Extract(HostRegister.Test, HostRegister.Test, StateLayout.AlignedMask(BitOperations.Log2((uint)size)));
@@ -113,15 +199,16 @@ internal sealed unsafe partial class BlockTranslator
     {
         _emit.Call(_common.StackLookup(stub.Set, info));
         long resume = _emit.JumpLater();
-        _emit.Patch(resume, stub.Stack);
+        _emit.Patch(resume, stub.Resume);
         _emit.Int32(stub.Displacement);
         _emit.Int32(stub.Info);
         _emit.Jump(stub.Retry);
     }
 
-    /// <summary>Brings the operand's linear address to a register: that of the base, where that is all, else R14.</summary>
-    /// <param name="moved">Added to the displacement; the address is then in R14.</param>
-    private int EmitAddress(in Instruction instruction, int? moved = null)
+    /// <summary>Brings the operand's linear address to a register: that of the base, where that is all, else one that is given.</summary>
+    /// <param name="moved">Added to the displacement; the address is then in the register given.</param>
+    /// <param name="to">The register; without a segment's base it may be one that the address is made of.</param>
+    private int EmitAddress(in Instruction instruction, int? moved = null, int to = HostRegister.Address)
     {
         Register baseRegister = instruction.MemoryBase;
         Register indexRegister = instruction.MemoryIndex;
@@ -130,12 +217,12 @@ internal sealed unsafe partial class BlockTranslator
         bool segmented = instruction.MemorySegment is Register.FS or Register.GS;
         if (baseRegister == Register.RIP)
         {
-            _emit.Load(HostRegister.Address, StateLayout.CodePage);
-            _emit.Lea(HostRegister.Address, HostRegister.Address, displacement);
+            _emit.Load(to, StateLayout.CodePage);
+            _emit.Lea(to, to, displacement);
         }
         else if (indexRegister == Register.None && baseRegister == Register.None)
         {
-            _emit.LeaAbsolute(HostRegister.Address, displacement, !is32);
+            _emit.LeaAbsolute(to, displacement, !is32);
         }
         else
         {
@@ -146,22 +233,22 @@ internal sealed unsafe partial class BlockTranslator
                 int scale = BitOperations.Log2((uint)instruction.MemoryIndexScale);
                 if (found < 0)
                 {
-                    _emit.LeaIndex(HostRegister.Address, index, scale, displacement, !is32);
+                    _emit.LeaIndex(to, index, scale, displacement, !is32);
                 }
                 else
                 {
-                    _emit.Lea(HostRegister.Address, found, index, scale, displacement, !is32);
+                    _emit.Lea(to, found, index, scale, displacement, !is32);
                 }
             }
             else if (is32)
             {
-                _emit.Rex(false, HostRegister.Address, 0, found);
+                _emit.Rex(false, to, 0, found);
                 _emit.Byte(0x8D);
-                _emit.Operand(HostRegister.Address, found, displacement);
+                _emit.Operand(to, found, displacement);
             }
             else if (displacement != 0)
             {
-                _emit.Lea(HostRegister.Address, found, displacement);
+                _emit.Lea(to, found, displacement);
             }
             else if (!segmented && moved == null)
             {
@@ -169,17 +256,17 @@ internal sealed unsafe partial class BlockTranslator
             }
             else
             {
-                _emit.Move(HostRegister.Address, found);
+                _emit.Move(to, found);
             }
         }
 
         if (segmented)
         {
             _emit.Load(HostRegister.Distance, instruction.MemorySegment == Register.FS ? StateLayout.FsBase : StateLayout.GsBase);
-            _emit.Lea(HostRegister.Address, HostRegister.Address, HostRegister.Distance, 0, 0);
+            _emit.Lea(to, to, HostRegister.Distance, 0, 0);
         }
 
-        return HostRegister.Address;
+        return to;
     }
 
     /// <summary>The host register that holds a guest register: its home, or <paramref name="scratch"/> after a load.</summary>

@@ -86,11 +86,11 @@ internal sealed unsafe partial class BlockTranslator
         // The segment's base is no part of an effective address.
         Instruction flat = instruction;
         flat.SegmentPrefix = Register.None;
-        int address = EmitAddress(flat);
         int guest = Number(instruction.Op0Register);
+        int to = HomeOrScratch(guest);
+        int address = EmitAddress(flat, to: to);
         if (instruction.Code == Code.Lea_r32_m)
         {
-            int to = HomeOrScratch(guest);
             _emit.Move32(to, address);
             address = to;
         }

@@ -55,13 +55,14 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>Where the host code of the instruction begins. It can be run again until its end, where the guest's state changes.</summary>
     private long _start;
 
-    /// <summary>Offset in the page of the block's first instruction.</summary>
-    private int _blockOffset;
-
-    /// <summary>A lookup by the page mask has been emitted, which misses when something asks for attention.</summary>
+    /// <summary>A lookup of memory has been emitted, which misses when something asks for attention.</summary>
     private bool _hasLookup;
 
     private bool _ends;
+
+    /// <summary>The slot of a group whose host address R15 holds too; -1 for none.</summary>
+    private int _heldSlot;
+
     private StateUnit _loaded;
     private bool _loadedX87;
 
@@ -77,8 +78,16 @@ internal sealed unsafe partial class BlockTranslator
     /// <param name="Info">See <see cref="ExitInfo"/>.</param>
     /// <param name="Retry">Where to go on, or 0.</param>
     /// <param name="Address">The register with the address that missed.</param>
-    /// <param name="Stack">Not 0: where the fast path of a stack access goes on behind its lookup.</param>
-    private readonly record struct Stub(long Site, int Info, long Retry, int Address, long Stack, int Displacement, TlbSet Set);
+    /// <param name="Resume">Not 0: where the fast path of a stack access or an access site goes on behind its compare.</param>
+    /// <param name="Displacement">Of a stack access from RSP, of a site's from the register.</param>
+    private readonly record struct Stub(long Site, int Info, long Retry, int Address, long Resume, int Displacement, TlbSet Set)
+    {
+        /// <summary>A site's record, in bytes from the first one.</summary>
+        public int Record { get; init; }
+    }
+
+    /// <summary>Where the guest's time goes, as far as that is known.</summary>
+    public HotCode Hot { get; } = new();
 
     /// <summary>Guest physical addresses of instructions whose operands, grouped, have crossed a page's end: they stay alone.</summary>
     public HashSet<ulong> Ungrouped { get; } = [];
@@ -176,8 +185,8 @@ internal sealed unsafe partial class BlockTranslator
         _loaded = StateUnit.None;
         _loadedX87 = false;
         _offset = offset;
-        _blockOffset = offset;
         _hasLookup = false;
+        _heldSlot = -1;
         InstructionCount = 0;
         FarEntry = _emit.Here;
         _emit.Lea(HostRegister.Address, HostRegister.Address, -offset);
@@ -225,10 +234,18 @@ internal sealed unsafe partial class BlockTranslator
         }
 
         Instruction instruction = _instructions[_index];
+        int held = _heldSlot;
+        _heldSlot = -1;
         if (!TryTranslateBranch(instruction) && !TryTranslateSpecial(instruction) && !TryTranslateSystem(instruction)
             && !TryTranslateArithmetic(instruction))
         {
+            // What is copied knows what becomes of R15.
+            _heldSlot = held;
             TranslateCopy(instruction);
+        }
+        else if (instruction.FlowControl == FlowControl.ConditionalBranch)
+        {
+            _heldSlot = held;
         }
 
         _offset += instruction.Length;

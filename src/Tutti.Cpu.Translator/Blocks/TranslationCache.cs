@@ -63,6 +63,8 @@ internal sealed unsafe class TranslationCache : IDisposable
 
     public long InstructionsTranslated { get; private set; }
 
+    public HotCode Hot => _translator.Hot;
+
     /// <summary>Whether another block may not fit: then everything must go first.</summary>
     public bool IsFull => _used + BlockTranslator.MaxBytes > Capacity || _blockCount >= MaxBlocks;
 

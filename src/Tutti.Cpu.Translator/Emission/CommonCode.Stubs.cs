@@ -14,11 +14,15 @@ internal sealed partial class CommonCode
     /// <summary>Bytes from where a stack stub's call comes back to, to where its instruction is tried again.</summary>
     private const int StackRetry = ResumeLength + WordLength + WordLength;
 
+    /// <summary>Bytes from where a site's call comes back to, to where its instruction is tried again.</summary>
+    private const int SiteRetry = ResumeLength + WordLength + WordLength + WordLength;
+
     /// <summary>While a routine runs, its return address lies on the stack: offsets are 8 more.</summary>
     private const int Called = 8;
 
     private readonly long[] _misses = new long[16];
     private readonly long[] _stackLookups = new long[3 * 6 * 4];
+    private readonly long[] _siteLookups = new long[2 * 8];
 
     /// <summary>Called with an <see cref="ExitInfo"/> in the four bytes behind the call; an exit that is mended goes on behind those.</summary>
     public long ExitInline { get; private set; }
@@ -31,6 +35,14 @@ internal sealed partial class CommonCode
     /// and what is to be run after a miss that is mended.
     /// </summary>
     public long StackLookup(TlbSet set, ExitInfo info) => _stackLookups[StackIndex(set, Log2(info.Size), info.IsWrite, info.NeedsAlignment)];
+
+    /// <summary>
+    /// Looks up, for a site of user code, the address in R14 in the TLB and keeps its page in the site's record. Behind the call stand a
+    /// JMP rel32 for a hit, the record's place, what the compare adds to the address, an <see cref="ExitInfo"/>, and what is to be run
+    /// after a miss that is mended.
+    /// </summary>
+    /// <param name="alignment">Bytes that the operand must be aligned to; 0 where none.</param>
+    public long SiteLookup(bool write, int alignment) => _siteLookups[(write ? 8 : 0) + (alignment == 0 ? 7 : Log2(alignment))];
 
     private static int Log2(int size) => System.Numerics.BitOperations.Log2((uint)size);
 
@@ -51,6 +63,12 @@ internal sealed partial class CommonCode
         {
             _stackLookups[i] = _emit.Here;
             EmitStackLookup((TlbSet)(i / 24), i / 4 % 6, (i & 2) != 0, (i & 1) != 0);
+        }
+
+        for (int i = 0; i < _siteLookups.Length; i++)
+        {
+            _siteLookups[i] = _emit.Here;
+            EmitSiteLookup(i >= 8, (i & 7) == 7 ? StateLayout.PageMask : StateLayout.AlignedMask(i & 7));
         }
     }
 
@@ -95,4 +113,52 @@ internal sealed partial class CommonCode
         _emit.PatchHere(miss);
         EmitExitWithInfo(StackRetry - WordLength);
     }
+
+    private void EmitSiteLookup(bool write, int mask)
+    {
+        // One miss more: of so many in a row that each one counts, the tier is told.
+        LoadInline(HostRegister.Distance, ResumeLength);
+        LoadAt(HostRegister.Test, HostRegister.Distance, StateLayout.SiteMisses + Called);
+        _emit.Lea(HostRegister.Test, HostRegister.Test, -1);
+        StoreAt(HostRegister.Distance, StateLayout.SiteMisses + Called, HostRegister.Test);
+        long counts = _emit.BeginJumpIfZero();
+        long lookup = _emit.JumpLater();
+        _emit.EndShort(counts);
+        _emit.Store(StateLayout.CountedSite + Called, HostRegister.Distance);
+        EmitExitWithInfo(SiteRetry - WordLength);
+        _emit.PatchHere(lookup);
+
+        // As in each lookup: see BlockTranslator.EmitGenericLookup.
+        _emit.Extract(HostRegister.Distance, HostRegister.Address, StateLayout.TlbIndexMask + Called);
+        _emit.LoadTable(HostRegister.Distance, HostRegister.Distance, StateLayout.Tags(TlbSet.User, write) + Called);
+        LoadInline(HostRegister.Test, ResumeLength + WordLength);
+        _emit.Lea(HostRegister.Test, HostRegister.Test, HostRegister.Distance, 0, 0);
+        _emit.Lea(HostRegister.Test, HostRegister.Test, HostRegister.Address, 0, 0);
+        _emit.Extract(HostRegister.Test, HostRegister.Test, mask + Called);
+        long miss = _emit.JumpUnlessOneLater();
+        LoadInline(HostRegister.Test, ResumeLength);
+        StoreAt(HostRegister.Test, StateLayout.Sites + Called, HostRegister.Distance);
+        _emit.Extract(HostRegister.Distance, HostRegister.Address, StateLayout.TlbIndexMask + Called);
+        _emit.LoadTable(HostRegister.Distance, HostRegister.Distance, StateLayout.Distances(TlbSet.User, write) + Called);
+        StoreAt(HostRegister.Test, StateLayout.Sites + 8 + Called, HostRegister.Distance);
+        _emit.StoreImmediate32(StateLayout.SitesUsed + Called, 1);
+        _emit.Byte(0xC3);
+        _emit.PatchHere(miss);
+        EmitExitWithInfo(SiteRetry - WordLength);
+    }
+
+    /// <summary>MOVSXD of a number that stands a distance behind the caller's call.</summary>
+    private void LoadInline(int to, int distance)
+    {
+        _emit.Load(to, 0);
+        _emit.Rex(true, to, 0, to);
+        _emit.Byte(0x63);
+        _emit.Operand(to, to, distance);
+    }
+
+    /// <summary>MOV r64, [RSP+index+offset].</summary>
+    private void LoadAt(int to, int index, int offset) => _emit.LoadMemory(to, HostRegister.State, index, offset);
+
+    /// <summary>MOV [RSP+index+offset], r64.</summary>
+    private void StoreAt(int index, int offset, int from) => _emit.StoreMemory(from, HostRegister.State, index, offset);
 }

@@ -68,7 +68,6 @@ internal sealed unsafe class TranslatorTables
         _nowhere = nowhere;
         _leave = (ulong)leave;
         hot->TlbIndexMask = TlbIndexMask;
-        hot->PageMask = ~0xFFFUL;
         var exit = (ExitState*)(_base + StateLayout.Exit);
         exit->HostMxcsr = 0x1F80;
         exit->Masks[0] = ~0x1FFFUL;
@@ -76,23 +75,23 @@ internal sealed unsafe class TranslatorTables
         exit->Masks[2] = ~1UL;
         exit->Masks[3] = 31;
         exit->Masks[4] = 63;
-        for (int i = 0; i < 7; i++)
-        {
-            exit->AlignedMask[i] = ~0xFFFUL | ((1UL << i) - 1);
-        }
-
+        ArmLookups();
         for (int slot = 0; slot < SetCount * 2 * StateLayout.TlbCount; slot++)
         {
             Empty(slot);
         }
 
-        DropStack();
+        Sites = new AccessSites(hot, NoStack, (ulong)nowhere + NoStack - PageSize);
+        exit->CountedSite = -1;
+        DropPages();
         foreach (TlbSet set in (ReadOnlySpan<TlbSet>)[TlbSet.User, TlbSet.Supervisor])
         {
             ClearJumps(set);
             new Span<ulong>(Table(StateLayout.JumpTargets(set)), StateLayout.JumpCount).Fill((ulong)leave);
         }
     }
+
+    public AccessSites Sites { get; }
 
     /// <summary>Whether an access of this kind would hit.</summary>
     public bool Holds(TlbSet set, ulong linear, bool write) =>
@@ -138,7 +137,7 @@ internal sealed unsafe class TranslatorTables
     /// <summary>Drops all pages, or all that are not global.</summary>
     public void Flush(bool keepsGlobal)
     {
-        DropStack();
+        DropPages();
         for (int i = 0; i < _localCount; i++)
         {
             // One that has become a global page's since is in the other list too.
@@ -169,7 +168,7 @@ internal sealed unsafe class TranslatorTables
     /// <summary>Drops one linear page.</summary>
     public void Invalidate(ulong linear)
     {
-        DropStack();
+        DropPages();
         if (!IsInLargePage(linear))
         {
             // The entry stays in the list, empty: the next flush takes it out.
@@ -193,7 +192,7 @@ internal sealed unsafe class TranslatorTables
     /// <summary>Takes the right to write away from every alias of a page, given by its host address.</summary>
     public void DropWriteTags(ulong host)
     {
-        DropStack();
+        DropPages();
         DropWriteTagsIn(_local.AsSpan(0, _localCount), host);
         DropWriteTagsIn(_global.AsSpan(0, _globalCount), host);
     }
@@ -260,9 +259,17 @@ internal sealed unsafe class TranslatorTables
     /// <summary>Lets lookups of memory and of the jump cache find something again.</summary>
     public void ArmLookups()
     {
-        ((HotState*)_base)->PageMask = ~0xFFFUL;
-        ((HotState*)_base)->JumpMask = JumpIndexMask;
+        var hot = (HotState*)_base;
+        for (int i = 0; i < StateLayout.PageMaskCount; i++)
+        {
+            hot->PageMasks[i] = ~0xFFFUL | ((1UL << i) - 1);
+        }
+
+        hot->JumpMask = JumpIndexMask;
     }
+
+    /// <summary>Lets all lookups miss.</summary>
+    public void DisarmLookups() => new Span<ulong>(&((HotState*)_base)->JumpMask, 1 + StateLayout.PageMaskCount).Clear();
 
     /// <summary>Whether a page of 2 MiB, 4 MiB or 1 GiB around the address may have entries.</summary>
     public bool IsInLargePage(ulong linear) => _largePages.Count > 0
@@ -321,8 +328,10 @@ internal sealed unsafe class TranslatorTables
         Table(StateLayout.Tags(SetOf(table), IsWrite(table)))[index] = NoTag(index);
     }
 
-    private void DropStack()
+    /// <summary>Forgets the pages that accesses are compared with before the tables are asked.</summary>
+    private void DropPages()
     {
+        Sites.Clear();
         for (int set = 0; set < SetCount; set++)
         {
             *Table(StateLayout.StackTag((TlbSet)set)) = NoStack;

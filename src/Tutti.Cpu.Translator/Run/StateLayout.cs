@@ -6,7 +6,7 @@ namespace Tutti.Cpu.Translator;
 
 /// <summary>What translated code asks for most, right before <see cref="CpuState"/>: the host's RSP points here.</summary>
 [StructLayout(LayoutKind.Sequential)]
-internal struct HotState
+internal unsafe struct HotState
 {
     /// <summary>PEXT mask that makes a TLB index of a linear address.</summary>
     public ulong TlbIndexMask;
@@ -14,14 +14,17 @@ internal struct HotState
     /// <summary>Linear address of the page that the running code lies in.</summary>
     public ulong CodePage;
 
-    /// <summary>PEXT mask that leaves the bits above the page offset. Zero asks for attention: every lookup of memory then misses.</summary>
-    public ulong PageMask;
-
     /// <summary>
     /// PEXT mask that makes a jump-cache index of a linear address. Zero asks for attention: every lookup then finds
     /// entry 0, which leads out.
     /// </summary>
     public ulong JumpMask;
+
+    /// <summary>
+    /// PEXT masks that leave the bits above the page offset, and those that must be clear in an address aligned to 1, 2, 4 ... 64 bytes.
+    /// Zero asks for attention: every lookup of memory then misses.
+    /// </summary>
+    public fixed ulong PageMasks[StateLayout.PageMaskCount];
 }
 
 /// <summary>What translated code and <see cref="Translator"/> tell each other, behind <see cref="CpuState"/>.</summary>
@@ -72,7 +75,8 @@ internal unsafe struct ExitState
     /// <summary>Not 0: SYSCALL and SYSRET are interpreted.</summary>
     public int SyscallForbidden;
 
-    public int Padding;
+    /// <summary>Not 0: access sites hold pages.</summary>
+    public int SitesUsed;
 
     /// <summary>PEXT masks of bits that a count below 8192 does not have, of bit 63, of all bits but the lowest, of the lowest five and six.</summary>
     public fixed ulong Masks[5];
@@ -80,14 +84,14 @@ internal unsafe struct ExitState
     /// <summary>A register of the guest while its own place is used for something else.</summary>
     public ulong Saved;
 
-    /// <summary>PEXT masks for aligned accesses of 1, 2, 4 ... 64 bytes: the page bits and those that must be clear.</summary>
-    public fixed ulong AlignedMask[7];
-
     /// <summary>Host addresses that a block keeps for its groups of accesses, from a group's first lookup to its last use.</summary>
     public fixed ulong Slots[8];
 
     /// <summary>For each <see cref="TlbSet"/>: the TLB's tag of the page that the stack was last written in, and the distance to the host's address.</summary>
     public fixed ulong Stack[6];
+
+    /// <summary>The record (bytes from the first one) of an access site that has left its page often enough to be looked at; -1 for none.</summary>
+    public long CountedSite;
 }
 
 /// <summary>A change of privilege that translated code has made: the state's CS, SS and CPL follow at the next exit.</summary>
@@ -122,13 +126,20 @@ internal static unsafe class StateLayout
     public const int TlbCount = 16384;
     public const int JumpCount = 16384;
 
+    /// <summary>Access sites for reads, and as many for writes.</summary>
+    public const int SiteCount = 512;
+
+    /// <summary>Bytes of a site's record: the TLB's tag of its page, and the distance to the host's address. Its misses are counted elsewhere.</summary>
+    public const int SiteSize = 16;
+
     /// <summary>Groups of a block that can be kept.</summary>
     public const int SlotCount = 8;
 
     public const int TlbIndexMask = 0;
     public const int CodePage = 8;
-    public const int PageMask = 16;
-    public const int JumpMask = 24;
+    public const int JumpMask = 16;
+    public const int PageMask = 24;
+    public const int PageMaskCount = 7;
 
     private const int Array = TlbCount * 8;
     private const int SetSize = 4 * Array;
@@ -138,7 +149,9 @@ internal static unsafe class StateLayout
     public static readonly int Exit = (Cpu + sizeof(CpuState) + 63) & ~63;
     public static readonly int Tlb = (Exit + sizeof(ExitState) + 63) & ~63;
     public static readonly int Jumps = Tlb + (3 * SetSize);
-    public static readonly int Size = Jumps + (4 * JumpArray);
+    public static readonly int Sites = Jumps + (4 * JumpArray);
+    public static readonly int SiteMisses = Sites + (2 * SiteCount * SiteSize);
+    public static readonly int Size = SiteMisses + (2 * SiteCount * SiteSize);
 
     public static readonly int Attention = Field(static s => &s->Attention);
     public static readonly int RflagsOffset = Field(static s => &s->Flags);
@@ -165,6 +178,8 @@ internal static unsafe class StateLayout
     public static readonly int GoesDown = ExitField(static e => &e->GoesDown);
     public static readonly int SyscallForbidden = ExitField(static e => &e->SyscallForbidden);
     public static readonly int Privilege = ExitField(static e => &e->Privilege);
+    public static readonly int SitesUsed = ExitField(static e => &e->SitesUsed);
+    public static readonly int CountedSite = ExitField(static e => &e->CountedSite);
     public static readonly int Saved = ExitField(static e => &e->Saved);
     public static readonly int LargeCountMask = ExitField(static e => &e->Masks[0]);
     public static readonly int SignMask = ExitField(static e => &e->Masks[1]);
@@ -204,7 +219,7 @@ internal static unsafe class StateLayout
 
     public static int Slot(int number) => ExitField(static e => e->Slots) + (8 * number);
 
-    public static int AlignedMask(int log2) => ExitField(static e => e->AlignedMask) + (8 * log2);
+    public static int AlignedMask(int log2) => PageMask + (8 * log2);
 
     public static int StackTag(TlbSet set) => ExitField(static e => e->Stack) + (16 * (int)set);
 
@@ -264,6 +279,11 @@ internal readonly record struct ExitInfo(uint Value)
     public bool IsGroup => (Value & GroupBit) != 0;
 
     public const uint GroupBit = 1u << 26;
+
+    /// <summary>The access has a page of its own that it is compared with.</summary>
+    public bool IsSite => (Value & SiteBit) != 0 && Kind == ExitKind.TlbMiss;
+
+    public const uint SiteBit = 1u << 27;
 
     public int StackChange => (short)(Value >> 16);
 

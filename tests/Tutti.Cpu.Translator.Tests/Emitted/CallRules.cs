@@ -18,11 +18,15 @@ internal sealed class CallRules
     /// <summary>Displacement and info.</summary>
     private const int StackDataLength = 8;
 
+    /// <summary>Record, what the compare adds, info.</summary>
+    private const int SiteDataLength = 12;
+
     private readonly EmittedBlock _block;
     private readonly Violation _report;
     private readonly HashSet<long> _loads;
     private readonly HashSet<long> _misses;
     private readonly Dictionary<long, (int Size, bool Write)> _stackLookups = [];
+    private readonly Dictionary<long, (int Alignment, bool Write)> _siteLookups = [];
 
     public CallRules(EmittedBlock block, Violation report)
     {
@@ -37,6 +41,11 @@ internal sealed class CallRules
                 int info = ExitInfo.Pack(ExitKind.TlbMiss, 0, size, write);
                 _stackLookups[block.Common.StackLookup(block.Set, new ExitInfo((uint)info))] = (size, write);
                 _stackLookups[block.Common.StackLookup(block.Set, new ExitInfo((uint)info | ExitInfo.AlignedBit))] = (size, write);
+            }
+
+            foreach (int alignment in (ReadOnlySpan<int>)[0, 1, 2, 4, 8, 16, 32, 64])
+            {
+                _siteLookups[block.Common.SiteLookup(write, alignment)] = (alignment, write);
             }
         }
     }
@@ -67,6 +76,12 @@ internal sealed class CallRules
             return -StackDataLength;
         }
 
+        if (_siteLookups.TryGetValue(target, out (int Alignment, bool Write) site))
+        {
+            CheckSite(call, site.Alignment, site.Write);
+            return -SiteDataLength;
+        }
+
         bool saysWhy = before.Code == Code.Mov_r32_imm32 && before.Op0Register == Register.ECX && before.NextIP == call.IP;
         bool isExit = target == _block.Common.Exit && new ExitInfo(before.Immediate32).Kind != ExitKind.TlbMiss;
         if (!saysWhy || !(isExit || _loads.Contains(target)))
@@ -77,6 +92,25 @@ internal sealed class CallRules
         return 0;
     }
 
+    private void CheckSite(in Instruction call, int alignment, bool write)
+    {
+        ulong data = call.NextIP + ResumeLength;
+        int site = HostEvaluator.SiteOf(StateLayout.Sites + (int)WordAt(data));
+        int added = (int)WordAt(data + WordLength);
+        ExitInfo info = InfoAt(data + WordLength + WordLength);
+        bool isAligned = alignment != 0;
+        if (_block.Set != TlbSet.User || site < 0 || site >= StateLayout.SiteCount != write)
+        {
+            _report("fills a record that is not for it", call);
+        }
+
+        if (info.IsWrite != write || info.Kind != ExitKind.TlbMiss || info.NeedsAlignment != isAligned || !info.IsSite
+            || (isAligned && info.Size != alignment) || added != (isAligned ? 1 - 4096 : info.Size - 1))
+        {
+            _report("looks up other bytes than its info says", call);
+        }
+    }
+
     public bool IsLink(in Instruction call) =>
         call.FlowControl == FlowControl.Call && (long)call.NearBranch64 == _block.Common.ExitInline && InfoAt(call.NextIP).Kind == ExitKind.Link;
 
@@ -85,6 +119,7 @@ internal sealed class CallRules
     {
         long target = (long)call.NearBranch64;
         return _misses.Contains(target) ? call.NextIP + WordLength
+            : _siteLookups.ContainsKey(target) ? call.NextIP + ResumeLength + SiteDataLength
             : _stackLookups.ContainsKey(target) ? call.NextIP + ResumeLength + StackDataLength : null;
     }
 
@@ -95,6 +130,12 @@ internal sealed class CallRules
         if (_loads.Contains(target))
         {
             state.Registers[HostRegister.Test] = state.Fresh(place, HostRegister.Test);
+            return true;
+        }
+
+        if (_siteLookups.ContainsKey(target))
+        {
+            NoteSite(state, call, place);
             return true;
         }
 
@@ -113,6 +154,22 @@ internal sealed class CallRules
             ? new HostValue(HostValueKind.Distance, stack.Root, first, first + lookup.Size, Write: lookup.Write)
             : other;
         return true;
+    }
+
+    /// <summary>The record is of the page that the address in R14 lies in.</summary>
+    private void NoteSite(HostState state, in Instruction call, int place)
+    {
+        ulong data = call.NextIP + ResumeLength;
+        int record = StateLayout.Sites + (int)WordAt(data);
+        int size = InfoAt(data + WordLength + WordLength).Size;
+        state.Facts.RemoveWhere(fact => fact.Table == record);
+        state.Registers[HostRegister.Test] = state.Fresh(place, HostRegister.Test);
+        state.Registers[HostRegister.Distance] = state.Fresh(place, HostRegister.Distance);
+        HostValue address = state.Registers[HostRegister.Address];
+        if (address.Kind == HostValueKind.Linear)
+        {
+            state.Facts.Add(new HostValue(HostValueKind.Check, address.Root, address.Low, address.Low + size, record));
+        }
     }
 
     private ExitInfo InfoAt(ulong address) => new(WordAt(address));

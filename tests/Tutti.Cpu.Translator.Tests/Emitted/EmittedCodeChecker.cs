@@ -80,13 +80,13 @@ internal sealed class EmittedCodeChecker
 
             Add(instruction);
 
-            // A stack lookup comes back to a jump: its data stand behind that.
+            // A slow lookup comes back to a jump: its data stand behind that.
             bool isResume = data < 0;
             at = instruction.NextIP + (isResume ? (ulong)-data : 0UL);
             data = 0;
             if (isResume && instruction.Code != Code.Jmp_rel32_64)
             {
-                Report("is not the jump that a stack lookup comes back to", instruction);
+                Report("is not the jump that a slow lookup comes back to", instruction);
             }
 
             if (instruction.FlowControl == FlowControl.Call)
@@ -311,8 +311,8 @@ internal sealed class EmittedCodeChecker
     /// <summary>The newest comparison of one entry is the one that counts.</summary>
     private void AddFact(HostState state, HostValue fact)
     {
-        bool isStack = fact.Table == StateLayout.StackTag(_block.Set);
-        state.Facts.RemoveWhere(old => old.Table == fact.Table && (isStack || (old.Root == fact.Root && old.Low == fact.Low)));
+        bool isSingle = _evaluator.IsSingle(fact.Table);
+        state.Facts.RemoveWhere(old => old.Table == fact.Table && (isSingle || (old.Root == fact.Root && old.Low == fact.Low)));
         state.Facts.Add(fact);
     }
 }

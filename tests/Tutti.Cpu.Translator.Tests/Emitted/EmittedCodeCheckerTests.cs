@@ -137,6 +137,49 @@ public sealed unsafe class EmittedCodeCheckerTests : IDisposable
     }
 
     [Fact]
+    public void Passes_sites_of_one_access_and_of_a_group()
+    {
+        Assert.Empty(Check(() =>
+        {
+            Site(3, StateLayout.AlignedMask(3), 16);
+            _emit.LoadMemory(Rax, Rdx, Distance, 16);
+            GroupSite(4, 24);
+            _emit.Lea(Distance, Distance, Rdx, 0, 8);
+            _emit.Store(StateLayout.Slot(2), Distance);
+            Reach(Rax, 16);
+            Site(StateLayout.SiteCount, StateLayout.AlignedMask(3), 0);
+            _emit.StoreMemory(Rax, Rdx, Distance, 0);
+        }));
+    }
+
+    [Fact]
+    public void Finds_each_way_to_get_round_the_compare_of_a_site()
+    {
+        AssertFinds("writes behind a lookup for reads", () => { Site(3, StateLayout.AlignedMask(3), 0); _emit.StoreMemory(Rax, Rdx, Distance, 0); });
+        AssertFinds("past what has been looked up", () => { Site(3, StateLayout.AlignedMask(2), 0); _emit.LoadMemory(Rax, Rdx, Distance, 0); });
+        AssertFinds("past what has been looked up", () => { Site(3, StateLayout.AlignedMask(3), 0); _emit.LoadMemory(Rax, Rdx, Distance, 8); });
+        AssertFinds("past what has been looked up", () => { Site(3, StateLayout.PageMask, 0); _emit.LoadMemory(Rax, Rdx, Distance, 0); });
+        AssertFinds("without a lookup", () => { Site(3, StateLayout.AlignedMask(3), 0, distanceOf: 4); _emit.LoadMemory(Rax, Rdx, Distance, 0); });
+        AssertFinds("without a lookup", () => { Site(3, StateLayout.AlignedMask(3), 0, compares: false); _emit.LoadMemory(Rax, Rdx, Distance, 0); });
+        AssertFinds("without a lookup", () => { Site(3, StateLayout.AlignedMask(3), 0); _emit.LoadMemory(Rax, Rbx, Distance, 0); });
+        AssertFinds("without a lookup", () => { GroupSite(4, 24, added: 0); _emit.Lea(Distance, Distance, Rdx, 0, 8); Reach(Rax, 0); });
+        AssertFinds("without a lookup", () => { GroupSite(4, 5000); _emit.Lea(Distance, Distance, Rdx, 0, 8); Reach(Rax, 0); });
+        AssertFinds("past what has been looked up", () => { GroupSite(4, 24); _emit.Lea(Distance, Distance, Rdx, 0, 8); Reach(Rax, 17); });
+        AssertFinds("not its own", () => _emit.Store(StateLayout.Sites, Rax));
+        AssertFinds("not its own", () => _emit.Store(StateLayout.Sites + 8, Rax));
+    }
+
+    [Fact]
+    public void Finds_records_that_are_filled_with_what_is_not_for_them()
+    {
+        AssertFinds("not for it", () => SlowSite(write: true, record: 16, added: 7, info: ExitInfo.Pack(ExitKind.TlbMiss, 0, 8, true)));
+        AssertFinds("not for it", () => SlowSite(write: false, record: 8, added: 7, info: ExitInfo.Pack(ExitKind.TlbMiss, 0, 8)));
+        AssertFinds("not for it", () => SlowSite(write: false, record: StateLayout.SiteCount * 16, added: 7, info: ExitInfo.Pack(ExitKind.TlbMiss, 0, 8)));
+        AssertFinds("info says", () => SlowSite(write: false, record: 16, added: 0, info: ExitInfo.Pack(ExitKind.TlbMiss, 0, 8)));
+        AssertFinds("info says", () => SlowSite(write: false, record: 16, added: 7, info: ExitInfo.Pack(ExitKind.TlbMiss, 0, 8, true)));
+    }
+
+    [Fact]
     public void Finds_bit_offsets_runs_and_jumps_that_nothing_bounds()
     {
         AssertFinds("bit offset", () => { Lookup(8, true); _emit.Bytes([0x4A, 0x0F, 0xAB, 0x04, 0x3A]); });
@@ -169,6 +212,54 @@ public sealed unsafe class EmittedCodeCheckerTests : IDisposable
             _emit.Int32(0);
             _emit.Int32(ExitInfo.Pack(ExitKind.TlbMiss, 0, 16));
         });
+    }
+
+    /// <summary>The compare of [RDX + added] with a site's page; leaves the distance in R15.</summary>
+    private void Site(int site, int mask, int added, int distanceOf = -1, bool compares = true)
+    {
+        int record = StateLayout.Sites + (site * StateLayout.SiteSize);
+        _emit.Load(Test, record);
+        _emit.Lea(Test, Test, Rdx, 0, added + (mask == StateLayout.PageMask ? 0 : 1 - 4096));
+        _emit.Extract(Test, Test, mask);
+        EndCompare(compares);
+        _emit.Load(Distance, (distanceOf < 0 ? record : StateLayout.Sites + (distanceOf * StateLayout.SiteSize)) + 8);
+    }
+
+    private void GroupSite(int site, int size, int added = -1)
+    {
+        int record = StateLayout.Sites + (site * StateLayout.SiteSize);
+        _emit.Load(Test, record);
+        _emit.Lea(Test, Test, Rdx, 0, 8);
+        _emit.Lea(Distance, Test, size - 1);
+        _emit.Extract(Test, Test, StateLayout.PageMask);
+        _emit.Extract(Distance, Distance, StateLayout.PageMask);
+        _emit.Lea(Test, Test, Distance, 0, added);
+        EndCompare(true);
+        _emit.Load(Distance, record + 8);
+    }
+
+    private void EndCompare(bool compares)
+    {
+        if (!compares)
+        {
+            return;
+        }
+
+        long miss = _emit.JumpUnlessOneLater();
+        long over = _emit.JumpLater();
+        _emit.PatchHere(miss);
+        EndWithExit();
+        _emit.PatchHere(over);
+    }
+
+    private void SlowSite(bool write, int record, int added, int info)
+    {
+        _emit.Call(_cache.Common.SiteLookup(write, 0));
+        long resume = _emit.JumpLater();
+        _emit.PatchHere(resume);
+        _emit.Int32(record);
+        _emit.Int32(added);
+        _emit.Int32(info | (int)ExitInfo.SiteBit);
     }
 
     private void AssertFinds(string rule, Action code)

@@ -35,6 +35,7 @@ public sealed unsafe class EmittedCodeTests : IDisposable
         for (int run = 0; run < ShortRuns || watch.Elapsed.TotalSeconds < Seconds; run++)
         {
             pages.Fill(kind, bytes);
+            _cache.Hot.IsEverything = run % 2 != 0;
             for (int i = 0; i < BlocksPerPage; i++)
             {
                 // One in six at the end of the page, where instructions cross it.
@@ -62,6 +63,10 @@ public sealed unsafe class EmittedCodeTests : IDisposable
         Convert.FromHexString(hex).CopyTo(bytes, 0);
         TranslateAndCheck(bytes, 0, "By hand");
         Assert.Equal(3, _blocks);
+        _nextPage += PageSize;
+        _cache.Hot.IsEverything = true;
+        TranslateAndCheck(bytes, 0, "By hand, hot");
+        Assert.Equal(6, _blocks);
     }
 
     private static int FromEnvironment(string name) =>

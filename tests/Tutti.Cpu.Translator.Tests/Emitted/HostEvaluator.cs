@@ -62,6 +62,7 @@ internal sealed class HostEvaluator(TlbSet set)
                 HostValueKind.Linear => new HostValue(HostValueKind.Linear, one.Root, one.Low + displacement),
                 HostValueKind.Host => Shift(one, displacement),
                 HostValueKind.Check when displacement == -1 => one with { Kind = HostValueKind.CheckLessOne },
+                HostValueKind.Sum when SiteOf(one.Table) >= 0 => one with { Low = one.Low + displacement, High = one.High + displacement },
                 _ => default,
             };
         }
@@ -80,10 +81,22 @@ internal sealed class HostEvaluator(TlbSet set)
         return (one.Kind, two.Kind) switch
         {
             (HostValueKind.Tag, HostValueKind.Linear) => AddTag(one, two, displacement),
+            (HostValueKind.Check, HostValueKind.Check) when displacement == -1 => BothEnds(one, two),
             (HostValueKind.Distance, HostValueKind.Linear) when one.Root == two.Root =>
                 Shift(one with { Kind = HostValueKind.Host, Root = 0 }, two.Low + displacement),
             _ => default,
         };
+    }
+
+    /// <summary>
+    /// The page numbers of a first and a last byte, less that of the page before a site's: 1 where both are 1, and only there, as the
+    /// second is at most 1 more than the first.
+    /// </summary>
+    private static HostValue BothEnds(HostValue first, HostValue last)
+    {
+        bool isNear = SiteOf(first.Table) >= 0 && first.Table == last.Table && first.Root == last.Root
+            && first.High == first.Low + 1 && last.High == last.Low + 1 && last.Low - first.Low is >= 0 and < 4096;
+        return isNear ? first with { High = last.High } : default;
     }
 
     /// <summary>The comparison that a tag read from the state's stack entry or from a table is meant for.</summary>
@@ -92,6 +105,11 @@ internal sealed class HostEvaluator(TlbSet set)
         if (IsJumpTags(tag.Table))
         {
             return constant == 0 ? tag with { Kind = HostValueKind.Check } : default;
+        }
+
+        if (SiteOf(tag.Table) >= 0)
+        {
+            return tag with { Kind = HostValueKind.Sum, Root = address.Root, Low = address.Low + constant, High = address.Low + constant };
         }
 
         if (tag.Table == StateLayout.StackTag(set))
@@ -147,7 +165,7 @@ internal sealed class HostEvaluator(TlbSet set)
             return FromTable(state, state.Registers[Number(instruction.MemoryIndex)], offset);
         }
 
-        if (offset == StateLayout.StackTag(set))
+        if (offset == StateLayout.StackTag(set) || (SiteOf(offset) >= 0 && set == TlbSet.User))
         {
             return new HostValue(HostValueKind.Tag, Table: offset);
         }
@@ -158,8 +176,27 @@ internal sealed class HostEvaluator(TlbSet set)
             return hit.Kind == HostValueKind.None ? default : Distance(hit, true);
         }
 
+        int site = SiteOf(offset - 8);
+        if (site >= 0)
+        {
+            HostValue hit = state.Facts.FirstOrDefault(fact => fact.Table == offset - 8);
+            return hit.Kind == HostValueKind.None ? default : Distance(hit, site >= StateLayout.SiteCount);
+        }
+
         int slot = SlotOf(offset);
         return slot < 0 ? default : state.Slots[slot];
+    }
+
+    /// <summary>Whether there is one comparison only that a fact about this tag can be of: the newest.</summary>
+    public bool IsSingle(int table) => table == StateLayout.StackTag(set) || SiteOf(table) >= 0;
+
+    /// <summary>Whose record begins at an offset in the state: access sites for reads come first; -1 for none.</summary>
+    public static int SiteOf(int offset)
+    {
+        int distance = offset - StateLayout.Sites;
+        return distance >= 0 && distance < 2 * StateLayout.SiteCount * StateLayout.SiteSize && distance % StateLayout.SiteSize == 0
+            ? distance / StateLayout.SiteSize
+            : -1;
     }
 
     /// <summary>Which slot lies at an offset in the state, or -1.</summary>
@@ -227,6 +264,11 @@ internal sealed class HostEvaluator(TlbSet set)
             return default;
         }
 
+        if (SiteOf(source.Table) >= 0)
+        {
+            return ExtractOfSite(source, mask);
+        }
+
         bool isStack = source.Table == StateLayout.StackTag(set);
         if (mask == StateLayout.PageMask)
         {
@@ -241,6 +283,26 @@ internal sealed class HostEvaluator(TlbSet set)
             {
                 long end = (isStack ? source.High : source.High + 4095) + (1 << log2);
                 return end - source.Low is > 0 and <= 4096 ? source with { Kind = HostValueKind.Check, High = end } : default;
+            }
+        }
+
+        return default;
+    }
+
+    private static HostValue ExtractOfSite(HostValue source, int mask)
+    {
+        if (mask == StateLayout.PageMask)
+        {
+            return source with { Kind = HostValueKind.Check, High = source.Low + 1 };
+        }
+
+        for (int log2 = 1; log2 < 7; log2++)
+        {
+            if (mask == StateLayout.AlignedMask(log2))
+            {
+                // Aligned to its size, and good where the address plus the constant, less 1 - 4096, is in the page.
+                long first = source.Low + 4095;
+                return source with { Kind = HostValueKind.Check, Low = first, High = first + (1 << log2) };
             }
         }
 
