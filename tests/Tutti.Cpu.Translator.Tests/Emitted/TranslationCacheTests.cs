@@ -19,7 +19,7 @@ public sealed unsafe class TranslationCacheTests
         }
 
         code[PageSize - 1] = 0xC3;
-        Translate(cache, code, pages: 40);
+        Translate(cache, code, pages: 80);
         Assert.InRange(cache.UsedBytes, 1 << 20, 63 << 20);
         Assert.InRange(ResidentBytes(cache), cache.UsedBytes, 64 << 20);
 
