@@ -108,18 +108,28 @@ internal sealed unsafe partial class SoftwareProcessor
     public bool TryWriteSystem<T>(ulong linear, T value)
         where T : unmanaged => AccessSlow(linear, sizeof(T), (byte*)&value, Access.System | Access.Write);
 
+    /// <summary>Whether level 0, 1 or 2 has fetched code from a page that is not global, since the last write of CR3.</summary>
+    public bool HasFetchedLocalCode { get; set; }
+
     /// <summary>Translates, raises the page fault when it fails, and fills the TLB when the page may have an entry.</summary>
     public bool TryTranslate(ulong linear, Access access, out ulong physical)
     {
-        if (!Walker.TryTranslate(State, linear, access, out Translation translation, out uint error))
+        bool done = TryTranslate(linear, access, out Translation translation);
+        physical = translation.Physical;
+        return done;
+    }
+
+    private bool TryTranslate(ulong linear, Access access, out Translation translation)
+    {
+        if (!Walker.TryTranslate(State, linear, access, out translation, out uint error))
         {
-            physical = 0;
+            translation = default;
             State->Cr2 = linear;
             RaiseFault(State, ExceptionVector.PageFault, error);
             return false;
         }
 
-        physical = translation.Physical;
+        ulong physical = translation.Physical;
         if ((access & (Access.System | Access.Fetch)) == 0)
         {
             FillTlb(State->Tlb, linear, translation);
@@ -163,11 +173,14 @@ internal sealed unsafe partial class SoftwareProcessor
             return true;
         }
 
-        if (!TryTranslate(linear, Access.Fetch, out physical))
+        bool done = TryTranslate(linear, Access.Fetch, out Translation translation);
+        physical = translation.Physical;
+        if (!done)
         {
             return false;
         }
 
+        HasFetchedLocalCode |= !user && !translation.Global;
         _fetches.Set(linear, user, physical);
         return true;
     }

@@ -127,7 +127,10 @@ internal sealed unsafe class Translator : ITranslationTier
     public void FlushTlb(bool keepsGlobal)
     {
         _tables.Flush(keepsGlobal);
-        ForgetJumps(!keepsGlobal);
+
+        // All code is looked up anew from here, so that the mark comes back where it must.
+        ForgetJumps(!keepsGlobal || _processor.HasFetchedLocalCode);
+        _processor.HasFetchedLocalCode = false;
     }
 
     public void InvalidatePage(ulong linear)

@@ -221,6 +221,49 @@ public sealed class PagingTests
         Assert.Equal(7UL, machine.Registers.Gpr[3]);
     }
 
+    /// <summary>The same address is other code of the kernel's in another address space, where its page is not global.</summary>
+    [Fact]
+    public void SupervisorCodeThatIsNotGlobalGoesWithItsAddressSpace()
+    {
+        const ulong Called = 0x3_0000;
+        const ulong OtherTables = TestMachine.PageTables + 0x8000;
+        const ulong Rights = PageTableEntry.Present | PageTableEntry.Writable | PageTableEntry.User;
+        using TestMachine machine = TestMachine.Long();
+        for (ulong level = 0; level < 3; level++)
+        {
+            machine.Write(OtherTables + (level * 0x1000), (OtherTables + ((level + 1) * 0x1000)) | Rights);
+        }
+
+        for (ulong page = 0; page < 512; page++)
+        {
+            ulong frame = page << 12 == Called ? Called + 0x1000 : page << 12;
+            machine.Write(OtherTables + 0x3000 + (page * 8), frame | Rights);
+        }
+
+        machine.Memory.TryWrite(Called, [0x83, 0xC3, 0x01, 0xC3]); // add ebx, 1; ret
+        machine.Memory.TryWrite(Called + 0x1000, [0x83, 0xC3, 0x10, 0xC3]); // add ebx, 16; ret
+        machine.Assemble(TestMachine.Code, 64, a =>
+        {
+            Iced.Intel.Label again = a.CreateLabel();
+            a.xor(Iced.Intel.AssemblerRegisters.ebx, Iced.Intel.AssemblerRegisters.ebx);
+            a.mov(Iced.Intel.AssemblerRegisters.ecx, 4);
+            a.Label(ref again);
+            a.call(Called);
+            a.mov(Iced.Intel.AssemblerRegisters.eax, (uint)OtherTables);
+            a.mov(Iced.Intel.AssemblerRegisters.cr3, Iced.Intel.AssemblerRegisters.rax);
+            a.call(Called);
+            a.mov(Iced.Intel.AssemblerRegisters.eax, (uint)TestMachine.PageTables);
+            a.mov(Iced.Intel.AssemblerRegisters.cr3, Iced.Intel.AssemblerRegisters.rax);
+            a.dec(Iced.Intel.AssemblerRegisters.ecx);
+            a.jnz(again);
+            a.@out(TestMachine.ExitPort, Iced.Intel.AssemblerRegisters.al);
+            a.hlt();
+        });
+        machine.Apply();
+        machine.RunToExit();
+        Assert.Equal(0x44UL, machine.Registers.Gpr[3]);
+    }
+
     /// <summary>The processor's own reads of tables are a supervisor's at any level, and AC does not lift SMAP for them.</summary>
     [Theory]
     [InlineData(false)]

@@ -104,8 +104,11 @@ internal sealed partial class KernelProgramBuilder
             case < 80:
                 AddCalls();
                 break;
-            case < 83:
+            case < 82:
                 AddPatch();
+                break;
+            case 82:
+                AddPatchedCalls();
                 break;
             case 83:
                 AddRewrite();
@@ -225,6 +228,26 @@ internal sealed partial class KernelProgramBuilder
 
         Place(ref slot);
         _code.mov(ecx, _random.Below(256));
+    }
+
+    /// <summary>Changes a function where it is called, and calls it, again and again.</summary>
+    private void AddPatchedCalls()
+    {
+        ulong function = PickFunction();
+        Label again = _code.CreateLabel();
+        _code.mov(esi, 2);
+        Place(ref again);
+        for (int i = 0; i < 2; i++)
+        {
+            _code.mov(rax, function);
+            AddPatchWrite();
+            _code.mov(rax, function);
+            _code.call(rax);
+            _code.add(rdx, rax);
+        }
+
+        _code.dec(esi);
+        _code.jnz(again);
     }
 
     /// <summary>Reads code and writes it as it was.</summary>

@@ -10,9 +10,11 @@ internal sealed partial class KernelProgramBuilder
 {
     private void AddPaging()
     {
+        Label next = _code.CreateLabel();
+        SetContinue(next);
         for (int left = 1 + _random.Below(4); left > 0; left--)
         {
-            switch (_random.Below(10))
+            switch (_random.Below(12))
             {
                 case < 6:
                     ChangePage();
@@ -20,11 +22,48 @@ internal sealed partial class KernelProgramBuilder
                 case < 8:
                     ClearMarks();
                     break;
-                default:
+                case < 10:
                     ChangeLargePage();
+                    break;
+                default:
+                    ChangeCalledPage();
                     break;
             }
         }
+
+        Place(ref next);
+        _code.nop();
+        _labelWaits = false;
+    }
+
+    /// <summary>The same call before and after its page is another one, by another entry or in another address space.</summary>
+    private void ChangeCalledPage()
+    {
+        bool isUser = _random.Percent(50);
+        ulong page = (isUser ? UserFunctions : KernelFunctions) + ((ulong)_random.Below(FunctionPages) * PageSize);
+        ulong target = page + (ulong)FunctionPage.EntryOf(_random.Percent(20) ? -1 : _random.Below(6));
+        Label again = _code.CreateLabel();
+        _code.mov(r15, target);
+        _code.mov(r14d, 2);
+        Place(ref again);
+        _code.call(r15);
+        _code.add(r13, rax);
+        if (isUser && _random.Percent(60))
+        {
+            _code.mov(rax, cr3);
+            _code.xor(rax, (int)(Pml4A ^ Pml4B));
+            _code.mov(cr3, rax);
+        }
+        else
+        {
+            WriteEntry(page, KernelImage.FunctionEntry(_random, isUser) & ~(isUser ? PageTableEntry.User : 0));
+            Forget(page);
+        }
+
+        _code.call(r15);
+        _code.add(r13, rax);
+        _code.dec(r14d);
+        _code.jnz(again);
     }
 
     private (ulong Linear, bool IsFunction) PickPage()
@@ -128,7 +167,8 @@ internal sealed partial class KernelProgramBuilder
 
     private void SwitchSpace()
     {
-        _code.mov(rax, _random.Percent(50) ? Pml4A : Pml4B);
+        _code.mov(rax, cr3);
+        _code.xor(rax, (int)(Pml4A ^ Pml4B));
         _code.mov(cr3, rax);
     }
 
