@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Text;
 using Tutti.Cpu.Interpreter;
+using Tutti.Cpu.Interpreter.Tests;
 using Tutti.Cpu.Interpreter.Tests.Oracle;
 using Xunit.Abstractions;
 
@@ -21,7 +22,7 @@ public sealed class KernelProgramTests : IDisposable
     private static readonly TimeSpan ShrinkTime = TimeSpan.FromSeconds(60);
 
     private readonly KernelMachine _reference = new(new SoftwareEngine());
-    private readonly KernelMachine _tested = new(TranslatingEngine.Create());
+    private readonly KernelMachine _tested = new(TestedEngine.Create());
     private readonly ITestOutputHelper _output;
     private bool _hasInterrupts;
     private int _events;

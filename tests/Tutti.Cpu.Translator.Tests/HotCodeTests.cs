@@ -1,0 +1,111 @@
+using Iced.Intel;
+using Tutti.Cpu.Interpreter.Tests.System;
+using static Iced.Intel.AssemblerRegisters;
+
+namespace Tutti.Cpu.Translator.Tests;
+
+/// <summary>Code that is found running again and again is translated anew, and accesses that go from page to page are left out of that.</summary>
+public class HotCodeTests
+{
+    private const ulong First = TestMachine.Data;
+    private const ulong Second = First ^ 0x1000;
+    private const ulong Flag = 0xC000;
+
+    [Fact]
+    public void A_loop_that_is_found_running_becomes_hot_and_computes_the_same()
+    {
+        using TestMachine machine = TestMachine.Long();
+        HotCode hot = Hot(machine, isEverything: false);
+        machine.Write(First, 3UL);
+        machine.Assemble(TestMachine.UserCode, 64, static a =>
+        {
+            Label loop = a.CreateLabel();
+            a.Label(ref loop);
+            a.add(rax, __[rbx]);
+            a.inc(rdi);
+            a.cmp(__dword_ptr[rsi], 0);
+            a.je(loop);
+            a.ud2();
+        });
+        machine.Registers.Gpr[3] = First;
+        machine.Registers.Gpr[6] = Flag;
+        machine.EnterUser();
+        var watcher = new Thread(() =>
+        {
+            DateTime end = DateTime.UtcNow.AddSeconds(8);
+            while (hot.PieceCount == 0 && DateTime.UtcNow < end)
+            {
+                Thread.Sleep(2);
+                machine.Cpu.SignalInterrupt();
+            }
+
+            // Some time in the new translation.
+            Thread.Sleep(5);
+            machine.Write(Flag, 1);
+        });
+        watcher.Start();
+        int vector = machine.RunToStub();
+        watcher.Join();
+
+        Assert.Equal(6, vector);
+        Assert.Equal(1, hot.PieceCount);
+        Assert.Equal(machine.Registers.Gpr[7] * 3, machine.Registers.Gpr[0]);
+    }
+
+    [Fact]
+    public void An_access_that_goes_from_page_to_page_is_looked_up_in_the_tables_again()
+    {
+        (ulong sum, long spread) = SumOfLoop(static a => a.xor(rbx, 0x1000));
+        Assert.Equal(50_000UL * (3 + 5), sum);
+        Assert.Equal(1, spread);
+    }
+
+    [Fact]
+    public void An_access_that_stays_in_its_page_keeps_it()
+    {
+        (ulong sum, long spread) = SumOfLoop(static a => a.nop());
+        Assert.Equal(100_000UL * 3, sum);
+        Assert.Equal(0, spread);
+    }
+
+    [Fact]
+    public void More_sites_than_there_are_records_share_them()
+    {
+        var hot = new HotCode();
+        HashSet<int> reads = [.. Enumerable.Range(0, StateLayout.SiteCount).Select(_ => hot.TakeSite(false))];
+        Assert.Equal(StateLayout.SiteCount, reads.Count);
+        Assert.Contains(hot.TakeSite(false), reads);
+        Assert.DoesNotContain(hot.TakeSite(true), reads);
+    }
+
+    /// <summary>100,000 times: adds what RBX points to, which is 3 in the first page and 5 in the second, and moves RBX.</summary>
+    private static (ulong Sum, long Spread) SumOfLoop(Action<Assembler> move)
+    {
+        using TestMachine machine = TestMachine.Long();
+        HotCode hot = Hot(machine, isEverything: true);
+        machine.Write(First, 3UL);
+        machine.Write(Second, 5UL);
+        machine.Assemble(TestMachine.UserCode, 64, a =>
+        {
+            Label loop = a.CreateLabel();
+            a.Label(ref loop);
+            a.add(rax, __[rbx]);
+            move(a);
+            a.dec(rdi);
+            a.jne(loop);
+            a.ud2();
+        });
+        machine.Registers.Gpr[3] = First;
+        machine.Registers.Gpr[7] = 100_000;
+        machine.EnterUser();
+        Assert.Equal(6, machine.RunToStub());
+        return (machine.Registers.Gpr[0], hot.SpreadCount);
+    }
+
+    private static HotCode Hot(TestMachine machine, bool isEverything)
+    {
+        HotCode hot = Assert.IsType<Translator>(machine.Cpu.Tier).Cache.Hot;
+        hot.IsEverything = isEverything;
+        return hot;
+    }
+}
