@@ -128,9 +128,11 @@ internal sealed unsafe partial class BlockTranslator
 
     /// <summary>Translates one instruction that crosses the end of its page.</summary>
     /// <param name="bytes">Its first bytes and what follows them in the next page: 15 bytes.</param>
-    /// <param name="offset">Where in its page it begins.</param>
-    public void TranslateCrossing(byte* bytes, int offset, TlbSet set)
+    /// <param name="physical">Where it begins.</param>
+    public void TranslateCrossing(byte* bytes, ulong physical, TlbSet set)
     {
+        int offset = (int)(physical & 0xFFF);
+        _pagePhysical = physical - (uint)offset;
         _reader.Start(bytes, MaxInstructionLength);
         _decoder.IP = (ulong)offset;
         _decoder.Decode(out _instructions[0]);

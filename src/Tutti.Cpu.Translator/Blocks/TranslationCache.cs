@@ -107,7 +107,7 @@ internal sealed unsafe class TranslationCache : IDisposable
     public TranslatedBlock TranslateCrossing(byte* bytes, (long This, long Next) pages, ulong physical, ulong nextPage, TlbSet set)
     {
         BeginEmission();
-        _translator.TranslateCrossing(bytes, (int)(physical & 0xFFF), set);
+        _translator.TranslateCrossing(bytes, physical, set);
         var block = new CrossingBlock(physical, nextPage, set, _translator.ByteLength, _translator.FarEntry, _translator.NearEntry);
         _blockCount++;
         _crossings.Add((Key(physical, set), nextPage), block);
