@@ -186,6 +186,7 @@ internal sealed unsafe class Translator : ITranslationTier
     public void Dispose()
     {
         _cache.Dispose();
+        _tables.Dispose();
         _nowhere.Dispose();
     }
 

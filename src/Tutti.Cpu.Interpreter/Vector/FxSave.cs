@@ -20,7 +20,7 @@ internal static unsafe class FxSave
     private const uint MxcsrMask = 0xFFFF;
 
     private static readonly nint NormalizeThunk = NativeThunks.Get(
-        new ThunkKey(Code.Nopd, 0), Instruction.Create(Code.Nopd), ThunkBuilder.BuildX87);
+        new ThunkKey(Code.Nopd, 0), ThunkBuilder.BuildX87([0x90]));
 
     public static Op* Save(CpuState* state, Op* op)
     {

@@ -47,7 +47,7 @@ internal static unsafe class NativeThunks
         {
             if (!Made.TryGetValue(key, out nint address))
             {
-                address = Emit(build(instruction));
+                address = Place(Encode(build(instruction)));
                 Made[key] = address;
             }
 
@@ -55,26 +55,48 @@ internal static unsafe class NativeThunks
         }
     }
 
-    private static nint Emit(List<Instruction> instructions)
+    /// <summary>Address of a thunk whose bytes are known; 0 when there is no room left. For those that each start needs: the encoder's tables take their time and room.</summary>
+    /// <exception cref="HostException">The host forbids executable mappings.</exception>
+    public static nint Get(ThunkKey key, ReadOnlySpan<byte> code)
     {
-        _mapping ??= new ExecutableMapping(Capacity);
+        lock (Gate)
+        {
+            if (!Made.TryGetValue(key, out nint address))
+            {
+                address = Place(code);
+                Made[key] = address;
+            }
+
+            return address;
+        }
+    }
+
+    /// <summary>The bytes of instructions that do not depend on where they lie.</summary>
+    internal static ReadOnlySpan<byte> Encode(List<Instruction> instructions)
+    {
         var code = new Bytes();
         Encoder encoder = Encoder.Create(64, code);
-        ulong start = (ulong)(_mapping.ExecuteAddress + (nint)_used);
         foreach (Instruction instruction in instructions)
         {
-            encoder.Encode(instruction, start + (ulong)code.List.Count);
+            encoder.Encode(instruction, (ulong)code.List.Count);
         }
 
-        if (_used + code.List.Count > _mapping.Length)
+        return CollectionsMarshal.AsSpan(code.List);
+    }
+
+    private static nint Place(ReadOnlySpan<byte> code)
+    {
+        _mapping ??= new ExecutableMapping(Capacity);
+        if (_used + code.Length > _mapping.Length)
         {
             return 0;
         }
 
         // SAFETY: the bytes fit; nothing runs at this place before its address is handed out below.
-        CollectionsMarshal.AsSpan(code.List).CopyTo(new Span<byte>((byte*)_mapping.WriteAddress + _used, code.List.Count));
-        _used += (code.List.Count + Alignment - 1) & -Alignment;
-        return (nint)start;
+        nint start = _mapping.ExecuteAddress + (nint)_used;
+        code.CopyTo(new Span<byte>((byte*)_mapping.WriteAddress + _used, code.Length));
+        _used += (code.Length + Alignment - 1) & -Alignment;
+        return start;
     }
 
     private sealed class Bytes : CodeWriter

@@ -28,10 +28,10 @@ internal static unsafe class ThunkBuilder
     /// <summary>Whether the operand kinds are ones that a thunk can pass.</summary>
     public static bool CanBuild(Code code)
     {
-        OpCodeInfo info = code.ToOpCode();
-        for (int i = 0; i < info.OpCount; i++)
+        InstructionForm form = InstructionForm.Of(code);
+        for (int i = 0; i < form.OperandCount; i++)
         {
-            OpCodeOperandKind kind = info.GetOpKind(i);
+            OpCodeOperandKind kind = form.KindOf(i);
             bool immediate = kind == OpCodeOperandKind.imm8;
             if (immediate ? i == 0 : i > 2 || Classify(kind) == OperandClass.None)
             {
@@ -44,13 +44,13 @@ internal static unsafe class ThunkBuilder
             }
         }
 
-        return info.OpCount > 0;
+        return form.OperandCount > 0;
     }
 
     public static List<Instruction> Build(Instruction guest)
     {
-        OpCodeInfo info = guest.Code.ToOpCode();
-        Instruction core = Rename(guest, info);
+        InstructionForm form = InstructionForm.Of(guest.Code);
+        Instruction core = Rename(guest, form);
         var factory = new InstructionInfoFactory();
         InstructionInfo usage = factory.GetInfo(core);
         bool mxcsr = VectorTable.UsesMxcsr(guest);
@@ -71,26 +71,26 @@ internal static unsafe class ThunkBuilder
             code.Add(Instruction.Create(Code.Ldmxcsr_m32, State(MxcsrOffset)));
         }
 
-        for (int i = 0; i < info.OpCount; i++)
+        for (int i = 0; i < form.OperandCount; i++)
         {
-            OperandClass operand = Classify(info.GetOpKind(i));
-            if (operand != OperandClass.None && !IsMemory(info.GetOpKind(i)))
+            OperandClass operand = Classify(form.KindOf(i));
+            if (operand != OperandClass.None && !IsMemory(form.KindOf(i)))
             {
                 code.Add(Instruction.Create(LoadCode(operand), core.GetOpRegister(i), new MemoryOperand(Pointers[i])));
                 mmx |= operand == OperandClass.Mmx;
             }
 
-            mmx |= info.GetOpKind(i) == OpCodeOperandKind.mm_or_mem;
+            mmx |= form.KindOf(i) == OpCodeOperandKind.mm_or_mem;
         }
 
         MoveImplied(code, usage, core, store: false);
         code.Add(core);
 
         // From the last operand to the first: where MULX names one register twice, the first operand wins.
-        for (int i = info.OpCount - 1; i >= 0; i--)
+        for (int i = form.OperandCount - 1; i >= 0; i--)
         {
-            OperandClass operand = Classify(info.GetOpKind(i));
-            if (operand != OperandClass.None && !IsMemory(info.GetOpKind(i)) && IsWrite(usage.GetOpAccess(i)))
+            OperandClass operand = Classify(form.KindOf(i));
+            if (operand != OperandClass.None && !IsMemory(form.KindOf(i)) && IsWrite(usage.GetOpAccess(i)))
             {
                 code.Add(Instruction.Create(StoreCode(operand), new MemoryOperand(Pointers[i]), Narrow(core.GetOpRegister(i), operand)));
             }
@@ -153,6 +153,18 @@ internal static unsafe class ThunkBuilder
         return code;
     }
 
+    /// <summary>The bytes of the same thunk for an instruction that has neither a memory operand nor to do with flags.</summary>
+    public static byte[] BuildX87(ReadOnlySpan<byte> core) =>
+    [
+        0x48, 0x0F, 0xAE, 0x0F, // fxrstor64 [rdi]
+        .. core,
+        0x48, 0x0F, 0xAE, 0x07, // fxsave64 [rdi]
+        0xDB, 0xE3, // fninit
+        0xC7, 0x44, 0x24, 0xF8, DefaultMxcsr & 0xFF, DefaultMxcsr >> 8, 0, 0, // mov dword ptr [rsp-8], DefaultMxcsr
+        0x0F, 0xAE, 0x54, 0x24, 0xF8, // ldmxcsr [rsp-8]
+        0xC3,
+    ];
+
     public static bool IsMemory(OpCodeOperandKind kind) => kind is OpCodeOperandKind.mem or OpCodeOperandKind.r8_or_mem
         or OpCodeOperandKind.r16_or_mem or OpCodeOperandKind.r32_or_mem or OpCodeOperandKind.r64_or_mem
         or OpCodeOperandKind.mm_or_mem or OpCodeOperandKind.xmm_or_mem;
@@ -169,12 +181,12 @@ internal static unsafe class ThunkBuilder
     };
 
     /// <summary>The same instruction on the thunk's registers, its r/m operand in memory.</summary>
-    private static Instruction Rename(Instruction guest, OpCodeInfo info)
+    private static Instruction Rename(Instruction guest, InstructionForm form)
     {
         var core = new Instruction { Code = guest.Code };
-        for (int i = 0; i < info.OpCount; i++)
+        for (int i = 0; i < form.OperandCount; i++)
         {
-            OpCodeOperandKind kind = info.GetOpKind(i);
+            OpCodeOperandKind kind = form.KindOf(i);
             if (kind == OpCodeOperandKind.imm8)
             {
                 core.SetOpKind(i, OpKind.Immediate8);

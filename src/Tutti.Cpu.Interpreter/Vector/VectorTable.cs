@@ -59,11 +59,4 @@ internal static class VectorTable
         return instruction.RflagsRead != RflagsBits.None
             || (instruction.RflagsModified != RflagsBits.None && (set & Arithmetic) != Arithmetic);
     }
-
-    /// <summary>Opcodes D8 to DF.</summary>
-    public static bool IsX87(OpCodeInfo info)
-    {
-        uint first = info.OpCodeLength == 2 ? info.OpCode >> 8 : info.OpCode;
-        return info.Encoding == EncodingKind.Legacy && info.Table == OpCodeTableKind.Normal && first is >= 0xD8 and <= 0xDF;
-    }
 }

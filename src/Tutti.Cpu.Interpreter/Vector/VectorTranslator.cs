@@ -10,15 +10,14 @@ internal static unsafe class VectorTranslator
     public static bool TryTranslate(in Instruction instruction, Op* op, ref TranslationContext context)
     {
         Code code = instruction.Code;
-        OpCodeInfo info = code.ToOpCode();
-        if (VectorTable.IsX87(info) || code == Code.Wait)
+        if (InstructionForm.Of(code).IsX87 || code == Code.Wait)
         {
             return X87Translator.TryTranslate(instruction, op, context);
         }
 
-        if (info.Encoding == EncodingKind.VEX && instruction.CpuidFeatures is not ([CpuidFeature.BMI1] or [CpuidFeature.BMI2]))
+        if (code.Encoding() == EncodingKind.VEX && instruction.CpuidFeatures is not ([CpuidFeature.BMI1] or [CpuidFeature.BMI2]))
         {
-            return IsOffered(instruction, info, context) && VexTranslator.TryTranslate(instruction, op, context);
+            return IsOffered(instruction, context) && VexTranslator.TryTranslate(instruction, op, context);
         }
 
         if (SseMoveTranslator.TryTranslate(instruction, op, context) || PlainTranslator.TryTranslate(instruction, op, context))
@@ -26,7 +25,7 @@ internal static unsafe class VectorTranslator
             return true;
         }
 
-        return IsOffered(instruction, info, context) && TryThunk(instruction, info, op, context);
+        return IsOffered(instruction, context) && TryThunk(instruction, op, context);
     }
 
     /// <summary>Where a vector register (its lower half) or a general one stands in <see cref="CpuState"/>; MMX registers while TOP is 0.</summary>
@@ -45,9 +44,10 @@ internal static unsafe class VectorTranslator
     /// <summary>0 to 15 for XMM and YMM registers.</summary>
     public static int VectorNumber(Register register) => register.IsYMM() ? register - Register.YMM0 : register - Register.XMM0;
 
-    private static bool IsOffered(in Instruction instruction, OpCodeInfo info, in TranslationContext context)
+    private static bool IsOffered(in Instruction instruction, in TranslationContext context)
     {
-        if (info.Encoding == EncodingKind.VEX)
+        EncodingKind encoding = instruction.Code.Encoding();
+        if (encoding == EncodingKind.VEX)
         {
             // VEX prefixes exist only in protected mode outside virtual-8086.
             if ((context.Mode & (CodeMode.Protected | CodeMode.Virtual8086)) != CodeMode.Protected)
@@ -55,7 +55,7 @@ internal static unsafe class VectorTranslator
                 return false;
             }
         }
-        else if (info.Encoding != EncodingKind.Legacy)
+        else if (encoding != EncodingKind.Legacy)
         {
             return false;
         }
@@ -74,7 +74,7 @@ internal static unsafe class VectorTranslator
         return known;
     }
 
-    private static bool TryThunk(in Instruction instruction, OpCodeInfo info, Op* op, in TranslationContext context)
+    private static bool TryThunk(in Instruction instruction, Op* op, in TranslationContext context)
     {
         if (!ThunkBuilder.CanBuild(instruction.Code))
         {

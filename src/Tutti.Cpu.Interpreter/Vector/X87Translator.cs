@@ -43,8 +43,8 @@ internal static unsafe class X87Translator
 
     private static bool TrySetThunk(in Instruction instruction, Op* op, in TranslationContext context)
     {
-        OpCodeInfo info = instruction.Code.ToOpCode();
-        if (info.DecoderOption != DecoderOptions.None || (!HostFeatures.X8664V2 && instruction.Mnemonic == Mnemonic.Fisttp))
+        InstructionForm form = InstructionForm.Of(instruction.Code);
+        if (form.IsOfAnotherMaker || (!HostFeatures.X8664V2 && instruction.Mnemonic == Mnemonic.Fisttp))
         {
             // Those of the 287 and of other makers.
             return false;
@@ -56,8 +56,7 @@ internal static unsafe class X87Translator
             if (instruction.GetOpKind(i) == OpKind.Memory)
             {
                 op->Src = (byte)instruction.MemorySize.GetSize();
-                OpAccess access = new InstructionInfoFactory().GetInfo(instruction).GetOpAccess(i);
-                op->Dst = access is OpAccess.Write or OpAccess.CondWrite ? (byte)1 : (byte)0;
+                op->Dst = form.AccessOf(i) is OpAccess.Write or OpAccess.CondWrite ? (byte)1 : (byte)0;
             }
             else if (instruction.GetOpRegister(i) != Register.ST0)
             {
@@ -65,20 +64,25 @@ internal static unsafe class X87Translator
             }
         }
 
-        nint thunk = NativeThunks.Get(new ThunkKey(instruction.Code, register), instruction, BuildThunk);
+        ThunkKey key = new(instruction.Code, register);
+        bool isInitialize = instruction.Code == Code.Fninit;
+        nint thunk = isInitialize
+            ? NativeThunks.Get(key, ThunkBuilder.BuildX87([0xDB, 0xE3]))
+            : NativeThunks.Get(key, instruction, BuildThunk);
         if (thunk == 0)
         {
             return false;
         }
 
         bool control = instruction.Code is Code.Fldcw_m2byte or Code.Fnclex or Code.Fninit or Code.Fnop;
-        op->Flags |= info.IsFpuNoWait ? (ushort)0 : X87Ops.Waits;
+        op->Flags |= form.IsFpuNoWait ? (ushort)0 : X87Ops.Waits;
         op->Flags |= control ? (ushort)0 : X87Ops.Data;
-        op->Flags |= instruction.Code == Code.Fninit ? X87Ops.ClearsPointers : (ushort)0;
-        op->Flags |= VectorTable.NeedsFlags(instruction) ? VectorTraits.FlagsIn : (ushort)0;
-        op->Flags |= instruction.RflagsModified != RflagsBits.None ? VectorTraits.FlagsOut : (ushort)0;
+        op->Flags |= isInitialize ? X87Ops.ClearsPointers : (ushort)0;
+        // Iced counts C0 to C3, which FNINIT clears, among the flags.
+        op->Flags |= !isInitialize && VectorTable.NeedsFlags(instruction) ? VectorTraits.FlagsIn : (ushort)0;
+        op->Flags |= !isInitialize && instruction.RflagsModified != RflagsBits.None ? VectorTraits.FlagsOut : (ushort)0;
         op->Imm = (ulong)thunk;
-        op->Aux = LastOpcode(instruction, context);
+        op->Aux = control ? (ushort)0 : LastOpcode(instruction, context);
         op->Handler = &X87Ops.Run;
         return true;
     }

@@ -1,4 +1,5 @@
 using Iced.Intel;
+using Tutti.Cpu.Interpreter;
 
 namespace Tutti.Cpu.Translator;
 
@@ -249,7 +250,7 @@ internal sealed class AccessGroups
     }
 
     private static bool IsOnlyRead(CopyRule rule, in Instruction instruction, int operand) =>
-        instruction.Code.ToOpCode().GetOpKind(operand) switch
+        InstructionForm.Of(instruction.Code).KindOf(operand) switch
         {
             OpCodeOperandKind.r8_reg or OpCodeOperandKind.r16_reg or OpCodeOperandKind.r32_reg or OpCodeOperandKind.r64_reg => !rule.Reg.IsWritten,
             OpCodeOperandKind.r8_or_mem or OpCodeOperandKind.r16_or_mem or OpCodeOperandKind.r32_or_mem or OpCodeOperandKind.r64_or_mem

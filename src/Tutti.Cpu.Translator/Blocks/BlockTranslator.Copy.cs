@@ -1,4 +1,5 @@
 using Iced.Intel;
+using Tutti.Cpu.Interpreter;
 
 namespace Tutti.Cpu.Translator;
 
@@ -274,7 +275,7 @@ internal sealed unsafe partial class BlockTranslator
         {
             if (instruction.GetOpKind(i) == OpKind.Register && instruction.GetOpRegister(i) is >= Register.AH and <= Register.BH)
             {
-                OpCodeOperandKind kind = instruction.Code.ToOpCode().GetOpKind(i);
+                OpCodeOperandKind kind = InstructionForm.Of(instruction.Code).KindOf(i);
                 isReg = kind == OpCodeOperandKind.r8_reg;
                 return instruction.GetOpRegister(i) - Register.AH + 4;
             }

@@ -29,7 +29,7 @@ internal readonly record struct Field(FieldKind Kind, byte Size, bool IsRead, bo
 
 /// <summary>
 /// How instructions of one Iced code are copied: which fields hold registers to rename, what is done with memory, and which
-/// state they need. Made from Iced's tables when a code is first met.
+/// state they need. Made from the table of forms when a code is first met.
 /// </summary>
 internal sealed class CopyRule
 {
@@ -84,35 +84,35 @@ internal sealed class CopyRule
 
     private static CopyRule Make(Code code)
     {
-        OpCodeInfo info = code.ToOpCode();
         Mnemonic mnemonic = code.Mnemonic();
         if (CopyTable.IsNothing(code))
         {
             return new CopyRule { IsNothing = true };
         }
 
-        bool vex = info.Encoding == EncodingKind.VEX;
-        if ((info.Encoding != EncodingKind.Legacy && !vex) || !CopyTable.IsCopied(code, mnemonic, info))
+        EncodingKind encoding = code.Encoding();
+        bool vex = encoding == EncodingKind.VEX;
+        if ((encoding != EncodingKind.Legacy && !vex) || !CopyTable.IsCopied(code, mnemonic))
         {
             return None;
         }
 
         StateUnit unit = StateUnit.None;
-        if (CopyTable.UsesX87(info))
+        if (CopyTable.UsesX87(code))
         {
             unit = StateUnit.X87;
         }
-        else if (CopyTable.UsesVectors(info))
+        else if (CopyTable.UsesVectors(code))
         {
             unit = vex ? StateUnit.Avx : StateUnit.Sse;
         }
 
         bool aligned = vex ? CopyTable.IsAlignedVex(mnemonic) : unit == StateUnit.Sse && !CopyTable.IsUnaligned(mnemonic);
-        var rule = new CopyRule { CanCopy = true, Opcode = (byte)(info.OpCodeLength == 2 ? info.OpCode >> 8 : info.OpCode), Unit = unit, NeedsAlignment = aligned };
-        InstructionInfo access = new InstructionInfoFactory().GetInfo(Sample(code));
-        for (int i = 0; i < info.OpCount; i++)
+        InstructionForm form = InstructionForm.Of(code);
+        var rule = new CopyRule { CanCopy = true, Opcode = form.Opcode, Unit = unit, NeedsAlignment = aligned };
+        for (int i = 0; i < form.OperandCount; i++)
         {
-            if (!rule.TryAdd(info.GetOpKind(i), access.GetOpAccess(i)))
+            if (!rule.TryAdd(form.KindOf(i), form.AccessOf(i)))
             {
                 return None;
             }
@@ -120,20 +120,6 @@ internal sealed class CopyRule
 
         rule.ReadsRcx |= mnemonic is Mnemonic.Cmpxchg16b or Mnemonic.Cmpxchg8b;
         return rule;
-    }
-
-    // The accesses of operands belong to the code; GetInfo wants an instruction all the same. Its registers differ, for one that
-    // is combined with itself can count as not read.
-    private static Instruction Sample(Code code)
-    {
-        var sample = new Instruction { Code = code };
-        for (int i = 0; i < Math.Min(sample.OpCount, 4); i++)
-        {
-            sample.SetOpKind(i, OpKind.Register);
-            sample.SetOpRegister(i, Register.RAX + i);
-        }
-
-        return sample;
     }
 
     private bool TryAdd(OpCodeOperandKind kind, OpAccess access)

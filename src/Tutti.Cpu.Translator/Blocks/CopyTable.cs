@@ -65,30 +65,30 @@ internal static class CopyTable
         or Code.Nop_rm64 or Code.Endbr64 or Code.Endbr32 or Code.Prefetchnta_m8 or Code.Prefetcht0_m8 or Code.Prefetcht1_m8
         or Code.Prefetcht2_m8 or Code.Prefetchw_m8 or Code.Prefetch_m8;
 
-    public static bool IsCopied(Code code, Mnemonic mnemonic, OpCodeInfo info)
+    public static bool IsCopied(Code code, Mnemonic mnemonic)
     {
-        if (UsesX87(info) && !info.Code.CpuidFeatures().Contains(CpuidFeature.MMX))
+        if (UsesX87(code) && !code.CpuidFeatures().Contains(CpuidFeature.MMX))
         {
-            return !X87Special.Contains(mnemonic) && info.Code.CpuidFeatures().All(static feature => IsPlainX87(feature) || feature is CpuidFeature.CMOV or CpuidFeature.SSE3);
+            return !X87Special.Contains(mnemonic) && code.CpuidFeatures().All(static feature => IsPlainX87(feature) || feature is CpuidFeature.CMOV or CpuidFeature.SSE3);
         }
 
-        if (General.Contains(mnemonic) && !UsesVectors(info))
+        if (General.Contains(mnemonic) && !UsesVectors(code))
         {
-            return !UsesSystemRegister(info) && !IsOffset(code);
+            return !UsesSystemRegister(code) && !IsOffset(code);
         }
 
-        return !Special.Contains(mnemonic) && info.Code.CpuidFeatures() is { Length: > 0 } features
+        return !Special.Contains(mnemonic) && code.CpuidFeatures() is { Length: > 0 } features
             && features.All(feature => Extensions.Contains(feature) && HostFeatures.Has(feature));
     }
 
-    public static bool UsesX87(OpCodeInfo info) =>
-        info.Code.CpuidFeatures().Any(feature => feature is CpuidFeature.MMX || IsPlainX87(feature)) || HasOperand(info, static kind => kind
+    public static bool UsesX87(Code code) =>
+        code.CpuidFeatures().Any(feature => feature is CpuidFeature.MMX || IsPlainX87(feature)) || HasOperand(code, static kind => kind
             is OpCodeOperandKind.mm_reg or OpCodeOperandKind.mm_rm or OpCodeOperandKind.mm_or_mem);
 
-    public static bool UsesVectors(OpCodeInfo info) => HasOperand(info, static kind => kind
+    public static bool UsesVectors(Code code) => HasOperand(code, static kind => kind
         is OpCodeOperandKind.xmm_reg or OpCodeOperandKind.xmm_rm or OpCodeOperandKind.xmm_or_mem or OpCodeOperandKind.xmm_vvvv
         or OpCodeOperandKind.ymm_reg or OpCodeOperandKind.ymm_rm or OpCodeOperandKind.ymm_or_mem or OpCodeOperandKind.ymm_vvvv)
-        || info.Code is Code.VEX_Vzeroupper or Code.VEX_Vzeroall;
+        || code is Code.VEX_Vzeroupper or Code.VEX_Vzeroall;
 
     /// <summary>SSE instructions with a 16-byte operand that need not be aligned.</summary>
     public static bool IsUnaligned(Mnemonic mnemonic) => Unaligned.Contains(mnemonic);
@@ -98,18 +98,19 @@ internal static class CopyTable
 
     private static bool IsPlainX87(CpuidFeature feature) => feature is CpuidFeature.FPU or CpuidFeature.FPU287 or CpuidFeature.FPU387;
 
-    private static bool UsesSystemRegister(OpCodeInfo info) => HasOperand(info, static kind => kind
+    private static bool UsesSystemRegister(Code code) => HasOperand(code, static kind => kind
         is OpCodeOperandKind.seg_reg or OpCodeOperandKind.cr_reg or OpCodeOperandKind.dr_reg or OpCodeOperandKind.tr_reg);
 
 
     private static bool IsOffset(Code code) => code is Code.Mov_AL_moffs8 or Code.Mov_AX_moffs16 or Code.Mov_EAX_moffs32
         or Code.Mov_RAX_moffs64 or Code.Mov_moffs8_AL or Code.Mov_moffs16_AX or Code.Mov_moffs32_EAX or Code.Mov_moffs64_RAX;
 
-    private static bool HasOperand(OpCodeInfo info, Func<OpCodeOperandKind, bool> test)
+    private static bool HasOperand(Code code, Func<OpCodeOperandKind, bool> test)
     {
-        for (int i = 0; i < info.OpCount; i++)
+        InstructionForm form = InstructionForm.Of(code);
+        for (int i = 0; i < form.OperandCount; i++)
         {
-            if (test(info.GetOpKind(i)))
+            if (test(form.KindOf(i)))
             {
                 return true;
             }

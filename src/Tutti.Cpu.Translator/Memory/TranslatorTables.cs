@@ -1,6 +1,7 @@
 using System.Numerics;
 using System.Runtime.Intrinsics.X86;
 using Tutti.Cpu.Interpreter;
+using Tutti.Host;
 
 namespace Tutti.Cpu.Translator;
 
@@ -8,11 +9,15 @@ namespace Tutti.Cpu.Translator;
 /// Upkeep of the tables that translated code looks into: TLB, the stack's page, jump caches. They lie behind the vCPU's
 /// state and hold a part of what the interpreter's TLB holds.
 /// </summary>
-/// <remarks>SAFETY: <see cref="StateLayout"/> says where the tables lie and the vCPU has allocated them; indexes are masked to their size.</remarks>
-internal sealed unsafe class TranslatorTables
+/// <remarks>SAFETY: <see cref="StateLayout"/> says where the tables lie and the vCPU has allocated them; indexes are masked to their size.
+/// Each list has room for all slots, and a slot that is marked as in a list is not added to it.</remarks>
+internal sealed unsafe class TranslatorTables : IDisposable
 {
     private const ulong PageSize = 4096;
     private const int SetCount = 3;
+
+    /// <summary>Entries of all tables for reads and writes.</summary>
+    private const int SlotCount = SetCount * 2 * StateLayout.TlbCount;
 
     /// <summary>Large pages that are remembered; one more costs all entries.</summary>
     private const int MaxLargePages = 4096;
@@ -36,16 +41,19 @@ internal sealed unsafe class TranslatorTables
 
     private readonly byte* _base;
 
-    /// <summary>The entries in use, by set and index: of pages that a change of the address space drops, and of global ones.</summary>
-    private readonly int[] _local = new int[SetCount * 2 * StateLayout.TlbCount];
+    /// <summary>What follows: a guest uses a small part of it, and pages that nobody has touched cost nothing.</summary>
+    private readonly HostMapping _lists = new(SlotCount * ((2 * sizeof(int)) + 2));
 
-    private readonly int[] _global = new int[SetCount * 2 * StateLayout.TlbCount];
+    /// <summary>The entries in use, by set and index, each once: of pages that a change of the address space drops, and of global ones.</summary>
+    private readonly int* _local;
+
+    private readonly int* _global;
 
     /// <summary>The lists that an entry stands in.</summary>
-    private readonly byte[] _marks = new byte[SetCount * 2 * StateLayout.TlbCount];
+    private readonly byte* _marks;
 
     /// <summary><see cref="Global"/> and log2 of its page's size.</summary>
-    private readonly byte[] _sizes = new byte[SetCount * 2 * StateLayout.TlbCount];
+    private readonly byte* _sizes;
 
     /// <summary>Large pages with entries since the last flush, by their linear address.</summary>
     private readonly HashSet<ulong> _largePages = [];
@@ -67,6 +75,10 @@ internal sealed unsafe class TranslatorTables
         _base = (byte*)hot;
         _nowhere = nowhere;
         _leave = (ulong)leave;
+        _local = (int*)_lists.Address;
+        _global = _local + SlotCount;
+        _marks = (byte*)(_global + SlotCount);
+        _sizes = _marks + SlotCount;
         hot->TlbIndexMask = TlbIndexMask;
         var exit = (ExitState*)(_base + StateLayout.Exit);
         exit->HostMxcsr = 0x1F80;
@@ -76,7 +88,7 @@ internal sealed unsafe class TranslatorTables
         exit->Masks[3] = 31;
         exit->Masks[4] = 63;
         ArmLookups();
-        for (int slot = 0; slot < SetCount * 2 * StateLayout.TlbCount; slot++)
+        for (int slot = 0; slot < SlotCount; slot++)
         {
             Empty(slot);
         }
@@ -92,6 +104,9 @@ internal sealed unsafe class TranslatorTables
     }
 
     public AccessSites Sites { get; }
+
+    /// <summary>Nobody may use the tables any more.</summary>
+    public void Dispose() => _lists.Dispose();
 
     /// <summary>Whether an access of this kind would hit.</summary>
     public bool Holds(TlbSet set, ulong linear, bool write) =>
@@ -185,16 +200,16 @@ internal sealed unsafe class TranslatorTables
             return;
         }
 
-        InvalidateIn(_local.AsSpan(0, _localCount), linear);
-        InvalidateIn(_global.AsSpan(0, _globalCount), linear);
+        InvalidateIn(new ReadOnlySpan<int>(_local, _localCount), linear);
+        InvalidateIn(new ReadOnlySpan<int>(_global, _globalCount), linear);
     }
 
     /// <summary>Takes the right to write away from every alias of a page, given by its host address.</summary>
     public void DropWriteTags(ulong host)
     {
         DropPages();
-        DropWriteTagsIn(_local.AsSpan(0, _localCount), host);
-        DropWriteTagsIn(_global.AsSpan(0, _globalCount), host);
+        DropWriteTagsIn(new ReadOnlySpan<int>(_local, _localCount), host);
+        DropWriteTagsIn(new ReadOnlySpan<int>(_global, _globalCount), host);
     }
 
     /// <summary>Remembers where the code at a linear address runs.</summary>
