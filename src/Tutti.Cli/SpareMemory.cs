@@ -18,6 +18,11 @@ internal sealed class SpareMemory : IDisposable
     /// <summary>How long the vCPUs, which rest, may take to drop their translations.</summary>
     private static readonly TimeSpan Delay = TimeSpan.FromMilliseconds(50);
 
+    /// <summary>The runtime's finalizer thread, when it is woken and two seconds have gone by, gives back half of what its compiler keeps for later: what it has not needed since the time before.</summary>
+    private static readonly TimeSpan SweepPeriod = TimeSpan.FromSeconds(2.5);
+
+    private const int Sweeps = 2;
+
     /// <summary>The share of a period in processor time below which the guest rests.</summary>
     private const double Rest = 0.1;
 
@@ -29,7 +34,8 @@ internal sealed class SpareMemory : IDisposable
     private readonly Timer _timer;
     private TimeSpan _period = StartPeriod;
     private TimeSpan _used = Environment.CpuUsage.TotalTime;
-    private bool _isReleasing;
+    private FilePages? _filePages;
+    private int _sweeps;
     private bool _isDisposed;
 
     internal SpareMemory(VirtualMachine machine)
@@ -51,17 +57,23 @@ internal sealed class SpareMemory : IDisposable
     {
         TimeSpan now = Environment.CpuUsage.TotalTime;
         bool rests = now - _used < Rest * _period;
-        if (_isReleasing)
+        if (_filePages is { } before)
         {
-            _isReleasing = false;
-            GC.Collect(GC.MaxGeneration, GCCollectionMode.Aggressive, blocking: true, compacting: true);
+            _filePages = null;
+            Finish(before);
+            _sweeps = Sweeps;
+        }
+        else if (_sweeps > 0)
+        {
+            _sweeps--;
+            GC.WaitForPendingFinalizers();
             HostHeap.Trim();
         }
         else if (rests && (_period == StartPeriod || _machine.ReleasableBytes > Much))
         {
             _period = Period;
-            _isReleasing = true;
             _machine.ReleaseMemory();
+            _filePages = FilePages.Find();
         }
 
         _used = Environment.CpuUsage.TotalTime;
@@ -69,8 +81,17 @@ internal sealed class SpareMemory : IDisposable
         {
             if (!_isDisposed)
             {
-                _timer.Change(_isReleasing ? Delay : _period, Timeout.InfiniteTimeSpan);
+                _timer.Change(_filePages != null ? Delay : _sweeps > 0 ? SweepPeriod : _period, Timeout.InfiniteTimeSpan);
             }
         }
+    }
+
+    private static void Finish(FilePages before)
+    {
+        FilePages pages = FilePages.Find().Both(before);
+        GC.Collect(GC.MaxGeneration, GCCollectionMode.Aggressive, blocking: true, compacting: true);
+        HostHeap.Trim();
+        // Last, for all this runs code of files.
+        pages.Release();
     }
 }

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.IO.MemoryMappedFiles;
 
 namespace Tutti.Host.Tests;
 
@@ -128,6 +129,68 @@ public sealed unsafe class MappingTests
         Assert.Equal(0, ResidentKilobytes(mapping.Address));
         Assert.Equal(-1, bytes.IndexOfAnyExcept((byte)0));
     }
+
+    [Fact]
+    public void PagesOfAFileThatIsOnlyReadLeaveTheProcessAndComeBack()
+    {
+        string path = Path.GetTempFileName();
+        try
+        {
+            byte[] content = [.. Enumerable.Range(0, 1 << 20).Select(i => (byte)(i % 251))];
+            File.WriteAllBytes(path, content);
+            using MemoryMappedFile file = MemoryMappedFile.CreateFromFile(path, FileMode.Open, null, 0, MemoryMappedFileAccess.Read);
+            using MemoryMappedViewAccessor view = file.CreateViewAccessor(0, content.Length, MemoryMappedFileAccess.Read);
+            nint address = view.SafeMemoryMappedViewHandle.DangerousGetHandle();
+            // SAFETY: the span covers exactly the view.
+            ReadOnlySpan<byte> bytes = new((void*)address, content.Length);
+            Assert.True(bytes.SequenceEqual(content));
+            Assert.Equal(1024, ResidentKilobytes(address));
+
+            FilePages.Find().Both(FilePages.Find()).Release();
+
+            Assert.Equal(0, ResidentKilobytes(address));
+            Assert.True(bytes.SequenceEqual(content));
+        }
+        finally
+        {
+            File.Delete(path);
+        }
+    }
+
+    [Fact]
+    public void OnlyMappingsThatAreTheirFilesAndStaySoAreReleased()
+    {
+        string path = Path.GetTempFileName();
+        try
+        {
+            string read = Smaps("10000-20000 r-xp 00000000 fe:00 12 /usr/lib/with space.so", 0);
+            string relocated = Smaps("20000-30000 r--p 00010000 fe:00 12 /usr/lib/with space.so", 0);
+            File.WriteAllText(path, string.Concat(
+                read,
+                relocated,
+                Smaps("30000-40000 rw-p 00020000 fe:00 12 /usr/lib/with space.so", 0),
+                Smaps("40000-50000 r-xs 00000000 00:01 13 /memfd:code (deleted)", 0),
+                Smaps("50000-60000 r--p 00000000 00:00 0", 0),
+                Smaps("60000-61000 r-xp 00000000 00:00 0 [vdso]", 0),
+                Smaps("70000-80000 r--p 00000000 fe:00 14 /usr/lib/other.so", 4)));
+            FilePages before = FilePages.Find(path);
+            Assert.Equal(2, before.Count);
+
+            File.WriteAllText(path, read + relocated.Replace("Anonymous: 0", "Anonymous: 4", StringComparison.Ordinal));
+            Assert.Equal(1, FilePages.Find(path).Both(before).Count);
+
+            File.WriteAllText(path, read.Replace("with space", "another", StringComparison.Ordinal));
+            Assert.Equal(0, FilePages.Find(path).Both(before).Count);
+            Assert.Equal(0, FilePages.Find(path + ".none").Count);
+        }
+        finally
+        {
+            File.Delete(path);
+        }
+    }
+
+    private static string Smaps(string mapping, int anonymous) =>
+        string.Create(CultureInfo.InvariantCulture, $"{mapping}\nSize: 64 kB\nRss: 8 kB\nAnonymous: {anonymous} kB\nVmFlags: rd ex mr mw me\n");
 
     /// <summary>What the process has of a mapping in memory.</summary>
     private static int ResidentKilobytes(nint start)
