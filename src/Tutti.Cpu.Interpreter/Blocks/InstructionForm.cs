@@ -5,7 +5,7 @@ namespace Tutti.Cpu.Interpreter;
 /// <summary>
 /// What Iced's <see cref="OpCodeInfo"/> and <see cref="InstructionInfoFactory"/> know of an instruction's code, for legacy and VEX
 /// encodings; of others nothing. Iced makes an object and two texts for each of all its codes when it is first asked, a megabyte and
-/// milliseconds of each start, and the runtime takes 5 MiB to compile its analysis of implied operands.
+/// milliseconds of each start, and the runtime takes two to compile its analysis of implied operands.
 /// </summary>
 /// <remarks>
 /// 64 bits: for each of five operands 7 bits of <see cref="OpCodeOperandKind"/> and 3 of <see cref="OpAccess"/>, from bit 0 on; from
