@@ -74,7 +74,9 @@ internal sealed unsafe partial class SoftwareProcessor
         Op* op = !step ? Code.Find() : TryBeginStep() ? Code.FindSingle() : null;
         while (op != null)
         {
-            op = op->Handler(state, op);
+            // A step is one instruction, also where it has ended the need for steps (IRET that clears TF) and knows the ops it jumps to.
+            Op* next = op->Handler(state, op);
+            op = step && next != op + 1 ? null : next;
         }
 
         if (step)

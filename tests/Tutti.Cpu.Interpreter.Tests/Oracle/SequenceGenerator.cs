@@ -11,8 +11,9 @@ namespace Tutti.Cpu.Interpreter.Tests.Oracle;
 /// <param name="Undefined">Arithmetic flags that the manual leaves undefined at the end, on some way through.</param>
 /// <param name="EverUndefined">Flags that are undefined anywhere: what a fault shows of them says nothing.</param>
 /// <param name="Starts">Where its instructions begin, and its end.</param>
+/// <param name="HasVectors">Vector or x87 registers matter.</param>
 /// <param name="Text">Disassembly.</param>
-internal sealed record Sequence(byte[] Bytes, ulong Undefined, ulong EverUndefined, HashSet<ulong> Starts, string Text);
+internal sealed record Sequence(byte[] Bytes, ulong Undefined, ulong EverUndefined, HashSet<ulong> Starts, bool HasVectors, string Text);
 
 /// <summary>
 /// Makes random programs whose every result is defined: an instruction that reads a flag comes only where all ways
@@ -24,6 +25,9 @@ internal sealed class SequenceGenerator(SeededRandom random)
 
     private static readonly Code[] Codes = [.. FormTable.All(64).Where(form => Groups.Contains(form.Group) && IsWanted(form.Code)).Select(form => form.Code)];
 
+    private static readonly Code[] VectorCodes =
+        [.. FormTable.All(64).Where(form => form.Group == FormTable.Vector && IsWantedVector(form.Code)).Select(form => form.Code), .. X87Codes()];
+
     private static readonly Code[] Compares =
         [.. Codes.Where(code => code.Mnemonic() is Mnemonic.Cmp or Mnemonic.Test)];
 
@@ -33,12 +37,14 @@ internal sealed class SequenceGenerator(SeededRandom random)
     private HashSet<ulong> _starts = [];
     private ulong _undefined;
     private ulong _everUndefined;
+    private bool _hasVectors;
 
     public Sequence Make(ulong address)
     {
         _bytes.Clear();
         _text.Clear();
         bool loops = random.Percent(40);
+        _hasVectors = random.Percent(35);
         _undefined = loops ? Rflags.Arithmetic : 0;
         _everUndefined = _undefined;
         _starts = [];
@@ -50,7 +56,7 @@ internal sealed class SequenceGenerator(SeededRandom random)
             }
             else
             {
-                AddInstruction(random.Pick(Codes), address);
+                AddInstruction(PickCode(), address);
             }
 
             if (random.Percent(30))
@@ -71,7 +77,7 @@ internal sealed class SequenceGenerator(SeededRandom random)
         }
 
         _starts.Add(address + (ulong)_bytes.Count);
-        return new Sequence([.. _bytes], _undefined, _everUndefined, _starts, _text.ToString());
+        return new Sequence([.. _bytes], _undefined, _everUndefined, _starts, _hasVectors, _text.ToString());
     }
 
     /// <summary>Divisions fault on most operands, and these shifts have undefined results.</summary>
@@ -79,6 +85,20 @@ internal sealed class SequenceGenerator(SeededRandom random)
             or Mnemonic.Cmpxchg8b or Mnemonic.Cmpxchg16b or Mnemonic.Clflush)
         && code is not (Code.Shld_rm16_r16_imm8 or Code.Shld_rm16_r16_CL or Code.Shrd_rm16_r16_imm8 or Code.Shrd_rm16_r16_CL or Code.Bswap_r16)
         && !code.ToString().Contains("moffs", StringComparison.Ordinal);
+
+    /// <summary>No operand at RDI, no gather, and MXCSR keeps exceptions masked; SHA's misaligned operands differ between AMD and Intel.</summary>
+    private static bool IsWantedVector(Code code) => HostFeatures.Missing(code) == null && code.CpuidFeatures()[0] != CpuidFeature.SHA
+        && code.Mnemonic() is not (Mnemonic.Maskmovq or Mnemonic.Maskmovdqu or Mnemonic.Vmaskmovdqu or Mnemonic.Ldmxcsr or Mnemonic.Vldmxcsr)
+        && !Enumerable.Range(0, code.ToOpCode().OpCount).Any(i => code.ToOpCode().GetOpKind(i).ToString().StartsWith("mem_vsib", StringComparison.Ordinal));
+
+    private static Code[] X87Codes() =>
+    [
+        Code.Fld_m64fp, Code.Fld_m32fp, Code.Fld_m80fp, Code.Fstp_m64fp, Code.Fst_m32fp, Code.Fstp_m80fp, Code.Fild_m64int, Code.Fistp_m32int, Code.Fld1,
+        Code.Fldpi, Code.Fadd_st0_sti, Code.Fmulp_sti_st0, Code.Fsub_m64fp, Code.Fxch_st0_sti, Code.Fchs, Code.Fcomi_st0_sti, Code.Fnstsw_AX,
+        Code.Fnstcw_m2byte, Code.Fninit, Code.Ffree_sti, Code.Fincstp,
+    ];
+
+    private Code PickCode() => random.Pick(_hasVectors && random.Percent(50) ? VectorCodes : Codes);
 
     private static ulong Flags(RflagsBits bits) =>
         ((bits & RflagsBits.CF) != 0 ? Rflags.Carry : 0)
@@ -146,6 +166,11 @@ internal sealed class SequenceGenerator(SeededRandom random)
         // Two pages: some operands lie across their border, some reach or cross the end, where a page fault is.
         instruction.MemoryDisplacement64 = random.Percent(1) ? (ulong)random.Between(0x1FF0, 0x2010)
             : random.Percent(10) ? (ulong)random.Between(0xFF0, 0x1010) : (ulong)random.Below(0x1F00);
+        if (instruction.MemorySize.GetSize() >= 16 && random.Percent(80))
+        {
+            instruction.MemoryDisplacement64 &= ~31UL;
+        }
+
         instruction.SegmentPrefix = Register.None;
         var writer = new ByteWriter();
         return Iced.Intel.Encoder.Create(64, writer).TryEncode(instruction, 0, out _, out _) ? [.. writer.Bytes] : [];
@@ -181,7 +206,7 @@ internal sealed class SequenceGenerator(SeededRandom random)
         ulong before = _undefined;
         for (int i = 0; i < over; i++)
         {
-            AddInstruction(random.Pick(Codes), address);
+            AddInstruction(PickCode(), address);
         }
 
         _undefined |= before;

@@ -21,6 +21,8 @@ public sealed unsafe class SequenceTests : IDisposable
     private readonly GuestRunner _guest = new();
     private readonly byte[] _data = new byte[2 * ArenaLayout.PageSize];
     private readonly ulong[] _gpr = new ulong[16];
+    private readonly byte[] _fx = new byte[512];
+    private readonly byte[] _upperHalves = new byte[256];
     private readonly Outcome _host = new();
     private readonly Outcome _mine = new();
     private ulong _flags;
@@ -116,13 +118,18 @@ public sealed unsafe class SequenceTests : IDisposable
         _gpr[R15] = ArenaLayout.Data;
         _flags = Rflags.AlwaysOne | Rflags.Interrupt | (random.Next() & Rflags.Arithmetic);
 
+        FillVectors(random);
+
         // Native.
         _data.AsSpan(0, 4096).CopyTo(NativeRunner.Page(ArenaLayout.Data));
         _data.AsSpan(4096).CopyTo(NativeRunner.Page(ArenaLayout.Data + 4096));
         _gpr.CopyTo(new Span<ulong>(NativeRunner.Record + RecordLayout.GprIn, 16));
         NativeRunner.Field(RecordLayout.FlagsIn) = _flags;
         NativeRunner.SetTarget(address, 64);
-        NativeRunner.Field(RecordLayout.UseFx) = 0;
+        NativeRunner.Field(RecordLayout.UseFx) = sequence.HasVectors ? 1UL : 0;
+        _fx.CopyTo(new Span<byte>(NativeRunner.Record + RecordLayout.FxIn, _fx.Length));
+        _upperHalves.CopyTo(new Span<byte>(NativeRunner.Record + RecordLayout.YmmIn, _upperHalves.Length));
+        new Span<byte>(NativeRunner.Record + RecordLayout.YmmOut, _upperHalves.Length).Clear();
         _native.Run();
 
         // Interpreter.
@@ -130,6 +137,8 @@ public sealed unsafe class SequenceTests : IDisposable
         _data.AsSpan(4096).CopyTo(_guest.Page(ArenaLayout.Data + 4096));
         CpuState* state = _guest.State;
         _gpr.CopyTo(new Span<ulong>(state->Gpr, 16));
+        _fx.CopyTo(new Span<byte>(state->FxArea, _fx.Length));
+        _upperHalves.CopyTo(new Span<byte>(state->YmmHigh, _upperHalves.Length));
         state->Flags = _flags;
         state->FlagKind = FlagKind.Eager;
         state->Rip = address;
@@ -142,6 +151,19 @@ public sealed unsafe class SequenceTests : IDisposable
         bool ended = _guest.Run();
         string? difference = ended ? Difference(sequence, address) : "the interpreter does not come to an end";
         return difference == null ? null : Describe(sequence, difference);
+    }
+
+    /// <summary>All exceptions masked, no x87 register in use.</summary>
+    private void FillVectors(SeededRandom random)
+    {
+        _fx.AsSpan().Clear();
+        BinaryPrimitives.WriteUInt16LittleEndian(_fx, 0x37F);
+        BinaryPrimitives.WriteUInt32LittleEndian(_fx.AsSpan(24), 0x1F80);
+        for (int at = 160; at < 416; at += 8)
+        {
+            BinaryPrimitives.WriteUInt64LittleEndian(_fx.AsSpan(at), random.VectorValue());
+            BinaryPrimitives.WriteUInt64LittleEndian(_upperHalves.AsSpan(at - 160), HostCalls.HasAvx ? random.VectorValue() : 0);
+        }
     }
 
     private string? Difference(Sequence sequence, ulong address)
@@ -181,9 +203,21 @@ public sealed unsafe class SequenceTests : IDisposable
             return $"flags: host {RegisterNames.Flags(hostFlags)}, interpreter {RegisterNames.Flags(flags)}, undefined {RegisterNames.Flags(sequence.Undefined)}";
         }
 
+        if (sequence.HasVectors && VectorDifference() is { } difference)
+        {
+            return difference;
+        }
+
         bool same = NativeRunner.Page(ArenaLayout.Data).SequenceEqual(_guest.Page(ArenaLayout.Data))
             && NativeRunner.Page(ArenaLayout.Data + 4096).SequenceEqual(_guest.Page(ArenaLayout.Data + 4096));
         return same ? null : "memory differs";
+    }
+
+    private string? VectorDifference()
+    {
+        var record = new ReadOnlySpan<byte>(NativeRunner.Record, ArenaLayout.PageSize);
+        return FxComparison.Difference(record.Slice(RecordLayout.FxOut, 512), new ReadOnlySpan<byte>(_guest.State->FxArea, 512), trapped: false)
+            ?? FxComparison.UpperDifference(record.Slice(RecordLayout.YmmOut, 256), new ReadOnlySpan<byte>(_guest.State->YmmHigh, 256));
     }
 
     private string Describe(Sequence sequence, string difference)

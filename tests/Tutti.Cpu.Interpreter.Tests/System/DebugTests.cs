@@ -87,6 +87,39 @@ public sealed class DebugTests
         Assert.Equal(TestMachine.Code + 1, machine.Frame(0));
     }
 
+    /// <summary>The target has run before, so that a way to its code is known without a look at what else there is to do.</summary>
+    [Fact]
+    public void IretThatClearsTrapTrapsBeforeItsTarget()
+    {
+        const ulong Target = TestMachine.Code + 0x100;
+        using TestMachine machine = TestMachine.Long();
+        foreach (ulong at in (ulong[])[TestMachine.Code, Target])
+        {
+            machine.Assemble(at, 64, a =>
+            {
+                if (at == Target)
+                {
+                    a.inc(Iced.Intel.AssemblerRegisters.ebx);
+                }
+
+                a.mov(Iced.Intel.AssemblerRegisters.rax, Iced.Intel.AssemblerRegisters.rsp);
+                a.push(TestMachine.KernelData);
+                a.push(Iced.Intel.AssemblerRegisters.rax);
+                a.push((int)Rflags.AlwaysOne);
+                a.push(TestMachine.KernelCode);
+                a.push((int)Target);
+                a.push((int)(Rflags.AlwaysOne | (at == Target ? Rflags.Trap : 0)));
+                a.popfq();
+                a.iretq();
+            });
+        }
+
+        machine.Apply();
+        Assert.Equal(ExceptionVector.Debug, machine.RunToStub());
+        Assert.Equal(Target, machine.Frame(0));
+        Assert.Equal(1UL, machine.Registers.Gpr[3]);
+    }
+
     [Fact]
     public void PopfThatClearsTrapStillTraps()
     {

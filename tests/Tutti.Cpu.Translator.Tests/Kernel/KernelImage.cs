@@ -12,6 +12,12 @@ internal sealed class KernelImage
     private const ulong Plain = PageTableEntry.Present | PageTableEntry.Writable | PageTableEntry.Accessed | PageTableEntry.Dirty;
     private const int BusyTss = 0x8B;
 
+    /// <summary>
+    /// Pages that both address spaces have are global. They are accessed and dirty from the start: in which of the two tables that would be noted
+    /// is up to the TLB.
+    /// </summary>
+    public const ulong SharedMarks = PageTableEntry.Global | PageTableEntry.Accessed | PageTableEntry.Dirty;
+
     private readonly SeededRandom _random;
 
     public KernelImage(ulong seed)
@@ -27,7 +33,7 @@ internal sealed class KernelImage
         WriteUserSpace(UserPdptB, UserDirectoryB, UserTableB);
         for (int page = FirstSharedPage; page < ArenaPages; page++)
         {
-            ulong entry = DataEntry(_random, isUser: true) | PageTableEntry.Global;
+            ulong entry = DataEntry(_random, isUser: true) | SharedMarks;
             Put(UserTableA + (ulong)((16 + page) * 8), entry);
             Put(UserTableB + (ulong)((16 + page) * 8), entry);
         }
@@ -248,7 +254,7 @@ internal sealed class KernelImage
         const ulong Usual = Rflags.Trap | Rflags.Interrupt | Rflags.Direction | Rflags.AlignmentCheck | Rflags.NestedTask;
         r.Msrs[Msr.Star] = ((ulong)KernelCodeSelector << 32) | ((ulong)UserCode32 << 48);
         r.Msrs[Msr.Lstar] = Base + KernelHandlers.SyscallEntry;
-        r.Msrs[Msr.Sfmask] = _random.Percent(75) ? Usual | (_random.Next() & Rflags.Arithmetic) : _random.Next() & Rflags.Defined;
+        r.Msrs[Msr.Sfmask] = _random.Percent(65) ? Usual | (_random.Next() & Rflags.Arithmetic) : _random.Next() & Rflags.Defined;
         r.Msrs[Msr.KernelGsBase] = UserArena + ((ulong)_random.Below(ArenaPages * PageSize));
     }
 }

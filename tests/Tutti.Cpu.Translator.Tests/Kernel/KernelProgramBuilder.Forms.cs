@@ -126,7 +126,8 @@ internal sealed partial class KernelProgramBuilder
         }
         else if (kind < 11)
         {
-            instruction.MemoryBase = Register.RAX + _random.Below(16);
+            // RAX and others may point at code.
+            instruction.MemoryBase = Register.RDX;
         }
         else
         {

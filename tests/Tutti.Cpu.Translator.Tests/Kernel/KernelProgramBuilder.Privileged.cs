@@ -36,10 +36,18 @@ internal sealed partial class KernelProgramBuilder
                 _code.popfq();
                 break;
             case 6:
-                _code.stac();
+                AddUserAccess();
                 break;
             case 7:
-                _code.clac();
+                if (_random.Percent(50))
+                {
+                    _code.stac();
+                }
+                else
+                {
+                    _code.clac();
+                }
+
                 break;
             case 8:
                 _code.swapgs();
@@ -62,6 +70,24 @@ internal sealed partial class KernelProgramBuilder
             default:
                 AddSeldom();
                 break;
+        }
+    }
+
+    /// <summary>A kernel's access to a user page, and once more where it may not.</summary>
+    private void AddUserAccess()
+    {
+        _code.mov(rdx, UserArena + (ulong)_random.Below((ArenaPages * PageSize) - 16));
+        _code.stac();
+        _code.mov(rax, __qword_ptr[rdx]);
+        _code.mov(__qword_ptr[rdx], rax);
+        _code.clac();
+        if (_random.Percent(50))
+        {
+            _code.mov(__byte_ptr[rdx + 8], cl);
+        }
+        else
+        {
+            _code.mov(ecx, __dword_ptr[rdx + 8]);
         }
     }
 

@@ -56,7 +56,7 @@ internal sealed partial class KernelProgramBuilder
         }
         else
         {
-            WriteEntry(page, KernelImage.FunctionEntry(_random, isUser) & ~(isUser ? PageTableEntry.User : 0));
+            WriteEntry(page, KernelImage.FunctionEntry(_random, isUser) & ~(isUser ? PageTableEntry.User : 0), inB: _random.Percent(50));
             Forget(page);
         }
 
@@ -68,6 +68,11 @@ internal sealed partial class KernelProgramBuilder
 
     private (ulong Linear, bool IsFunction) PickPage()
     {
+        if (_random.Percent(8))
+        {
+            return (UserStack, false);
+        }
+
         bool isFunction = _random.Percent(30);
         ulong linear = (isFunction, _random.Percent(50)) switch
         {
@@ -86,26 +91,26 @@ internal sealed partial class KernelProgramBuilder
         (ulong linear, bool isFunction) = PickPage();
         bool isUser = linear < Base;
         ulong entry = isFunction ? KernelImage.FunctionEntry(_random, isUser) : KernelImage.DataEntry(_random, isUser);
-        entry |= IsShared(linear) ? PageTableEntry.Global : 0;
+        entry |= IsShared(linear) ? KernelImage.SharedMarks : 0;
         if (_random.Percent(30))
         {
             // An entry that was absent is in no TLB: once it is there, no INVLPG is needed.
-            WriteEntry(linear, 0);
+            bool inB = _random.Percent(50);
+            WriteEntry(linear, 0, inB);
             Forget(linear);
             _code.mov(rdx, linear + (ulong)_random.Below(PageSize - 8));
             _code.mov(eax, __dword_ptr[rdx]);
-            WriteEntry(linear, entry);
+            WriteEntry(linear, entry, inB);
             return;
         }
 
-        WriteEntry(linear, entry);
+        WriteEntry(linear, entry, inB: _random.Percent(50));
         Forget(linear);
     }
 
-    private void WriteEntry(ulong linear, ulong entry)
+    private void WriteEntry(ulong linear, ulong entry, bool inB)
     {
         _code.mov(rax, entry);
-        bool inB = _random.Percent(50);
         if (IsShared(linear))
         {
             _code.mov(rbx, EntryOf(linear, !inB));
@@ -143,9 +148,9 @@ internal sealed partial class KernelProgramBuilder
     private void ClearMarks()
     {
         ulong linear = PickPage().Linear;
-        foreach (bool inB in IsShared(linear) ? [false, true] : (bool[])[_random.Percent(50)])
+        if (!IsShared(linear))
         {
-            _code.mov(rbx, EntryOf(linear, inB));
+            _code.mov(rbx, EntryOf(linear, _random.Percent(50)));
             _code.and(__qword_ptr[rbx], ~(int)(PageTableEntry.Accessed | PageTableEntry.Dirty));
         }
 
@@ -159,10 +164,19 @@ internal sealed partial class KernelProgramBuilder
             | (_random.Next() & (PageTableEntry.Accessed | PageTableEntry.Dirty)) | (_random.Percent(isUser ? 85 : 5) ? PageTableEntry.User : 0)
             | (isUser ? 0 : _random.Next() & PageTableEntry.Global) | (_random.Percent(30) ? PageTableEntry.NoExecute : 0);
         ulong at = !isUser ? HighDirectory + 16 : (_random.Percent(50) ? UserDirectoryB : UserDirectoryA) + 48;
+        ulong page = isUser ? UserLarge : KernelLarge;
+        ulong reached = page + (ulong)(_random.Below(2) * PageSize);
+
+        // Reached before and after, and forgotten by another address in it.
+        _code.mov(rdx, reached + (ulong)_random.Below(PageSize));
+        _code.mov(cl, __byte_ptr[rdx]);
+        _code.mov(__byte_ptr[rdx], cl);
         _code.mov(rax, entry);
         _code.mov(rbx, Base + at);
         _code.mov(__qword_ptr[rbx], rax);
-        Forget((isUser ? UserLarge : KernelLarge) + ((ulong)_random.Below(0x40) * PageSize));
+        Forget(page + ((ulong)_random.Below(0x40) * PageSize));
+        _code.mov(cl, __byte_ptr[rdx]);
+        _code.mov(__byte_ptr[rdx], cl);
     }
 
     private void SwitchSpace()
