@@ -1,3 +1,5 @@
+using Tutti.X86;
+
 namespace Tutti.Cpu.Interpreter;
 
 /// <summary>Makes the tier of each vCPU that runs guest code faster than the interpreter.</summary>
@@ -23,6 +25,12 @@ internal interface ITranslationTier : IDisposable
 
     /// <summary>Runs guest code until something asks for attention, a fault is to be delivered or the mode changes to one that it does not run.</summary>
     void Run();
+
+    /// <summary>
+    /// IRETQ at level 0 has gone to 64-bit code of level 0 or 3 by descriptors of the GDT, which both have their accessed bit set now;
+    /// <paramref name="stackDescriptor"/> is 0 for a null selector.
+    /// </summary>
+    void NoteReturn(ushort code, ushort stack, Descriptor codeDescriptor, Descriptor stackDescriptor);
 
     /// <summary>All translations have gone, or all that are not global.</summary>
     void FlushTlb(bool keepsGlobal);

@@ -19,6 +19,10 @@ internal sealed unsafe partial class SoftwareProcessor
     /// <summary>Indexes of the entries, of all sets, that hold a page: what a flush has to look at.</summary>
     private readonly ushort[] _filled = new ushort[TlbSets * TlbEntry.Count];
 
+    /// <summary>Which entries stand in that list: a page that is dropped alone stays in it.</summary>
+    private readonly bool[] _isListed = new bool[TlbSets * TlbEntry.Count];
+
+    private readonly LargePages _largePages = new();
     private readonly FetchTlb _fetches = new();
 
     private int _filledCount;
@@ -124,12 +128,16 @@ internal sealed unsafe partial class SoftwareProcessor
         if (!Walker.TryTranslate(State, linear, access, out translation, out uint error))
         {
             translation = default;
-            State->Cr2 = linear;
-            RaiseFault(State, ExceptionVector.PageFault, error);
+            RaisePageFault(linear, error);
             return false;
         }
 
         ulong physical = translation.Physical;
+        if ((access & Access.Fetch) != 0 && translation.PageMask > 0xFFF)
+        {
+            _largePages.Add(linear, translation.PageMask);
+        }
+
         if ((access & (Access.System | Access.Fetch)) == 0)
         {
             FillTlb(State->Tlb, linear, translation);
@@ -150,12 +158,27 @@ internal sealed unsafe partial class SoftwareProcessor
         return true;
     }
 
-    /// <summary>Brings a page into the TLB where it may have an entry; raises no fault.</summary>
-    public bool TryFillTlb(ulong linear, Access access)
+    public void RaisePageFault(ulong linear, uint error)
     {
-        if (State->Tlb == _tlb + (EmptySet * TlbEntry.Count) || !IsCanonical(linear)
-            || !Walker.TryTranslate(State, linear, access, out Translation translation, out _))
+        State->Cr2 = linear;
+        RaiseFault(State, ExceptionVector.PageFault, error);
+    }
+
+    /// <summary>Brings a page into the TLB where it may have an entry; raises no fault.</summary>
+    public bool TryFillTlb(ulong linear, Access access) => TryFillTlb(linear, access, out _);
+
+    /// <param name="error">The page-fault error code that an access would raise; -1 where it would not, or where no entry tells.</param>
+    public bool TryFillTlb(ulong linear, Access access, out long error)
+    {
+        error = -1;
+        if (State->Tlb == _tlb + (EmptySet * TlbEntry.Count) || !IsCanonical(linear))
         {
+            return false;
+        }
+
+        if (!Walker.TryTranslate(State, linear, access, out Translation translation, out uint code))
+        {
+            error = code;
             return false;
         }
 
@@ -191,9 +214,11 @@ internal sealed unsafe partial class SoftwareProcessor
         for (int i = 0; i < _filledCount; i++)
         {
             Drop(_tlb + _filled[i]);
+            _isListed[_filled[i]] = false;
         }
 
         _filledCount = 0;
+        _largePages.Clear();
         _fetches.Flush();
         Tier?.FlushTlb(keepsGlobal: false);
         FlushJumpCache();
@@ -213,6 +238,7 @@ internal sealed unsafe partial class SoftwareProcessor
             else
             {
                 Drop(entry);
+                _isListed[_filled[i]] = false;
             }
         }
 
@@ -225,22 +251,25 @@ internal sealed unsafe partial class SoftwareProcessor
     /// <summary>Drops the translation of one linear page (INVLPG), which may be a large one with many entries.</summary>
     public void InvalidatePage(ulong linear)
     {
-        int kept = 0;
-        for (int i = 0; i < _filledCount; i++)
+        if (_largePages.MayHold(linear))
         {
-            TlbEntry* entry = _tlb + _filled[i];
-            if (((entry->ReadTag ^ linear) & ~entry->PageMask) == 0)
+            for (int i = 0; i < _filledCount; i++)
             {
-                Drop(entry);
+                DropIfHolds(_tlb + _filled[i], linear);
             }
-            else
+
+            _fetches.Flush();
+        }
+        else
+        {
+            for (int set = 0; set < TlbSets; set++)
             {
-                _filled[kept++] = _filled[i];
+                DropIfHolds(_tlb + (set * TlbEntry.Count) + (int)((linear >> 12) & (TlbEntry.Count - 1)), linear);
             }
+
+            _fetches.Invalidate(linear);
         }
 
-        _filledCount = kept;
-        _fetches.Flush();
         Tier?.InvalidatePage(linear);
         FlushJumpCache();
     }
@@ -376,6 +405,14 @@ internal sealed unsafe partial class SoftwareProcessor
         entry->WriteTag = TlbEntry.NoTag;
     }
 
+    private static void DropIfHolds(TlbEntry* entry, ulong linear)
+    {
+        if (((entry->ReadTag ^ linear) & ~entry->PageMask) == 0)
+        {
+            Drop(entry);
+        }
+    }
+
     private static bool IsCanonical(ulong linear) => (ulong)((long)linear << 16 >> 16) == linear;
 
     // Values of up to 8 bytes must not be seen half-written by another processor.
@@ -445,9 +482,16 @@ internal sealed unsafe partial class SoftwareProcessor
 
         ulong page = linear & ~0xFFFUL;
         TlbEntry* entry = set + ((linear >> 12) & (TlbEntry.Count - 1));
-        if (entry->ReadTag == TlbEntry.NoTag)
+        int number = (int)(entry - _tlb);
+        if (!_isListed[number])
         {
-            _filled[_filledCount++] = (ushort)(entry - _tlb);
+            _isListed[number] = true;
+            _filled[_filledCount++] = (ushort)number;
+        }
+
+        if (translation.PageMask > 0xFFF)
+        {
+            _largePages.Add(linear, translation.PageMask);
         }
 
         entry->PageMask = translation.PageMask | (translation.Global ? TlbEntry.GlobalMark : 0);

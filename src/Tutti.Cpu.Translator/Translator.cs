@@ -17,6 +17,9 @@ internal sealed unsafe class Translator : ITranslationTier
     private const uint AllSseMasked = 0x1F80;
     private const int AllX87Masked = 0x3F;
 
+    /// <summary>No page-fault error code.</summary>
+    private const long NoError = -1;
+
     private readonly SoftwareProcessor _processor;
     private readonly CpuState* _state;
     private readonly HotState* _hot;
@@ -35,6 +38,14 @@ internal sealed unsafe class Translator : ITranslationTier
     private ulong _missRip = 1;
     private ulong _missPage;
 
+    /// <summary>The page-fault error code of the miss that could not be mended, or <see cref="NoError"/>.</summary>
+    private long _missError = NoError;
+
+    private CounterClock? _counter;
+
+    /// <summary>The limit of the GDT in which the descriptors of <see cref="ExitState.Returns"/> stood.</summary>
+    private uint _returnLimit;
+
     /// <summary>When the running code was looked at last, in milliseconds.</summary>
     private long _lastNote;
 
@@ -48,6 +59,7 @@ internal sealed unsafe class Translator : ITranslationTier
         _hot = (HotState*)((byte*)_state - StateLayout.Cpu);
         _exit = (ExitState*)((byte*)_hot + StateLayout.Exit);
         _tables = new TranslatorTables(_hot, _nowhere.Address, _cache.Common.Leave);
+        ForgetReturns();
         _state->PollMasks = &_hot->JumpMask;
         _state->PollMaskCount = 1 + StateLayout.PageMaskCount;
 
@@ -78,13 +90,14 @@ internal sealed unsafe class Translator : ITranslationTier
 
     public void Run()
     {
+        FollowClock();
         while (Volatile.Read(ref _state->Attention) == 0 && _state->FaultVector < 0 && CanRun)
         {
-            TranslatedBlock? block = Find(Set!.Value);
-            if (block != null)
+            long entry = Find(Set!.Value);
+            if (entry != 0)
             {
                 _exit->SseMissing = _exit->AvxMissing = _exit->X87Missing = 1;
-                Enter(block.NearEntry);
+                Enter(entry);
             }
             else if (_state->FaultVector < 0)
             {
@@ -142,6 +155,29 @@ internal sealed unsafe class Translator : ITranslationTier
         }
     }
 
+    public void NoteReturn(ushort code, ushort stack, Descriptor codeDescriptor, Descriptor stackDescriptor)
+    {
+        if (_returnLimit != _state->Gdtr.Limit)
+        {
+            ForgetReturns();
+            _returnLimit = _state->Gdtr.Limit;
+        }
+
+        int number = (code & 3) == 3 ? ReturnTarget.User : (stack & 0xFFFC) == 0 ? ReturnTarget.SupervisorNullStack : ReturnTarget.Supervisor;
+        ulong* target = _exit->Returns + (3 * number);
+        target[0] = code | ((ulong)stack << 16);
+        target[1] = codeDescriptor.Raw;
+        target[2] = stackDescriptor.Raw;
+    }
+
+    private void ForgetReturns()
+    {
+        for (int target = 0; target < ReturnTarget.Count; target++)
+        {
+            _exit->Returns[3 * target] = ReturnTarget.None;
+        }
+    }
+
     public void DropWriteTags(ulong host) => _tables.DropWriteTags(host);
 
     public bool HasCode(long page) => _cache.HasBlocks(page);
@@ -190,8 +226,14 @@ internal sealed unsafe class Translator : ITranslationTier
         _nowhere.Dispose();
     }
 
-    /// <summary>The block at RIP, translated when there is none; null after a fault, or where the code cannot be translated.</summary>
-    private TranslatedBlock? Find(TlbSet set)
+    /// <summary>Where the code at RIP runs, translated when it is new; 0 after a fault, or where the code cannot be translated.</summary>
+    private long Find(TlbSet set)
+    {
+        long known = _tables.FindJump(set, _state->Rip);
+        return known != 0 ? known : FindBlock(set)?.FarEntry ?? 0;
+    }
+
+    private TranslatedBlock? FindBlock(TlbSet set)
     {
         if (!_processor.Code.TryFindCode(out ulong physical, out byte* page))
         {
@@ -207,7 +249,6 @@ internal sealed unsafe class Translator : ITranslationTier
         if (block != null)
         {
             ulong rip = _state->Rip;
-            _hot->CodePage = rip & ~0xFFFUL;
             _tables.SetJump(set, rip, block.FarEntry);
             if (_jumpPages.Count >= MaxJumpPages)
             {
@@ -290,17 +331,64 @@ internal sealed unsafe class Translator : ITranslationTier
     /// <summary>Runs translated code until it needs more than can be mended here.</summary>
     private void Enter(long target)
     {
-        while (true)
+        while (target != 0)
         {
-            PrepareUnits();
-            LazyFlags.Materialize(_state);
-            _exit->Flags = (uint)(_state->Flags & Rflags.Arithmetic);
+            Prepare();
+            ExitInfo info;
+            do
+            {
+                _enter(_hot, target);
+                info = new ExitInfo(_exit->Info);
+                Counters.Exits[(int)info.Kind]++;
 
-            // RF lives for one instruction, and counts only with breakpoints, when single instructions are interpreted.
-            _state->Flags &= ~(Rflags.Arithmetic | Rflags.Resume);
-            _exit->EventWaits = _processor.HasWaitingEvent ? 1 : 0;
-            _exit->GoesDown = (_state->Flags & Rflags.Direction) != 0 ? 1 : 0;
-            _exit->Privilege = (int)PrivilegeChange.None;
+                // LAHF and SETO have left AH and AL.
+                _exit->Flags = ((_exit->Flags >> 8) & 0xD5) | ((_exit->Flags & 1) << 11);
+                TakePrivilege();
+                target = info.Kind == ExitKind.TlbMiss && !_tracesExits ? FillTlb(info) : 0;
+            }
+            while (target != 0);
+
+            target = Leave(info);
+        }
+    }
+
+    /// <summary>Brings the state up to date after an exit, and sees to the cause; gives where to go on at once, or 0.</summary>
+    private long Leave(ExitInfo info)
+    {
+        _state->Flags = (_state->Flags & ~Rflags.Arithmetic) | _exit->Flags;
+        _state->Rip = _hot->CodePage + (ulong)info.Offset;
+        if (_tracesExits)
+        {
+            _processor.Tell(TraceKinds.Exits, _state->Rip, string.Create(CultureInfo.InvariantCulture, $"{info.Kind}, {info.Size} bytes{(info.IsWrite ? " to write" : string.Empty)}"));
+        }
+
+        return info.Kind switch
+        {
+            ExitKind.TlbMiss => AfterMiss(info),
+            ExitKind.Link => Link(info),
+            ExitKind.Jump => Jump(info),
+            ExitKind.Landed => Land(),
+            ExitKind.Interpret => Interpret(),
+            _ => 0,
+        };
+    }
+
+    /// <summary>Makes the state what translated code asks and relies on.</summary>
+    private void Prepare()
+    {
+        PrepareUnits();
+        PrepareSystem();
+        LazyFlags.Materialize(_state);
+        _exit->Flags = (uint)(_state->Flags & Rflags.Arithmetic);
+        _exit->Address = _state->Rip;
+
+        // RF lives for one instruction, and counts only with breakpoints, when single instructions are interpreted.
+        _state->Flags &= ~(Rflags.Arithmetic | Rflags.Resume);
+        _exit->EventWaits = _processor.HasWaitingEvent ? 1 : 0;
+        _exit->GoesDown = (_state->Flags & Rflags.Direction) != 0 ? 1 : 0;
+        _exit->Privilege = (int)PrivilegeChange.None;
+        if (!_tables.AreLookupsArmed)
+        {
             _tables.ArmLookups();
             Interlocked.MemoryBarrier();
             if (_state->Attention != 0)
@@ -308,40 +396,27 @@ internal sealed unsafe class Translator : ITranslationTier
                 // Whoever asked may have done so before the lookups were armed.
                 _tables.DisarmLookups();
             }
-
-            _enter(_hot, target);
-            ulong flags = ((_exit->Flags >> 8) & 0xD5) | ((_exit->Flags & 1) << 11);
-            _state->Flags = (_state->Flags & ~Rflags.Arithmetic) | flags;
-            if (_exit->Privilege != (int)PrivilegeChange.None)
-            {
-                _processor.SetFlatPrivilege(_exit->Privilege == (int)PrivilegeChange.ToSupervisor ? 0 : 3);
-            }
-            else
-            {
-                _processor.UpdateTlbSet();
-            }
-
-            var info = new ExitInfo(_exit->Info);
-            _state->Rip = _hot->CodePage + (ulong)info.Offset;
-            Counters.Exits[(int)info.Kind]++;
-            if (_tracesExits)
-            {
-                _processor.Tell(TraceKinds.Exits, _state->Rip, string.Create(CultureInfo.InvariantCulture, $"{info.Kind}, {info.Size} bytes{(info.IsWrite ? " to write" : string.Empty)}"));
-            }
-
-            target = info.Kind switch
-            {
-                ExitKind.TlbMiss => FillTlb(info),
-                ExitKind.Link => Link(info),
-                ExitKind.Jump => Jump(info),
-                ExitKind.Interpret => Interpret(),
-                _ => 0,
-            };
-            if (target == 0)
-            {
-                return;
-            }
         }
+    }
+
+    /// <summary>CS, SS, CPL and what comes from them, as translated code has left them.</summary>
+    private void TakePrivilege()
+    {
+        switch ((PrivilegeChange)_exit->Privilege)
+        {
+            case PrivilegeChange.None:
+                _processor.UpdateTlbSet();
+                return;
+            case PrivilegeChange.Return:
+                ulong* target = _exit->Returns + (3 * _exit->Returned);
+                _processor.SetReturned((ushort)*target, (ushort)(*target >> 16), new Descriptor(target[1]), new Descriptor(target[2]));
+                break;
+            default:
+                _processor.SetFlatPrivilege(_exit->Privilege == (int)PrivilegeChange.ToSupervisor ? 0 : 3);
+                break;
+        }
+
+        _exit->Privilege = (int)PrivilegeChange.None;
     }
 
     private long Interpret()
@@ -354,7 +429,7 @@ internal sealed unsafe class Translator : ITranslationTier
     private long Jump(ExitInfo info)
     {
         ulong target = _exit->Address;
-        if ((ulong)((long)target << 16 >> 16) != target)
+        if (!IsCanonical(target))
         {
             return Interpret();
         }
@@ -364,66 +439,54 @@ internal sealed unsafe class Translator : ITranslationTier
         return 0;
     }
 
-    /// <summary>Brings a page into the TLB; gives where to try again, or has the instruction interpreted.</summary>
+    /// <summary>After SYSCALL, SYSRET or IRETQ: all is done, and a target that is not canonical faults where it is fetched.</summary>
+    private long Land()
+    {
+        _state->Rip = _exit->Address;
+        return 0;
+    }
+
+    private static bool IsCanonical(ulong linear) => (ulong)((long)linear << 16 >> 16) == linear;
+
+    /// <summary>
+    /// Brings a page into the TLB; gives where to try again. 0 where that is not all, and nothing has happened but that accessed and
+    /// dirty bits are set as the access would, or a fault is known that it raises.
+    /// </summary>
     private long FillTlb(ExitInfo info)
     {
+        _missError = NoError;
         ulong linear = _exit->Address;
-        TlbSet? set = Set;
-        bool crosses = ((linear ^ (linear + (ulong)info.Size - 1)) & ~0xFFFUL) != 0;
-        bool canonical = (ulong)((long)linear << 16 >> 16) == linear;
+        ulong page = linear & ~0xFFFUL;
+        bool crosses = ((linear + (ulong)info.Size - 1) & ~0xFFFUL) != page;
         bool isMisaligned = info.NeedsAlignment && (linear & (info.IsGroup ? 15UL : (ulong)(info.Size - 1))) != 0;
-        if (info.IsGroup && crosses)
-        {
-            return Ungroup();
-        }
-
-        if (info.IsSite && _exit->CountedSite >= 0)
-        {
-            return CountSite();
-        }
-
-        if (set is not { } tables || crosses || isMisaligned || !canonical || _tables.Holds(tables, linear, info.IsWrite))
+        bool counts = info.IsSite && _exit->CountedSite >= 0;
+        if (Set is not { } tables || crosses || isMisaligned || counts || !IsCanonical(linear) || !_tables.AreLookupsArmed
+            || _tables.Holds(tables, linear, info.IsWrite))
         {
             // It holds the page: then the operand is not aligned, which faults before its page does.
-            return Interpret();
+            return 0;
         }
 
         TlbEntry* entry = _state->Tlb + ((linear >> 12) & (TlbEntry.Count - 1));
-        ulong page = linear & ~0xFFFUL;
         if ((info.IsWrite ? entry->WriteTag : entry->ReadTag) != page)
         {
             Counters.Walks++;
-            ulong cr2 = _state->Cr2;
-            if (!_processor.TryTranslate(linear, info.IsWrite ? Access.Write : Access.Read, out _))
+            if (!_processor.TryFillTlb(linear, info.IsWrite ? Access.Write : Access.Read, out _missError))
             {
-                if (!info.IsGroup)
-                {
-                    return 0;
-                }
-
-                // The instruction's own access is somewhere in the group: interpreted, it faults there.
-                _state->FaultVector = -1;
-                _state->Cr2 = cr2;
-                return Interpret();
-            }
-
-            if ((info.IsWrite ? entry->WriteTag : entry->ReadTag) != page)
-            {
-                // A device, a page with code, a watched address.
-                Counters.SlowAccesses++;
-                return Interpret();
+                return 0;
             }
         }
 
         // Two operands of one instruction whose pages share an entry would take it from each other for ever.
+        ulong rip = _hot->CodePage + (ulong)info.Offset;
         bool shares = ((page ^ _missPage) >> 12 & (StateLayout.TlbCount - 1)) == 0 && page != _missPage;
-        if (shares && _state->Rip == _missRip)
+        if (shares && rip == _missRip)
         {
             _missRip = 1;
-            return Interpret();
+            return 0;
         }
 
-        _missRip = _state->Rip;
+        _missRip = rip;
         _missPage = page;
         _tables.Fill(tables, entry, info.IsWrite);
         return (long)_exit->Site;
@@ -442,6 +505,36 @@ internal sealed unsafe class Translator : ITranslationTier
         }
 
         return (long)_exit->Site;
+    }
+
+    /// <summary>A miss that has not been mended: raises its fault, or has the instruction interpreted, which then says what is wrong.</summary>
+    private long AfterMiss(ExitInfo info)
+    {
+        if (_tracesExits && FillTlb(info) is not 0 and long site)
+        {
+            return site;
+        }
+
+        ulong linear = _exit->Address;
+        if (info.IsGroup && ((linear ^ (linear + (ulong)info.Size - 1)) & ~0xFFFUL) != 0)
+        {
+            return Ungroup();
+        }
+
+        if (info.IsSite && _exit->CountedSite >= 0)
+        {
+            return CountSite();
+        }
+
+        // The access of a group's instruction is somewhere in the group; interpreted, it faults there.
+        if (_missError == NoError || info.IsGroup || info.IsProbe)
+        {
+            Counters.SlowAccesses++;
+            return Interpret();
+        }
+
+        _processor.RaisePageFault(linear, (uint)_missError);
+        return 0;
     }
 
     /// <summary>A group of accesses crosses a page's end: its first instruction is translated anew, without it.</summary>
@@ -512,5 +605,26 @@ internal sealed unsafe class Translator : ITranslationTier
         _exit->SseForbidden = sse ? 0 : 1;
         _exit->AvxForbidden = sse && (_state->Cr4 & Cr4.OsXsave) != 0 && (_state->Xcr0 & 6) == 6 ? 0 : 1;
         _exit->X87Forbidden = sse && (control & AllX87Masked) == AllX87Masked && (status & 0x80) == 0 ? 0 : 1;
+    }
+
+    /// <summary>The same for instructions that are host code for the ordinary case only.</summary>
+    private void PrepareSystem()
+    {
+        bool counts = _counter != null && (_state->Cr4 & Cr4.TimeStampDisable) == 0;
+        _exit->CounterForbidden = counts ? 0 : 1;
+        _exit->CounterOffset = (ulong)((_counter?.Nanoseconds ?? 0) + _state->TscOffset);
+        _exit->BasesForbidden = (_state->Cr4 & Cr4.FsGsBase) != 0 ? 0 : 1;
+        _exit->ReturnForbidden = _returnLimit == _state->Gdtr.Limit && _processor.ReturnsPlainly ? 0 : 1;
+    }
+
+    private void FollowClock()
+    {
+        CounterClock? counter = _processor.Clock.Counter;
+        if (!ReferenceEquals(counter, _counter))
+        {
+            _counter = counter;
+            _exit->CounterStart = 0 - (counter?.Start ?? 0);
+            _exit->CounterRate = counter?.Rate ?? 0;
+        }
     }
 }

@@ -6,6 +6,12 @@ public interface IGuestClock
     /// <summary>Nanoseconds since the machine was powered on; never goes back, stands still while the machine is paused.</summary>
     long Nanoseconds { get; }
 
+    /// <summary>
+    /// How <see cref="Nanoseconds"/> comes from the host's time-stamp counter at present; null where it does not, and while time stands
+    /// still. Changes only while no vCPU runs, but for a null that says that the counter has turned out to be unfit.
+    /// </summary>
+    CounterClock? Counter => null;
+
     /// <summary>Wall-clock time at guest time zero, for the CMOS RTC and paravirtual wall clocks.</summary>
     DateTimeOffset PowerOnTime { get; }
 

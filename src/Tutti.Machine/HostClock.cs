@@ -4,7 +4,7 @@ using Tutti.Host;
 namespace Tutti.Machine;
 
 /// <summary>
-/// Guest time that follows the host's monotonic clock while it is not paused. One thread sleeps until the earliest
+/// Guest time that follows the host's monotonic clock while it is not paused: its time-stamp counter where that is fit. One thread sleeps until the earliest
 /// deadline; arming a timer wakes that thread only when the new deadline is earlier than what it sleeps for.
 /// </summary>
 public sealed class HostClock : IGuestClock, IDisposable
@@ -13,6 +13,10 @@ public sealed class HostClock : IGuestClock, IDisposable
     private const int MaxBatch = 16;
 
     private const long NotPaused = -1;
+
+    /// <summary>More than the counter's rate can be wrong by: 2^-13 is 122 ppm.</summary>
+    private const int DriftShift = 13;
+
     private readonly Lock _chipsetLock;
     private readonly Action<Exception>? _onFailure;
     private readonly Lock _heapLock = new();
@@ -21,8 +25,10 @@ public sealed class HostClock : IGuestClock, IDisposable
     private readonly Thread _thread;
     private long _hostTimeAtZero;
     private long _pausedAt;
+    private CounterClock? _counter;
     private long _sleepsUntil = long.MinValue;
     private bool _isDisposed;
+    private bool _isUnfit;
 
     /// <summary>Makes a clock that stands at 0 until <see cref="Resume"/>.</summary>
     /// <param name="chipsetLock">Held while a timer's callback runs.</param>
@@ -33,6 +39,7 @@ public sealed class HostClock : IGuestClock, IDisposable
         _chipsetLock = chipsetLock;
         _onFailure = onFailure;
         PowerOnTime = powerOnTime;
+        _ = HostCounter.IsReliable;
         _thread = new Thread(Run) { Name = "guest timers", IsBackground = true };
         _thread.Start();
     }
@@ -45,9 +52,28 @@ public sealed class HostClock : IGuestClock, IDisposable
         {
             // In this order: Resume moves the zero point first and ends the pause after it.
             long pausedAt = Volatile.Read(ref _pausedAt);
-            return pausedAt != NotPaused ? pausedAt : HostTime.Nanoseconds - Volatile.Read(ref _hostTimeAtZero);
+            if (pausedAt != NotPaused)
+            {
+                return pausedAt;
+            }
+
+            if (Volatile.Read(ref _counter) is { } counter)
+            {
+                ulong value = HostCounter.Value;
+                if (value >= counter.Start)
+                {
+                    return counter.At(value);
+                }
+
+                // It has begun anew, as after a suspension to RAM on some hosts: not to be used again.
+                GiveUpCounter();
+            }
+
+            return HostTime.Nanoseconds - Volatile.Read(ref _hostTimeAtZero);
         }
     }
+
+    public CounterClock? Counter => Volatile.Read(ref _pausedAt) == NotPaused ? Volatile.Read(ref _counter) : null;
 
     public IClockTimer CreateTimer(Action onExpired) => new Timer(this, onExpired);
 
@@ -61,6 +87,7 @@ public sealed class HostClock : IGuestClock, IDisposable
                 if (_pausedAt == NotPaused)
                 {
                     Volatile.Write(ref _pausedAt, Nanoseconds);
+                    Volatile.Write(ref _counter, null);
                 }
             }
         }
@@ -74,6 +101,7 @@ public sealed class HostClock : IGuestClock, IDisposable
             if (_pausedAt != NotPaused)
             {
                 Volatile.Write(ref _hostTimeAtZero, HostTime.Nanoseconds - _pausedAt);
+                Volatile.Write(ref _counter, FollowCounter(_pausedAt));
                 Volatile.Write(ref _pausedAt, NotPaused);
             }
         }
@@ -105,6 +133,33 @@ public sealed class HostClock : IGuestClock, IDisposable
         }
 
         _wake.Dispose();
+    }
+
+    private CounterClock? FollowCounter(long now)
+    {
+        if (_isUnfit || !HostCounter.IsReliable || HostCounter.Rate is not (> 0 and ulong rate))
+        {
+            return null;
+        }
+
+        (ulong counter, long time) = HostCounter.ReadBoth();
+        _hostTimeAtZero = time - now;
+        return new CounterClock(counter, rate, now);
+    }
+
+    private void GiveUpCounter()
+    {
+        lock (_heapLock)
+        {
+            if (_counter is { } counter)
+            {
+                // The counter may have run a little faster than the clock that goes on: time must not go back.
+                long passed = HostTime.Nanoseconds - _hostTimeAtZero - counter.Nanoseconds;
+                Volatile.Write(ref _hostTimeAtZero, _hostTimeAtZero - (passed >> DriftShift));
+                _isUnfit = true;
+                Volatile.Write(ref _counter, null);
+            }
+        }
     }
 
     private void Run()

@@ -78,6 +78,11 @@ internal sealed unsafe partial class SoftwareProcessor
         }
 
         bool outer = cpl > State->Cpl;
+        if (size == 8 && code.IsLong && State->Cpl == 0 && cpl is 0 or 3 && ((selector | ss) & 4) == 0 && Is64BitMode)
+        {
+            Tier?.NoteReturn(selector, (ushort)ss, code, stack);
+        }
+
         ulong changeable = ChangeableByReturn(size);
         if (!movesStack)
         {
@@ -98,6 +103,21 @@ internal sealed unsafe partial class SoftwareProcessor
         State->Rip = rip;
         SetFlags(flags, changeable);
         return true;
+    }
+
+    /// <summary>
+    /// Whether IRETQ changes nothing but RIP, RSP, RFLAGS, CS, SS and the level, apart from what it reads: no NMI has been blocked, no
+    /// breakpoint waits for RF, no data segment is one that user code must not have. Not at levels 1 and 2.
+    /// </summary>
+    public bool ReturnsPlainly => !_nmiBlocked && !HasBreakpoints && State->Cpl is 0 or 3
+        && !(IsInner(&State->Es) || IsInner(&State->Ds) || IsInner(&State->Fs) || IsInner(&State->Gs));
+
+    /// <summary>What a return that <see cref="ITranslationTier.NoteReturn"/> has been told of makes of CS, SS and the level.</summary>
+    public void SetReturned(ushort code, ushort stack, Descriptor codeDescriptor, Descriptor stackDescriptor)
+    {
+        SetCode(code, codeDescriptor, code & 3);
+        SetReturnStack(stack, stackDescriptor, State->Gpr[4]);
+        UpdateMode();
     }
 
     /// <summary>The RFLAGS bits that IRET may change at the current level.</summary>

@@ -199,12 +199,18 @@ internal sealed unsafe partial class SoftwareProcessor
 
     private void DropInnerSegment(Segment* segment)
     {
-        int dpl = (segment->Attributes >> SegmentAttributes.DplShift) & 3;
-        bool conforming = (segment->Attributes & 0xC) == 0xC;
-        if ((segment->Attributes & SegmentAttributes.Present) != 0 && dpl < State->Cpl && !conforming)
+        if (IsInner(segment) && ((segment->Attributes >> SegmentAttributes.DplShift) & 3) < State->Cpl)
         {
             ClearSegment(segment, 0);
         }
+    }
+
+    /// <summary>Whether a level above the descriptor's own must not use the segment.</summary>
+    private static bool IsInner(Segment* segment)
+    {
+        int dpl = (segment->Attributes >> SegmentAttributes.DplShift) & 3;
+        bool conforming = (segment->Attributes & 0xC) == 0xC;
+        return (segment->Attributes & SegmentAttributes.Present) != 0 && dpl < 3 && !conforming;
     }
 
     /// <summary>Whether RIP may become this: canonical, or within the limit of the code segment.</summary>

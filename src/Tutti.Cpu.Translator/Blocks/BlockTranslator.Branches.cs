@@ -218,7 +218,8 @@ internal sealed unsafe partial class BlockTranslator
         _emit.Extract(HostRegister.Distance, HostRegister.Distance, StateLayout.JumpMask);
         _emit.LoadTable(HostRegister.Test, HostRegister.Distance, StateLayout.JumpTags(set));
         _emit.Lea(HostRegister.Test, HostRegister.Test, HostRegister.Address, 0, 0);
-        AddStub(_emit.JumpUnlessOneLater(), missInfo);
+        long miss = _emit.JumpUnlessOneLater();
+        _stubs.Add(new Stub(miss, missInfo, _emit.Here, HostRegister.Address, 0, 0, set) { IsJump = true });
     }
 
     private void NearJump(int target) => AddJump(_emit.JumpLater(), target);
@@ -267,6 +268,15 @@ internal sealed unsafe partial class BlockTranslator
             if (stub.Resume != 0)
             {
                 EmitStackStub(stub, info);
+                continue;
+            }
+
+            if (stub.IsJump)
+            {
+                _emit.Call(_common.SecondJump(stub.Set));
+                long resume = _emit.JumpLater();
+                _emit.Patch(resume, stub.Retry);
+                _emit.Int32(stub.Info);
                 continue;
             }
 

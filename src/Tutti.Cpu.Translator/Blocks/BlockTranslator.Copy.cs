@@ -8,6 +8,9 @@ internal sealed unsafe partial class BlockTranslator
 {
     private const int NoRegister = -1;
 
+    /// <summary>The number of CH.</summary>
+    private const int HighByteOfRcx = 5;
+
     /// <summary>Scratch registers that a copied instruction may use, and what is left of them.</summary>
     private ref struct Scratch
     {
@@ -46,7 +49,7 @@ internal sealed unsafe partial class BlockTranslator
 
         int high = HighByteRegister(instruction, rule, out bool isHighReg);
         bool keepsHigh = high != NoRegister && CanKeepHighByte(instruction, raw, rule);
-        if (high != NoRegister && !keepsHigh && !CanReplaceHighByte(instruction, rule, high, isHighReg))
+        if (high != NoRegister && !keepsHigh && !CanReplaceHighByte(instruction, rule))
         {
             Interpret();
             return;
@@ -243,7 +246,12 @@ internal sealed unsafe partial class BlockTranslator
             return;
         }
 
-        if (high != NoRegister)
+        if (high == HighByteOfRcx)
+        {
+            // The rest of RCX has come along.
+            _emit.RotateRight(HostRegister.GuestRcx, HostRegister.Test, 64 - 8);
+        }
+        else if (high != NoRegister)
         {
             // MOV AH, CL and its like.
             _emit.Bytes([0x88, (byte)(0xC8 | high)]);
@@ -312,21 +320,27 @@ internal sealed unsafe partial class BlockTranslator
     }
 
     /// <summary>Whether CL can stand in for a high-byte register.</summary>
-    private static bool CanReplaceHighByte(in Instruction instruction, CopyRule rule, int high, bool isReg)
+    private static bool CanReplaceHighByte(in Instruction instruction, CopyRule rule)
     {
         int count = 0;
+        bool isRcxToo = false;
+        bool isHighOfRcx = false;
         for (int i = 0; i < instruction.OpCount; i++)
         {
-            count += instruction.GetOpKind(i) == OpKind.Register && instruction.GetOpRegister(i) is >= Register.AH and <= Register.BH ? 1 : 0;
+            Register register = instruction.GetOpKind(i) == OpKind.Register ? instruction.GetOpRegister(i) : Register.None;
+            bool isHigh = register is >= Register.AH and <= Register.BH;
+            count += isHigh ? 1 : 0;
+            isHighOfRcx |= register == Register.CH;
+            isRcxToo |= !isHigh && register.GetFullRegister() == Register.RCX;
         }
 
-        bool written = isReg ? rule.Reg.IsWritten : rule.Rm.IsWritten;
-        return count == 1 && !rule.ReadsRcx && !(written && high == 5);
+        // XADD CH, CL changes both: then the rest of RCX is not what has come along with CH.
+        return count == 1 && !rule.ReadsRcx && !(isHighOfRcx && isRcxToo);
     }
 
     private void LoadHighByte(int high)
     {
-        if (high == 5)
+        if (high == HighByteOfRcx)
         {
             _emit.RotateRight(HostRegister.Test, HostRegister.GuestRcx, 8);
         }

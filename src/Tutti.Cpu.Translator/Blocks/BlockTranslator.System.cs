@@ -51,8 +51,24 @@ internal sealed unsafe partial class BlockTranslator
             case Code.Sysretq when _set == TlbSet.Supervisor:
                 SystemReturn();
                 return true;
-            case Code.Mov_r32m16_Sreg or Code.Mov_r64m16_Sreg when instruction.Op0Kind == OpKind.Register:
-                ReadSelector(Number(instruction.Op0Register), instruction.Op1Register - Register.ES);
+            case Code.Iretq when _set == TlbSet.Supervisor:
+                CallSystemCode(_common.InterruptReturn);
+                _emit.Jump(_start);
+                _ends = true;
+                return true;
+            case Code.Rdtsc or Code.Rdtscp:
+                CallSystemCode(instruction.Code == Code.Rdtsc ? _common.ReadCounter : _common.ReadCounterOrdered);
+                return true;
+            case Code.Rdfsbase_r64 or Code.Rdfsbase_r32 or Code.Rdgsbase_r64 or Code.Rdgsbase_r32:
+                RequireClear(StateLayout.BasesForbidden);
+                ReadBase(instruction);
+                return true;
+            case Code.Wrfsbase_r64 or Code.Wrfsbase_r32 or Code.Wrgsbase_r64 or Code.Wrgsbase_r32:
+                RequireClear(StateLayout.BasesForbidden);
+                WriteBase(instruction);
+                return true;
+            case Code.Mov_rm16_Sreg or Code.Mov_r32m16_Sreg or Code.Mov_r64m16_Sreg when instruction.Op0Kind == OpKind.Register:
+                ReadSelector(Number(instruction.Op0Register), instruction.Op1Register - Register.ES, instruction.Code == Code.Mov_rm16_Sreg);
                 return true;
             default:
                 return false;
@@ -188,10 +204,7 @@ internal sealed unsafe partial class BlockTranslator
 
     private void SystemCall(int next)
     {
-        _ends = true;
         RequireClear(StateLayout.SyscallForbidden);
-        _emit.Load(HostRegister.Address, StateLayout.Lstar);
-        BeginFarJump(InterpretInfo, TlbSet.Supervisor);
         GatherFlags();
         _emit.Bytes([0x81, 0xE1]); // AND ECX, ~RF
         _emit.Int32(~(int)Rflags.Resume);
@@ -206,15 +219,12 @@ internal sealed unsafe partial class BlockTranslator
         _emit.Lea(HostRegister.GuestRcx, HostRegister.GuestRcx, next);
         _emit.StoreImmediate32(StateLayout.Privilege, (int)PrivilegeChange.ToSupervisor);
         _emit.Load(HostRegister.Address, StateLayout.Lstar);
-        _emit.JumpTable(HostRegister.Distance, StateLayout.JumpTargets(TlbSet.Supervisor));
+        Land(TlbSet.Supervisor);
     }
 
     private void SystemReturn()
     {
-        _ends = true;
         RequireClear(StateLayout.SyscallForbidden);
-        _emit.Move(HostRegister.Address, HostRegister.GuestRcx);
-        BeginFarJump(InterpretInfo, TlbSet.User);
         _emit.Load(HostRegister.Rcx, StateLayout.Gpr(11));
         _emit.Bytes([0xF7, 0xC1]); // TEST ECX, imm32
         _emit.Int32(~PlainFlags);
@@ -222,7 +232,15 @@ internal sealed unsafe partial class BlockTranslator
         TakeFlags();
         _emit.StoreImmediate32(StateLayout.Privilege, (int)PrivilegeChange.ToUser);
         _emit.Move(HostRegister.Address, HostRegister.GuestRcx);
-        _emit.JumpTable(HostRegister.Distance, StateLayout.JumpTargets(TlbSet.User));
+        Land(TlbSet.User);
+    }
+
+    /// <summary>Goes on at R14 in another mode; where the code there is not known, the instruction is done all the same.</summary>
+    private void Land(TlbSet set)
+    {
+        _ends = true;
+        BeginFarJump(ExitInfo.Pack(ExitKind.Landed, 0), set);
+        _emit.JumpTable(HostRegister.Distance, StateLayout.JumpTargets(set));
     }
 
     private static int ControlRegister(Register register) => register switch
@@ -241,7 +259,7 @@ internal sealed unsafe partial class BlockTranslator
         MoveToGuest(guest, to);
     }
 
-    private void ReadSelector(int guest, int segment)
+    private void ReadSelector(int guest, int segment, bool is16)
     {
         if (segment is 1 or 2)
         {
@@ -249,8 +267,60 @@ internal sealed unsafe partial class BlockTranslator
             RequireClear(StateLayout.Privilege);
         }
 
+        if (!is16)
+        {
+            int to = HomeOrScratch(guest);
+            _emit.Load16(to, StateLayout.Selector(segment));
+            MoveToGuest(guest, to);
+            return;
+        }
+
+        // The rest of the register stays.
+        int home = FromGuest(guest, HostRegister.Address);
+        _emit.Load16(HostRegister.Test, StateLayout.Selector(segment));
+        _emit.Move16(home, HostRegister.Test);
+        MoveToGuest(guest, home);
+    }
+
+    /// <summary>A routine that does the instruction, or leaves it to the interpreter.</summary>
+    private void CallSystemCode(long routine)
+    {
+        _emit.MoveImmediate(HostRegister.Test, InterpretInfo);
+        _emit.Call(routine);
+    }
+
+    private void ReadBase(in Instruction instruction)
+    {
+        bool isFs = instruction.Mnemonic == Mnemonic.Rdfsbase;
+        int guest = Number(instruction.Op0Register);
         int to = HomeOrScratch(guest);
-        _emit.Load16(to, StateLayout.Selector(segment));
+        int field = isFs ? StateLayout.FsBase : StateLayout.GsBase;
+        if (instruction.Op0Register.IsGPR32())
+        {
+            _emit.Load32(to, field);
+        }
+        else
+        {
+            _emit.Load(to, field);
+        }
+
         MoveToGuest(guest, to);
+    }
+
+    /// <summary>Bases in the upper half, and what is not canonical, are for the interpreter.</summary>
+    private void WriteBase(in Instruction instruction)
+    {
+        MoveFromGuest(HostRegister.Address, Number(instruction.Op0Register));
+        if (instruction.Op0Register.IsGPR32())
+        {
+            _emit.Move32(HostRegister.Address, HostRegister.Address);
+        }
+        else
+        {
+            _emit.Extract(HostRegister.Test, HostRegister.Address, StateLayout.UpperHalfMask);
+            LeaveUnlessZero();
+        }
+
+        _emit.Store(instruction.Mnemonic == Mnemonic.Wrfsbase ? StateLayout.FsBase : StateLayout.GsBase, HostRegister.Address);
     }
 }

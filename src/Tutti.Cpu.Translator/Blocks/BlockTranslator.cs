@@ -84,6 +84,9 @@ internal sealed unsafe partial class BlockTranslator
     {
         /// <summary>A site's record, in bytes from the first one.</summary>
         public int Record { get; init; }
+
+        /// <summary>A lookup of the jump cache: it goes on at <see cref="Retry"/> when the second entry is the one.</summary>
+        public bool IsJump { get; init; }
     }
 
     /// <summary>Where the guest's time goes, as far as that is known.</summary>

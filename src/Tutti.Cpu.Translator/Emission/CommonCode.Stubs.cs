@@ -48,8 +48,31 @@ internal sealed partial class CommonCode
 
     private static int StackIndex(TlbSet set, int log2, bool write, bool aligned) => (((int)set * 6) + log2) * 4 + (write ? 2 : 0) + (aligned ? 1 : 0);
 
+    /// <summary>
+    /// Looks the linear address in R14 up in the second of the jump cache's entries that it may have, with the first one's index in R15.
+    /// Behind the call stand a JMP rel32 for a hit, which leaves the index in R15, and an <see cref="ExitInfo"/>.
+    /// </summary>
+    public long SecondJump(TlbSet set) => set == TlbSet.User ? _secondUserJump : _secondSupervisorJump;
+
+    private long _secondUserJump;
+    private long _secondSupervisorJump;
+
+    private void EmitSecondJump(TlbSet set)
+    {
+        // With the mask at 0, which asks for attention, this is entry 0 again.
+        _emit.Lea(HostRegister.Distance, HostRegister.Distance, StateLayout.JumpCount / 2);
+        long miss = LookUpJump(set);
+        _emit.Byte(0xC3);
+        _emit.PatchHere(miss);
+        EmitExitWithInfo(ResumeLength);
+    }
+
     private void EmitStubCode()
     {
+        _secondUserJump = _emit.Here;
+        EmitSecondJump(TlbSet.User);
+        _secondSupervisorJump = _emit.Here;
+        EmitSecondJump(TlbSet.Supervisor);
         ExitInline = _emit.Here;
         EmitExitWithInfo(0);
         for (int register = 0; register < _misses.Length; register++)

@@ -32,6 +32,7 @@ internal sealed partial class CommonCode
         Enter = _emit.Here;
         EmitEnter();
         EmitStubCode();
+        EmitSystemCode();
     }
 
     /// <summary><c>void enter(HotState*, target)</c>.</summary>
@@ -204,6 +205,9 @@ internal sealed partial class CommonCode
                 _emit.Load(HostRegister.OfGuest(guest), StateLayout.Gpr(guest));
             }
         }
+
+        // A block that is entered by linear address wants that.
+        _emit.Load(HostRegister.Address, StateLayout.Address);
 
         // JMP [RSP+Site]
         _emit.StateOperation(false, 0xFF, 4, StateLayout.Site);

@@ -55,6 +55,13 @@ internal sealed unsafe class Emitter
         Byte(0xC0 | ((from & 7) << 3) | (to & 7));
     }
 
+    /// <summary>MOV r16, r16: the rest of the register stays.</summary>
+    public void Move16(int to, int from)
+    {
+        Byte(0x66);
+        Move32(to, from);
+    }
+
     /// <summary>MOV r64, simm32.</summary>
     public void MoveSigned(int to, int value)
     {
@@ -176,6 +183,16 @@ internal sealed unsafe class Emitter
         Byte(0xF0);
         Byte(0xC0 | ((to & 7) << 3) | (from & 7));
         Byte(count);
+    }
+
+    /// <summary>MULX r64, r64, [RSP+offset]: RDX times the operand; leaves the flags alone.</summary>
+    public void Multiply(int high, int low, int offset)
+    {
+        Byte(0xC4);
+        Byte(((high >> 3) == 0 ? 0x80 : 0) | 0x60 | 2);
+        Byte(0x80 | ((~low & 15) << 3) | 3);
+        Byte(0xF6);
+        Operand(high, HostRegister.State, offset);
     }
 
     /// <summary>CRC32 r64, r64: a hash that leaves the flags alone.</summary>

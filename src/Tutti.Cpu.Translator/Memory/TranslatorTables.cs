@@ -19,9 +19,6 @@ internal sealed unsafe class TranslatorTables : IDisposable
     /// <summary>Entries of all tables for reads and writes.</summary>
     private const int SlotCount = SetCount * 2 * StateLayout.TlbCount;
 
-    /// <summary>Large pages that are remembered; one more costs all entries.</summary>
-    private const int MaxLargePages = 4096;
-
     private const byte InLocalList = 1;
     private const byte InGlobalList = 2;
     private const byte Global = 0x40;
@@ -55,8 +52,8 @@ internal sealed unsafe class TranslatorTables : IDisposable
     /// <summary><see cref="Global"/> and log2 of its page's size.</summary>
     private readonly byte* _sizes;
 
-    /// <summary>Large pages with entries since the last flush, by their linear address.</summary>
-    private readonly HashSet<ulong> _largePages = [];
+    /// <summary>Large pages with entries since the last flush.</summary>
+    private readonly LargePages _largePages = new();
 
     private readonly nint _nowhere;
     private readonly ulong _leave;
@@ -64,6 +61,7 @@ internal sealed unsafe class TranslatorTables : IDisposable
     private readonly ushort[] _userJumps = new ushort[StateLayout.JumpCount];
 
     private int _userJumpCount;
+    private bool _isSecondNext;
     private int _localCount;
     private int _globalCount;
 
@@ -87,6 +85,7 @@ internal sealed unsafe class TranslatorTables : IDisposable
         exit->Masks[2] = ~1UL;
         exit->Masks[3] = 31;
         exit->Masks[4] = 63;
+        exit->Masks[5] = ~0UL << 47;
         ArmLookups();
         for (int slot = 0; slot < SlotCount; slot++)
         {
@@ -135,14 +134,7 @@ internal sealed unsafe class TranslatorTables : IDisposable
         _sizes[slot] = (byte)(global | BitOperations.PopCount(inPage));
         if (inPage > 0xFFF)
         {
-            if (_largePages.Count == MaxLargePages)
-            {
-                Flush(keepsGlobal: false);
-                _marks[slot] = InLocalList;
-                _local[_localCount++] = slot;
-            }
-
-            _largePages.Add(entry->ReadTag & ~inPage);
+            _largePages.Add(entry->ReadTag, inPage);
         }
 
         Table(StateLayout.Tags(set, write))[index] = PageSize - entry->ReadTag;
@@ -215,21 +207,42 @@ internal sealed unsafe class TranslatorTables : IDisposable
     /// <summary>Remembers where the code at a linear address runs.</summary>
     public void SetJump(TlbSet set, ulong linear, long farEntry)
     {
-        int index = JumpIndexOf(linear);
-        if (set == TlbSet.SupervisorOpen || index == 0)
+        if (set == TlbSet.SupervisorOpen)
         {
-            // Entry 0 is where a lookup goes that is to leave.
             return;
         }
 
+        int index = ChooseJump(set, linear);
         ulong* tag = Table(StateLayout.JumpTags(set)) + index;
-        if (set == TlbSet.User && *tag == NoJumpTag((uint)index) && _userJumpCount < _userJumps.Length)
+        if (set == TlbSet.User && *tag == NoJumpTag(index) && _userJumpCount < _userJumps.Length)
         {
             _userJumps[_userJumpCount++] = (ushort)index;
         }
 
         *tag = 1UL - linear;
         Table(StateLayout.JumpTargets(set))[index] = (ulong)farEntry;
+    }
+
+    /// <summary>Where jumps to a linear address lead, or 0.</summary>
+    public long FindJump(TlbSet set, ulong linear)
+    {
+        if (set == TlbSet.SupervisorOpen)
+        {
+            return 0;
+        }
+
+        ulong* tags = Table(StateLayout.JumpTags(set));
+        int index = JumpIndexOf(linear);
+        if (tags[index] != 1UL - linear)
+        {
+            index = SecondIndexOf(index);
+            if (tags[index] != 1UL - linear)
+            {
+                return 0;
+            }
+        }
+
+        return (long)Table(StateLayout.JumpTargets(set))[index];
     }
 
     /// <summary>Forgets where code runs: all of user mode's, and with <paramref name="all"/> the supervisor's too.</summary>
@@ -266,7 +279,7 @@ internal sealed unsafe class TranslatorTables : IDisposable
         for (int found; (found = targets[index..].IndexOf((ulong)farEntry)) >= 0; index++)
         {
             index += found;
-            Table(StateLayout.JumpTags(set))[index] = NoJumpTag((uint)index);
+            Table(StateLayout.JumpTags(set))[index] = NoJumpTag(index);
             targets[index] = _leave;
         }
     }
@@ -286,17 +299,65 @@ internal sealed unsafe class TranslatorTables : IDisposable
     /// <summary>Lets all lookups miss.</summary>
     public void DisarmLookups() => new Span<ulong>(&((HotState*)_base)->JumpMask, 1 + StateLayout.PageMaskCount).Clear();
 
-    /// <summary>Whether a page of 2 MiB, 4 MiB or 1 GiB around the address may have entries.</summary>
-    public bool IsInLargePage(ulong linear) => _largePages.Count > 0
-        && (_largePages.Contains(linear & ~0x1F_FFFFUL) || _largePages.Contains(linear & ~0x3F_FFFFUL) || _largePages.Contains(linear & ~0x3FFF_FFFFUL));
+    /// <summary>Whether lookups find what is there: nobody has asked for attention since they were let.</summary>
+    public bool AreLookupsArmed
+    {
+        get
+        {
+            ulong* masks = &((HotState*)_base)->JumpMask;
+            bool armed = true;
+            for (int i = 0; i <= StateLayout.PageMaskCount; i++)
+            {
+                armed &= Volatile.Read(ref masks[i]) != 0;
+            }
+
+            return armed;
+        }
+    }
+
+    /// <summary>Whether the address may lie in a large page that has entries.</summary>
+    public bool IsInLargePage(ulong linear) => _largePages.MayHold(linear);
 
     private static int IndexOf(ulong linear) => (int)((linear >> 12) & (StateLayout.TlbCount - 1));
 
     // CRC32 spreads addresses well and leaves the flags alone.
     private static int JumpIndexOf(ulong linear) => (int)(Sse42.X64.Crc32(0, linear) & JumpIndexMask);
 
-    /// <summary>The tag of an empty entry: of an address that is not canonical and has another index.</summary>
-    private static ulong NoJumpTag(uint index) => 1UL - (JumpIndexOf(NoJump) == (int)index ? NoJump + 1 : NoJump);
+    /// <summary>The other entry that an address may have.</summary>
+    private static int SecondIndexOf(int index) => (index + (StateLayout.JumpCount / 2)) & (StateLayout.JumpCount - 1);
+
+    /// <summary>One of the two entries of an address: its own if it has one, a free one, or each in turn.</summary>
+    private int ChooseJump(TlbSet set, ulong linear)
+    {
+        ulong* tags = Table(StateLayout.JumpTags(set));
+        int first = JumpIndexOf(linear);
+        int second = SecondIndexOf(first);
+        if (first == 0 || second == 0)
+        {
+            // Entry 0 is where a lookup goes that is to leave.
+            return first + second;
+        }
+
+        if (tags[second] == 1UL - linear)
+        {
+            return second;
+        }
+
+        if (tags[first] == 1UL - linear || tags[first] == NoJumpTag(first))
+        {
+            return first;
+        }
+
+        _isSecondNext = !_isSecondNext;
+        return tags[second] == NoJumpTag(second) || _isSecondNext ? second : first;
+    }
+
+    /// <summary>The tag of an empty entry: of an address that is not canonical and has other entries.</summary>
+    private static ulong NoJumpTag(int index)
+    {
+        int first = JumpIndexOf(NoJump);
+        return 1UL - (index == first || index == SecondIndexOf(first) ? NoJump + 1 : NoJump);
+    }
 
     private static TlbSet SetOf(int table) => (TlbSet)(table >> 1);
 
@@ -359,6 +420,7 @@ internal sealed unsafe class TranslatorTables : IDisposable
         // The index of the tag's address is another one, so that no address finds it; nor does one that is led to entry 0.
         var tags = new Span<ulong>(Table(StateLayout.JumpTags(set)), StateLayout.JumpCount);
         tags.Fill(unchecked(1UL - NoJump));
-        tags[JumpIndexOf(NoJump)] = unchecked(1UL - (NoJump + 1));
+        int first = JumpIndexOf(NoJump);
+        tags[first] = tags[SecondIndexOf(first)] = unchecked(1UL - (NoJump + 1));
     }
 }

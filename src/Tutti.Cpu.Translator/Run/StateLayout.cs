@@ -78,8 +78,37 @@ internal unsafe struct ExitState
     /// <summary>Not 0: access sites hold pages.</summary>
     public int SitesUsed;
 
-    /// <summary>PEXT masks of bits that a count below 8192 does not have, of bit 63, of all bits but the lowest, of the lowest five and six.</summary>
-    public fixed ulong Masks[5];
+    /// <summary>Not 0: IRETQ is interpreted.</summary>
+    public int ReturnForbidden;
+
+    /// <summary>Not 0: RDTSC is interpreted, because the guest's time is not the host's counter, or CR4.TSD is set.</summary>
+    public int CounterForbidden;
+
+    /// <summary>Not 0: RDFSBASE and its kin are interpreted, because CR4.FSGSBASE is clear.</summary>
+    public int BasesForbidden;
+
+    /// <summary>After <see cref="PrivilegeChange.Return"/>: which of <see cref="Returns"/>.</summary>
+    public int Returned;
+
+    /// <summary>The host's counter where guest time begins, negated; nanoseconds in a tick times 2^64; what is added to get the guest's TSC.</summary>
+    public ulong CounterStart;
+
+    public ulong CounterRate;
+    public ulong CounterOffset;
+
+    /// <summary>
+    /// Where IRETQ can go back to without the interpreter: for each <see cref="ReturnTarget"/> the selectors, CS in bits 0 to 15 and SS in
+    /// 16 to 31 (<see cref="ReturnTarget.None"/> where it has not been), and the descriptors that the interpreter has loaded for them.
+    /// </summary>
+    public fixed ulong Returns[3 * ReturnTarget.Count];
+
+    /// <summary>RFLAGS, RAX and RSP of an IRETQ on its way.</summary>
+    public ulong ReturnFlags;
+
+    public ulong ReturnRax;
+
+    /// <summary>PEXT masks of bits that a count below 8192 does not have, of bit 63, of all bits but the lowest, of the lowest five and six, of those that an address of the lower half does not have.</summary>
+    public fixed ulong Masks[6];
 
     /// <summary>A register of the guest while its own place is used for something else.</summary>
     public ulong Saved;
@@ -104,6 +133,25 @@ internal enum PrivilegeChange
 
     /// <summary>SYSRET to 64-bit code: CPL 3, selectors of STAR.</summary>
     ToUser = 2,
+
+    /// <summary>IRETQ, to what <see cref="ExitState.Returned"/> says.</summary>
+    Return = 3,
+}
+
+/// <summary>Where IRETQ to 64-bit code goes, as far as translated code knows it.</summary>
+internal static class ReturnTarget
+{
+    public const int User = 0;
+
+    public const int Supervisor = 1;
+
+    /// <summary>To the supervisor with a null SS, which an interrupt of user code leaves behind.</summary>
+    public const int SupervisorNullStack = 2;
+
+    public const int Count = 3;
+
+    /// <summary>In place of two selectors.</summary>
+    public const ulong None = 1UL << 63;
 }
 
 /// <summary>Which of the tables a block uses: privilege and RFLAGS.AC decide.</summary>
@@ -177,6 +225,16 @@ internal static unsafe class StateLayout
     public static readonly int EventWaits = ExitField(static e => &e->EventWaits);
     public static readonly int GoesDown = ExitField(static e => &e->GoesDown);
     public static readonly int SyscallForbidden = ExitField(static e => &e->SyscallForbidden);
+    public static readonly int ReturnForbidden = ExitField(static e => &e->ReturnForbidden);
+    public static readonly int CounterForbidden = ExitField(static e => &e->CounterForbidden);
+    public static readonly int Returned = ExitField(static e => &e->Returned);
+    public static readonly int CounterStart = ExitField(static e => &e->CounterStart);
+    public static readonly int CounterRate = ExitField(static e => &e->CounterRate);
+    public static readonly int CounterOffset = ExitField(static e => &e->CounterOffset);
+    public static readonly int ReturnFlags = ExitField(static e => &e->ReturnFlags);
+    public static readonly int ReturnRax = ExitField(static e => &e->ReturnRax);
+    public static readonly int TscAux = Field(static s => &s->TscAux);
+    public static readonly int GdtBase = Field(static s => &s->Gdtr.Base);
     public static readonly int Privilege = ExitField(static e => &e->Privilege);
     public static readonly int SitesUsed = ExitField(static e => &e->SitesUsed);
     public static readonly int CountedSite = ExitField(static e => &e->CountedSite);
@@ -184,6 +242,8 @@ internal static unsafe class StateLayout
     public static readonly int LargeCountMask = ExitField(static e => &e->Masks[0]);
     public static readonly int SignMask = ExitField(static e => &e->Masks[1]);
     public static readonly int NotOneMask = ExitField(static e => &e->Masks[2]);
+    public static readonly int UpperHalfMask = ExitField(static e => &e->Masks[5]);
+    public static readonly int BasesForbidden = ExitField(static e => &e->BasesForbidden);
     public static readonly int KernelGsBase = Field(static s => &s->KernelGsBase);
     public static readonly int Cr0 = Field(static s => &s->Cr0);
     public static readonly int Cr2 = Field(static s => &s->Cr2);
@@ -212,6 +272,9 @@ internal static unsafe class StateLayout
     public static int Distances(TlbSet set, bool write) => ReadTags(set) + ((write ? 3 : 2) * Array);
 
     public static int Tags(TlbSet set, bool write) => write ? WriteTags(set) : ReadTags(set);
+
+    /// <summary>The selectors of a <see cref="ReturnTarget"/>; CS's descriptor is 8 bytes behind, that of SS 16.</summary>
+    public static int Return(int target) => ExitField(static e => e->Returns) + (24 * target);
 
     public static int JumpTags(TlbSet set) => Jumps + (set == TlbSet.User ? 2 * JumpArray : 0);
 
@@ -256,11 +319,14 @@ internal enum ExitKind
 
     /// <summary>The jump cache does not know the linear address in R14; the jump is done but for the change of RSP.</summary>
     Jump = 4,
+
+    /// <summary>The instruction is done: code goes on at the linear address in R14, canonical or not.</summary>
+    Landed = 5,
 }
 
 /// <summary>
 /// How an exit's cause is packed: offset from the page's start 0 to 12 (past its end when it is the next instruction's), kind 13
-/// to 15, bytes of the access 16 to 23, write 24, alignment 25, group 26; of a jump, the change of RSP in 16 to 31.
+/// to 15, bytes of the access 16 to 23, write 24, alignment 25, group 26, probe 28; of a jump, the change of RSP in 16 to 31.
 /// </summary>
 internal readonly record struct ExitInfo(uint Value)
 {
@@ -284,6 +350,11 @@ internal readonly record struct ExitInfo(uint Value)
     public bool IsSite => (Value & SiteBit) != 0 && Kind == ExitKind.TlbMiss;
 
     public const uint SiteBit = 1u << 27;
+
+    /// <summary>A fault is not raised by the access itself: the instruction is interpreted where the page cannot be reached.</summary>
+    public bool IsProbe => (Value & ProbeBit) != 0;
+
+    public const uint ProbeBit = 1u << 28;
 
     public int StackChange => (short)(Value >> 16);
 

@@ -21,9 +21,14 @@ internal sealed class CallRules
     /// <summary>Record, what the compare adds, info.</summary>
     private const int SiteDataLength = 12;
 
+    /// <summary>Behind the resuming jump of a second look at the jump cache: its info.</summary>
+    private const int JumpDataLength = WordLength;
+
     private readonly EmittedBlock _block;
     private readonly Violation _report;
     private readonly HashSet<long> _loads;
+    private readonly HashSet<long> _counters;
+    private readonly Dictionary<long, TlbSet> _secondJumps;
     private readonly HashSet<long> _misses;
     private readonly Dictionary<long, (int Size, bool Write)> _stackLookups = [];
     private readonly Dictionary<long, (int Alignment, bool Write)> _siteLookups = [];
@@ -33,6 +38,8 @@ internal sealed class CallRules
         _block = block;
         _report = report;
         _loads = [block.Common.LoadSse, block.Common.LoadAvx, block.Common.LoadX87];
+        _counters = [block.Common.ReadCounter, block.Common.ReadCounterOrdered];
+        _secondJumps = new() { [block.Common.SecondJump(TlbSet.User)] = TlbSet.User, [block.Common.SecondJump(TlbSet.Supervisor)] = TlbSet.Supervisor };
         _misses = [.. Enumerable.Range(0, 16).Where(register => register != HostRegister.State).Select(block.Common.Miss)];
         foreach (bool write in (ReadOnlySpan<bool>)[false, true])
         {
@@ -82,9 +89,20 @@ internal sealed class CallRules
             return -SiteDataLength;
         }
 
+        if (_secondJumps.ContainsKey(target))
+        {
+            if (InfoAt(call.NextIP + ResumeLength).Kind == ExitKind.TlbMiss)
+            {
+                _report("leaves with an info of another kind", call);
+            }
+
+            return -JumpDataLength;
+        }
+
         bool saysWhy = before.Code == Code.Mov_r32_imm32 && before.Op0Register == Register.ECX && before.NextIP == call.IP;
         bool isExit = target == _block.Common.Exit && new ExitInfo(before.Immediate32).Kind != ExitKind.TlbMiss;
-        if (!saysWhy || !(isExit || _loads.Contains(target)))
+        bool isRoutine = _loads.Contains(target) || _counters.Contains(target) || (IsReturn(target) && _block.Set == TlbSet.Supervisor);
+        if (!saysWhy || !(isExit || isRoutine))
         {
             _report("calls what is no exit, or does not say why", call);
         }
@@ -120,8 +138,12 @@ internal sealed class CallRules
         long target = (long)call.NearBranch64;
         return _misses.Contains(target) ? call.NextIP + WordLength
             : _siteLookups.ContainsKey(target) ? call.NextIP + ResumeLength + SiteDataLength
-            : _stackLookups.ContainsKey(target) ? call.NextIP + ResumeLength + StackDataLength : null;
+            : _stackLookups.ContainsKey(target) ? call.NextIP + ResumeLength + StackDataLength
+            : IsReturn(target) ? call.NextIP : null;
     }
+
+    /// <summary>IRETQ comes back to be tried again only.</summary>
+    private bool IsReturn(long target) => target == _block.Common.InterruptReturn;
 
     /// <summary>Takes note of what a routine leaves; false when it does not come back to right behind the call.</summary>
     public bool Apply(HostState state, in Instruction call, int place)
@@ -136,6 +158,32 @@ internal sealed class CallRules
         if (_siteLookups.ContainsKey(target))
         {
             NoteSite(state, call, place);
+            return true;
+        }
+
+        if (_counters.Contains(target))
+        {
+            foreach (int register in (ReadOnlySpan<int>)[HostRegister.Rax, HostRegister.Rdx, HostRegister.Test, HostRegister.GuestRcx])
+            {
+                state.Registers[register] = state.Fresh(place, register);
+            }
+
+            return true;
+        }
+
+        if (_secondJumps.TryGetValue(target, out TlbSet jumps))
+        {
+            // It has compared R14 with the entry whose index it leaves; the first one's has to come from the mask.
+            bool isIndex = state.Registers[HostRegister.Distance].Kind == HostValueKind.JumpIndex;
+            if (!isIndex)
+            {
+                _report("looks for the second entry of what is no index", call);
+            }
+
+            state.Registers[HostRegister.Test] = state.Fresh(place, HostRegister.Test);
+            HostValue index = state.Fresh(place, HostRegister.Distance) with { Kind = HostValueKind.JumpIndex };
+            state.Registers[HostRegister.Distance] = index;
+            state.Facts.Add(new HostValue(HostValueKind.Check, index.Root, Table: StateLayout.JumpTags(jumps)));
             return true;
         }
 

@@ -17,7 +17,7 @@ internal sealed class MemoryRules(TlbSet set, HostEvaluator evaluator, Violation
     private readonly HashSet<int> _plain =
     [
         .. Enumerable.Range(0, 16).Select(StateLayout.Gpr), StateLayout.CodePage, StateLayout.Address, StateLayout.Saved,
-        StateLayout.RflagsOffset, StateLayout.Privilege, StateLayout.GsBase, StateLayout.KernelGsBase,
+        StateLayout.RflagsOffset, StateLayout.Privilege, StateLayout.FsBase, StateLayout.GsBase, StateLayout.KernelGsBase,
     ];
 
     public void Check(HostState state, in Instruction instruction)
