@@ -72,6 +72,8 @@ internal sealed unsafe class TestMachine : IDisposable, ICpuIo, IGuestClock, ILo
 
     public long Nanoseconds { get; set; }
 
+    public CounterClock? Counter { get; set; }
+
     public DateTimeOffset PowerOnTime { get; set; } = DateTimeOffset.UnixEpoch;
 
     public ulong ApicBase { get; set; } = 0xFEE0_0900;

@@ -173,16 +173,21 @@ internal sealed class CallRules
 
         if (_secondJumps.TryGetValue(target, out TlbSet jumps))
         {
-            // It has compared R14 with the entry whose index it leaves; the first one's has to come from the mask.
-            bool isIndex = state.Registers[HostRegister.Distance].Kind == HostValueKind.JumpIndex;
-            if (!isIndex)
+            // It has compared R14 with the entry whose index it leaves, which takes the first one's place: nothing else may stem from that.
+            HostValue index = state.Registers[HostRegister.Distance];
+            if (index.Kind != HostValueKind.JumpIndex)
             {
                 _report("looks for the second entry of what is no index", call);
+                return false;
             }
 
-            state.Registers[HostRegister.Test] = state.Fresh(place, HostRegister.Test);
-            HostValue index = state.Fresh(place, HostRegister.Distance) with { Kind = HostValueKind.JumpIndex };
-            state.Registers[HostRegister.Distance] = index;
+            for (int register = 0; register < state.Registers.Length; register++)
+            {
+                bool isStale = register == HostRegister.Test || (register != HostRegister.Distance && state.Registers[register].Root == index.Root);
+                state.Registers[register] = isStale ? state.Fresh(place, register) : state.Registers[register];
+            }
+
+            state.Facts.RemoveWhere(fact => fact.Root == index.Root);
             state.Facts.Add(new HostValue(HostValueKind.Check, index.Root, Table: StateLayout.JumpTags(jumps)));
             return true;
         }
