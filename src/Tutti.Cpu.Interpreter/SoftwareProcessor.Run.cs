@@ -37,7 +37,9 @@ internal sealed unsafe partial class SoftwareProcessor
     {
         while (true)
         {
-            if (Volatile.Read(ref State->Attention) != 0 && !TryHandleAttention(out ProcessorExit exit))
+            // A vCPU that was halted when it was asked to come out is halted when it comes back, whatever else there is to see to.
+            bool looks = Volatile.Read(ref State->Attention) != 0 || _activity != ProcessorActivity.Running;
+            if (looks && !TryHandleAttention(out ProcessorExit exit))
             {
                 return exit;
             }

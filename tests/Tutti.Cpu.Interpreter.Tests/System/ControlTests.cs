@@ -1,3 +1,4 @@
+using static Iced.Intel.AssemblerRegisters;
 using Tutti.X86;
 
 namespace Tutti.Cpu.Interpreter.Tests.System;
@@ -198,5 +199,35 @@ public sealed class ControlTests
         Assert.Equal(10, machine.RunToStub());
         Assert.Equal(TestMachine.OtherTssSelector, machine.Frame(0, 4));
         Assert.Equal(TestMachine.Code, machine.Frame(1, 4));
+    }
+
+    [Fact]
+    public void AHaltGoesOnAfterARequestToComeOutUntilAnInterruptEndsIt()
+    {
+        using TestMachine machine = TestMachine.Long();
+        machine.Assemble(TestMachine.Code, 64, static a =>
+        {
+            a.sti();
+            a.hlt();
+            a.inc(rax);
+
+            // With a shadow that keeps interrupts away from a vCPU that would still count as halted.
+            a.mov(ecx, ss);
+            a.mov(ss, ecx);
+            a.ud2();
+        });
+        machine.Apply();
+        for (int i = 0; i < 3; i++)
+        {
+            using var request = new Timer(_ => machine.Cpu.RequestExit(), null, 20, Timeout.Infinite);
+            Assert.Equal(ProcessorExitKind.Requested, machine.Cpu.Run().Kind);
+            machine.Cpu.GetRegisters(machine.Registers);
+            Assert.Equal(ProcessorActivity.Halted, machine.Registers.Activity);
+            Assert.Equal(0UL, machine.Registers.Gpr[0]);
+        }
+
+        machine.QueueInterrupt(0x40);
+        Assert.Equal(0x40, machine.RunToStub());
+        Assert.Equal(0UL, machine.Registers.Gpr[0]);
     }
 }
