@@ -226,8 +226,16 @@ internal sealed unsafe partial class BlockTranslator
 
     private void AddJump(long site, int target) => AddJump(site, target, _set);
 
-    private void AddJump(long site, int target, TlbSet set) =>
+    private void AddJump(long site, int target, TlbSet set)
+    {
+        if (_loopEntry != 0 && target == _loopOffset && set == _loopSet)
+        {
+            _emit.Patch(site, _loopEntry);
+            return;
+        }
+
         _stubs.Add(new Stub(site, ExitInfo.Pack(ExitKind.Link, target), 0, HostRegister.Address, 0, 0, set));
+    }
 
     private void AddStub(long site, int info) => _stubs.Add(new Stub(site, info, 0, HostRegister.Address, 0, 0, _set));
 

@@ -63,6 +63,11 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>The slot of a group whose host address R15 holds too; -1 for none.</summary>
     private int _heldSlot;
 
+    /// <summary>Where jumps back to the block's own start go that need not load registers again; 0 where there are none to load.</summary>
+    private long _loopEntry;
+
+    private int _loopOffset;
+    private TlbSet _loopSet;
     private StateUnit _loaded;
     private bool _loadedX87;
 
@@ -118,6 +123,7 @@ internal sealed unsafe partial class BlockTranslator
         _pagePhysical = physical - (uint)offset;
         Decode(page, offset);
         Begin(offset, set);
+        BeginLoop();
         while (!_ends)
         {
             _code = page + _offset;
@@ -192,12 +198,48 @@ internal sealed unsafe partial class BlockTranslator
         _offset = offset;
         _hasLookup = false;
         _heldSlot = -1;
+        _loopEntry = 0;
+        _loopOffset = offset;
+        _loopSet = set;
         InstructionCount = 0;
         FarEntry = _emit.Here;
         _emit.Lea(HostRegister.Address, HostRegister.Address, -offset);
         _emit.Store(StateLayout.CodePage, HostRegister.Address);
         NearEntry = _emit.Here;
     }
+
+    /// <summary>
+    /// A block that jumps back to its own start has the registers that it uses loaded before that: what is loaded stays so while it goes
+    /// round, and nothing needs to look for it each time.
+    /// </summary>
+    private void BeginLoop()
+    {
+        int start = _offset;
+        int jump = 0;
+        while (jump < _decoded && !IsJumpTo(_instructions[jump], start))
+        {
+            jump++;
+        }
+
+        if (jump == _decoded)
+        {
+            return;
+        }
+
+        for (int i = 0; i < jump; i++)
+        {
+            CopyRule rule = CopyRule.Of(_instructions[i]);
+            if (rule.CanCopy && rule.Unit != StateUnit.None)
+            {
+                EnsureLoaded(rule.Unit);
+                _loopEntry = _emit.Here;
+            }
+        }
+    }
+
+    private static bool IsJumpTo(in Instruction instruction, int target) =>
+        (instruction.Code.IsJccShortOrNear() || instruction.Code.IsJmpShortOrNear()) && instruction.Op0Kind == OpKind.NearBranch64
+        && (int)(long)instruction.NearBranch64 == target;
 
     /// <summary>Ends the block with a jump by linear address to what follows, here or in the next page.</summary>
     private void ContinueFar(int offset)

@@ -4,7 +4,7 @@ namespace Tutti.Cpu.Translator;
 internal sealed class HotCode
 {
     /// <summary>Bytes of a piece.</summary>
-    public const int PieceSize = 256;
+    public const int PieceSize = 1024;
 
     /// <summary>Pieces and instructions that are remembered; one more, and all are forgotten.</summary>
     private const int MaxRemembered = 1 << 14;

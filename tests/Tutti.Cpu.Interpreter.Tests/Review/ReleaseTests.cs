@@ -56,6 +56,8 @@ public sealed unsafe class ReleaseTests
         Write(machine, 0, andHalts: true);
         Assert.True(machine.Memory.TryWrite(Stop, (byte)1));
         machine.Start(0, Start(0));
+        // It counts as halted before it begins, too.
+        Wait(() => machine.Processors[0].ReleasableBytes > Functions * 48);
         Wait(() => (Volatile.Read(ref machine.Processors[0].State->Attention) & Attention.Halted) != 0);
         Assert.InRange(machine.Processors[0].ReleasableBytes, Functions * 48, 1 << 20);
         machine.Processors[0].ReleaseMemory();
