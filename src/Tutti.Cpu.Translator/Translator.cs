@@ -313,14 +313,14 @@ internal sealed unsafe class Translator : ITranslationTier
             }
 
             (long, long) pages = (_processor.Code.Claim(physical), _processor.Code.Claim(nextPhysical));
-            // SAFETY: 15 bytes: those to the end of the one page, the rest from the start of the other.
-            byte* bytes = stackalloc byte[15];
-            int offset = (int)(physical & 0xFFF);
-            for (int i = 0; i < 15; i++)
+            // The last words of the one page, the first ones of the other. SAFETY: both pages are whole, and 15 bytes of code are among these.
+            ulong* words = stackalloc ulong[4];
+            for (int i = 0; i < 4; i++)
             {
-                bytes[i] = offset + i < 4096 ? page[offset + i] : nextPage[offset + i - 4096];
+                words[i] = Volatile.Read(ref i < 2 ? ref ((ulong*)(page + 4080))[i] : ref ((ulong*)nextPage)[i - 2]);
             }
 
+            byte* bytes = (byte*)words + (int)(physical & 0xFFF) - 4080;
             block = _cache.TranslateCrossing(bytes, pages, physical, nextPhysical, set);
         }
 

@@ -9,7 +9,7 @@ internal sealed unsafe class BlockBuilder : IDisposable
     /// <summary>Instructions in a block at most; blocks end at unconditional branches and page ends anyhow.</summary>
     public const int MaxInstructions = 64;
 
-    private readonly PageReader _reader = new();
+    private readonly CodeWords _reader = new();
     private readonly Decoder[] _decoders;
     private readonly FlagLiveness _liveness = new();
     private readonly Op* _ops;
@@ -91,21 +91,5 @@ internal sealed unsafe class BlockBuilder : IDisposable
         BlockCount++;
         InstructionCount += count;
         OnBuilt?.Invoke(rip, mode, ByteLength, count);
-    }
-
-    /// <summary>Feeds the decoder from native memory.</summary>
-    private sealed class PageReader : CodeReader
-    {
-        private byte* _next;
-        private byte* _end;
-
-        public void Start(byte* code, int length)
-        {
-            _next = code;
-            _end = code + length;
-        }
-
-        // SAFETY: never reads at or behind _end.
-        public override int ReadByte() => _next < _end ? *_next++ : -1;
     }
 }

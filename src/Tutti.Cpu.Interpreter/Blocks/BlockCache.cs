@@ -180,7 +180,8 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
     {
         CpuState* state = _processor.State;
         _ownerThread = Environment.CurrentManagedThreadId;
-        byte* bytes = stackalloc byte[MaxInstructionLength];
+        ulong* words = stackalloc ulong[2];
+        byte* bytes = (byte*)words;
         if (!TryFetchAddress(out ulong physical))
         {
             return null;

@@ -228,7 +228,7 @@ internal sealed unsafe partial class BlockTranslator
 
     private void AddJump(long site, int target, TlbSet set)
     {
-        if (_loopEntry != 0 && target == _loopOffset && set == _loopSet)
+        if (_loopEntry != 0 && target == _blockOffset && set == _loopSet)
         {
             _emit.Patch(site, _loopEntry);
             return;

@@ -74,8 +74,7 @@ internal sealed unsafe partial class BlockTranslator
     private bool CanCopy(in Instruction instruction, CopyRule rule, out RawInstruction raw)
     {
         ConstantOffsets constants = _constants[_index];
-        // SAFETY: the instruction's bytes lie in the page that is being translated.
-        var bytes = new ReadOnlySpan<byte>(_code, instruction.Length);
+        ReadOnlySpan<byte> bytes = _reader.Bytes(_offset - _blockOffset, instruction.Length);
         if (!RawInstruction.TryParse(bytes, constants.DisplacementSize, constants.ImmediateSize + constants.ImmediateSize2, out raw))
         {
             return false;

@@ -26,7 +26,7 @@ internal sealed unsafe partial class BlockTranslator
 
     private readonly Emitter _emit;
     private readonly CommonCode _common;
-    private readonly PageReader _reader = new();
+    private readonly CodeWords _reader = new();
     private readonly Decoder _decoder;
     private readonly AccessGroups _groups = new();
 
@@ -47,7 +47,6 @@ internal sealed unsafe partial class BlockTranslator
     private ulong _pagePhysical;
     private readonly List<DirectJump> _jumps = [];
     private TlbSet _set;
-    private byte* _code;
 
     /// <summary>Offset in the page of the instruction being translated.</summary>
     private int _offset;
@@ -66,7 +65,9 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>Where jumps back to the block's own start go that need not load registers again; 0 where there are none to load.</summary>
     private long _loopEntry;
 
-    private int _loopOffset;
+
+    /// <summary>Offset in the page of the block's first instruction.</summary>
+    private int _blockOffset;
     private TlbSet _loopSet;
     private StateUnit _loaded;
     private bool _loadedX87;
@@ -126,7 +127,6 @@ internal sealed unsafe partial class BlockTranslator
         BeginLoop();
         while (!_ends)
         {
-            _code = page + _offset;
             TranslateNext();
         }
 
@@ -149,7 +149,6 @@ internal sealed unsafe partial class BlockTranslator
         _members[0] = default;
         _decoded = 1;
         Begin(offset, set);
-        _code = bytes;
         TranslateNext();
         if (!_ends)
         {
@@ -199,7 +198,7 @@ internal sealed unsafe partial class BlockTranslator
         _hasLookup = false;
         _heldSlot = -1;
         _loopEntry = 0;
-        _loopOffset = offset;
+        _blockOffset = offset;
         _loopSet = set;
         InstructionCount = 0;
         FarEntry = _emit.Here;
@@ -297,20 +296,4 @@ internal sealed unsafe partial class BlockTranslator
 
         _offset += instruction.Length;
     }
-}
-
-/// <summary>Feeds the decoder from guest memory.</summary>
-internal sealed unsafe class PageReader : CodeReader
-{
-    private byte* _next;
-    private byte* _end;
-
-    public void Start(byte* code, int length)
-    {
-        _next = code;
-        _end = code + length;
-    }
-
-    // SAFETY: never reads at or behind _end.
-    public override int ReadByte() => _next < _end ? *_next++ : -1;
 }

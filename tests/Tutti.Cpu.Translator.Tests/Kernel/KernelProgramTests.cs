@@ -55,9 +55,9 @@ public sealed class KernelProgramTests : IDisposable
             {
                 ulong seed = ((ulong)Seed << 40) + ((ulong)shard << 32) + (ulong)run;
                 KernelProgram program = KernelProgram.Random(seed);
-                if (Difference(program) != null)
+                if (Difference(program) is { } difference)
                 {
-                    failure = Describe(program, run);
+                    failure = $"At first {difference}\n{Describe(program, run)}";
                 }
             }
         }
