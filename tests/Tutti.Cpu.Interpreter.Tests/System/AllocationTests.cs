@@ -52,6 +52,13 @@ public sealed class AllocationTests
         ulong before = machine.Cpu.InstructionCount;
         long allocated = Run(machine);
         Assert.True(!TestedEngine.CountsInstructions || machine.Cpu.InstructionCount - before > 20UL * Rounds);
+
+        // What the runtime does once for itself on this thread comes once; what a path of the loop allocates comes with every run.
+        for (int again = 0; again < 2 && allocated != 0; again++)
+        {
+            allocated = Run(machine);
+        }
+
         Assert.Equal(0, allocated);
     }
 
