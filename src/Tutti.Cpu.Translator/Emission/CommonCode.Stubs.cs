@@ -109,8 +109,7 @@ internal sealed partial class CommonCode
     private void EmitStackLookup(TlbSet set, int log2, bool write, bool aligned)
     {
         _emit.Store(StateLayout.Address + Called, HostRegister.Address);
-        _emit.Load(HostRegister.Address, 0);
-        _emit.Bytes([0x4D, 0x63, 0x76, ResumeLength]); // MOVSXD R14, DWORD [R14+5]
+        LoadInline(HostRegister.Address, ResumeLength);
         _emit.Lea(HostRegister.Address, HostRegister.GuestRsp, HostRegister.Address, 0, 0);
         _emit.Extract(HostRegister.Distance, HostRegister.Address, StateLayout.TlbIndexMask + Called);
         _emit.LoadTable(HostRegister.Test, HostRegister.Distance, StateLayout.Tags(set, write) + Called);
