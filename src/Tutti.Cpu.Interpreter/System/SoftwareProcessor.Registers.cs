@@ -182,6 +182,7 @@ internal sealed unsafe partial class SoftwareProcessor
         _heldHits = 0;
         _nmiBlocked = registers.NmiBlocked;
         _nmiWaits = registers.NmiPending;
+        Clear(Interpreter.Attention.Nmi);
         State->InterruptShadow = registers.InterruptShadow ? ShadowOfSti : 0;
 
         // An interrupt may wait in the local APIC, and the activity may not be Running: the loop is to look.

@@ -26,12 +26,6 @@ internal static class KernelLayout
     public const ulong DebugStack = 0x1_C000;
     public const ulong DoubleFaultStack = 0x1_D000;
 
-    /// <summary>What interrupts write, which come at other times in each run: not compared.</summary>
-    public const ulong Hidden = 0x1_D000;
-    public const ulong InterruptStack = 0x1_F000;
-    public const ulong NmiStack = 0x2_0000;
-    public const ulong HiddenEnd = 0x2_0000;
-
     public const ulong Pml4A = 0x2_2000;
     public const ulong Pml4B = 0x2_3000;
     public const ulong HighPdpt = 0x2_4000;
@@ -44,6 +38,15 @@ internal static class KernelLayout
     public const ulong UserDirectoryB = 0x2_B000;
     public const ulong UserTableA = 0x2_C000;
     public const ulong UserTableB = 0x2_D000;
+
+    /// <summary>
+    /// What interrupts write, which come at other times in each run: not compared, and in another 64 KiB than the stacks, where a kernel that has only
+    /// changed SP cannot read it.
+    /// </summary>
+    public const ulong Hidden = 0x2_E000;
+    public const ulong InterruptStack = 0x2_F000;
+    public const ulong NmiStack = HiddenEnd;
+    public const ulong HiddenEnd = 0x3_0000;
 
     /// <summary>Frames that the programs' pages lie in; the large pages show all of them.</summary>
     public const ulong Frames = 0x20_0000;

@@ -27,6 +27,8 @@ internal sealed class KernelMachine : ICpuIo, IDisposable
     private readonly IPartition _partition;
     private readonly SoftwareProcessor _processor;
     private readonly Timer _limit;
+    private readonly Lock _events = new();
+    private bool _takesInterrupts;
     private bool _hasExited;
     private bool _isLate;
 
@@ -70,7 +72,14 @@ internal sealed class KernelMachine : ICpuIo, IDisposable
         _hasExited = false;
         _isLate = false;
         _limit.Change(LimitMilliseconds, Timeout.Infinite);
-        _processor.SetRegisters(image.Registers);
+        lock (_events)
+        {
+            // What came too late for the program before is not for this one.
+            _takesInterrupts = image.HasInterrupts;
+            _platform.PendingVector = -1;
+            _processor.SetRegisters(image.Registers);
+        }
+
         ProcessorExit exit;
         do
         {
@@ -88,21 +97,24 @@ internal sealed class KernelMachine : ICpuIo, IDisposable
         };
     }
 
-    /// <summary>An interrupt, an NMI or only a request to come out; from any thread.</summary>
-    public void Disturb(SeededRandom random, bool onlyExits)
+    /// <summary>An interrupt, an NMI or only a request to come out, which is all that a program without interrupts gets; from any thread.</summary>
+    public void Disturb(SeededRandom random)
     {
-        switch (onlyExits ? 9 : random.Below(10))
+        lock (_events)
         {
-            case < 7:
-                _platform.PendingVector = FirstInterrupt + random.Below(InterruptVectors);
-                _processor.SignalInterrupt();
-                break;
-            case 7:
-                _processor.SignalNmi();
-                break;
-            default:
-                _processor.RequestExit();
-                break;
+            switch (_takesInterrupts ? random.Below(10) : 9)
+            {
+                case < 7:
+                    _platform.PendingVector = FirstInterrupt + random.Below(InterruptVectors);
+                    _processor.SignalInterrupt();
+                    break;
+                case 7:
+                    _processor.SignalNmi();
+                    break;
+                default:
+                    _processor.RequestExit();
+                    break;
+            }
         }
     }
 

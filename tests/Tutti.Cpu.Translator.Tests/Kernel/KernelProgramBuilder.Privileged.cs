@@ -271,8 +271,14 @@ internal sealed partial class KernelProgramBuilder
                 _code.div(ecx);
                 break;
             case 6:
+                // A function comes back here; what lay on the stack may be an address of the stack, which holds anything as code.
+                Label next = _code.CreateLabel();
+                _code.lea(rax, __[next]);
+                _code.push(rax);
                 _code.mov(rax, _random.Pick<ulong>([0x8000_0000_0000, 0x7FFF_FFFF_FFFE, Base, UserStack, ulong.MaxValue, PickFunction(), _isUser ? KernelCode : Base]));
                 _code.jmp(rax);
+                _code.Label(ref next);
+                _code.nop();
                 break;
             case 7:
                 _code.@int((byte)(FirstSoftwareVector + _random.Below(256 - FirstSoftwareVector)));

@@ -24,7 +24,6 @@ public sealed class KernelProgramTests : IDisposable
     private readonly KernelMachine _reference = new(new SoftwareEngine());
     private readonly KernelMachine _tested = new(TestedEngine.Create());
     private readonly ITestOutputHelper _output;
-    private bool _hasInterrupts;
     private int _events;
     private int _exits;
     private int _late;
@@ -83,9 +82,8 @@ public sealed class KernelProgramTests : IDisposable
             while (!done.IsCancellationRequested)
             {
                 Thread.SpinWait(random.Below(4000));
-                bool onlyExits = !Volatile.Read(ref _hasInterrupts);
-                _tested.Disturb(random, onlyExits);
-                _reference.Disturb(random, onlyExits);
+                _tested.Disturb(random);
+                _reference.Disturb(random);
             }
         });
         thread.Start();
@@ -97,8 +95,6 @@ public sealed class KernelProgramTests : IDisposable
     {
         var image = new KernelImage(program.ImageSeed);
         new KernelProgramBuilder(image, program).Build();
-
-        Volatile.Write(ref _hasInterrupts, image.HasInterrupts);
         KernelEnding expected = _reference.Run(image);
         string? difference = null;
         for (int run = 0; run < 2 && difference == null; run++)
