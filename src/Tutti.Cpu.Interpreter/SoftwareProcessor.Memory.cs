@@ -110,7 +110,21 @@ internal sealed unsafe partial class SoftwareProcessor
 
     /// <summary>Writes a value with the processor's own (supervisor) rights.</summary>
     public bool TryWriteSystem<T>(ulong linear, T value)
-        where T : unmanaged => AccessSlow(linear, sizeof(T), (byte*)&value, Access.System | Access.Write);
+        where T : unmanaged => TryWriteSystem(linear, (byte*)&value, sizeof(T));
+
+    /// <summary>The same for at most a page of bytes.</summary>
+    public bool TryWriteSystem(ulong linear, byte* bytes, int size)
+    {
+        TlbEntry* entry = _tlb + ((linear >> 12) & (TlbEntry.Count - 1));
+        if (((linear + (ulong)(size - 1)) & ~0xFFFUL) == entry->WriteTag)
+        {
+            // The index comes from the first byte, the page from the last one: both lie in it.
+            Unsafe.CopyBlockUnaligned((byte*)((long)linear + entry->Addend), bytes, (uint)size);
+            return true;
+        }
+
+        return AccessSlow(linear, size, bytes, Access.System | Access.Write);
+    }
 
     /// <summary>Whether level 0, 1 or 2 has fetched code from a page that is not global, since the last write of CR3.</summary>
     public bool HasFetchedLocalCode { get; set; }
@@ -148,6 +162,7 @@ internal sealed unsafe partial class SoftwareProcessor
         }
         else if ((access & Access.Write) != 0)
         {
+            FillTlb(_tlb, linear, translation);
             long page = Memory.GetPageIndex(physical);
             if (page >= 0)
             {

@@ -244,8 +244,7 @@ internal sealed unsafe partial class SoftwareProcessor
     private bool TryPushFrame(ulong linear, byte* frame, int size, int cpl, uint external)
     {
         // The same level as the current one is checked as its own stores are, others as supervisor.
-        Access access = cpl == State->Cpl ? Access.Write : Access.Write | Access.System;
-        if (cpl == State->Cpl ? GuestAccess.WriteBytes(State, linear, frame, size) : AccessSlow(linear, size, frame, access))
+        if (cpl == State->Cpl ? GuestAccess.WriteBytes(State, linear, frame, size) : TryWriteSystem(linear, frame, size))
         {
             return true;
         }
