@@ -34,6 +34,9 @@ internal sealed unsafe class Translator : ITranslationTier
     /// <summary>Linear addresses of pages that the jump cache leads into.</summary>
     private readonly HashSet<ulong> _jumpPages = [];
 
+    /// <summary>A bit for each of the numbers that the lowest bits of those pages make: most pages that are asked for are none of them.</summary>
+    private readonly ulong[] _jumpPageBits = new ulong[256];
+
     /// <summary>The instruction that has missed the TLB last, and for which page.</summary>
     private ulong _missRip = 1;
     private ulong _missPage;
@@ -58,7 +61,7 @@ internal sealed unsafe class Translator : ITranslationTier
         _state = processor.State;
         _hot = (HotState*)((byte*)_state - StateLayout.Cpu);
         _exit = (ExitState*)((byte*)_hot + StateLayout.Exit);
-        _tables = new TranslatorTables(_hot, _nowhere.Address, _cache.Common.Leave);
+        _tables = new TranslatorTables(_hot, _cache.Hot, _nowhere.Address, _cache.Common.Leave);
         ForgetReturns();
         _state->PollMasks = &_hot->JumpMask;
         _state->PollMaskCount = 1 + StateLayout.PageMaskCount;
@@ -105,7 +108,7 @@ internal sealed unsafe class Translator : ITranslationTier
             }
         }
 
-        if (_state->Cpl == 3 && CanRun)
+        if (_state->Cpl == 3 && _state->FaultVector < 0 && CanRun)
         {
             NoteRunning();
         }
@@ -118,7 +121,7 @@ internal sealed unsafe class Translator : ITranslationTier
     private void NoteRunning()
     {
         long now = Environment.TickCount64;
-        if (now == _lastNote || _state->FaultVector >= 0)
+        if (now == _lastNote)
         {
             return;
         }
@@ -149,7 +152,7 @@ internal sealed unsafe class Translator : ITranslationTier
     public void InvalidatePage(ulong linear)
     {
         _tables.Invalidate(linear);
-        if (_jumpPages.Contains(linear >> 12) || _tables.IsInLargePage(linear))
+        if (IsJumpPage(linear >> 12) || _tables.IsInLargePage(linear))
         {
             ForgetJumps(true);
         }
@@ -205,6 +208,7 @@ internal sealed unsafe class Translator : ITranslationTier
 
     public void DropAll()
     {
+        _tables.Sites.Clear();
         _cache.Clear();
         ForgetJumps(true);
     }
@@ -257,7 +261,7 @@ internal sealed unsafe class Translator : ITranslationTier
                 _tables.SetJump(set, rip, block.FarEntry);
             }
 
-            _jumpPages.Add(rip >> 12);
+            AddJumpPage(rip >> 12);
         }
 
         return block;
@@ -324,7 +328,7 @@ internal sealed unsafe class Translator : ITranslationTier
             block = _cache.TranslateCrossing(bytes, pages, physical, nextPhysical, set);
         }
 
-        _jumpPages.Add(next >> 12);
+        AddJumpPage(next >> 12);
         return block;
     }
 
@@ -369,6 +373,7 @@ internal sealed unsafe class Translator : ITranslationTier
             ExitKind.Jump => Jump(info),
             ExitKind.Landed => Land(),
             ExitKind.Interpret => Interpret(),
+            ExitKind.InvalidatePage => InvalidateAddressed(),
             _ => 0,
         };
     }
@@ -417,6 +422,12 @@ internal sealed unsafe class Translator : ITranslationTier
         }
 
         _exit->Privilege = (int)PrivilegeChange.None;
+    }
+
+    private long InvalidateAddressed()
+    {
+        _processor.InvalidatePage(_exit->Address);
+        return 0;
     }
 
     private long Interpret()
@@ -492,14 +503,26 @@ internal sealed unsafe class Translator : ITranslationTier
         return (long)_exit->Site;
     }
 
-    /// <summary>An access has left its page some number of times: too often, and it is translated anew, to be looked up in the tables.</summary>
-    private long CountSite()
+    /// <summary>
+    /// An access has missed its page some number of times: too often, and it is translated anew, to have both ends compared where that may
+    /// help, else to be looked up in the tables.
+    /// </summary>
+    private long CountSite(ExitInfo info)
     {
         long record = _exit->CountedSite;
         _exit->CountedSite = -1;
         if (_tables.Sites.IsSpread(record) && _processor.Code.TryFindCode(out ulong physical, out _))
         {
-            _cache.Hot.NoteSpread(physical);
+            bool isUneven = !info.IsGroup && (_exit->Address & (ulong)(info.Size - 1)) != 0;
+            if (isUneven && !_cache.Hot.IsUneven(physical))
+            {
+                _cache.Hot.NoteUneven(physical);
+            }
+            else
+            {
+                _cache.Hot.NoteSpread(physical);
+            }
+
             Invalidate(_processor.Memory.GetPageIndex(physical), physical, 1);
             return 0;
         }
@@ -518,12 +541,12 @@ internal sealed unsafe class Translator : ITranslationTier
         ulong linear = _exit->Address;
         if (info.IsGroup && ((linear ^ (linear + (ulong)info.Size - 1)) & ~0xFFFUL) != 0)
         {
-            return Ungroup();
+            return AfterCrossing();
         }
 
         if (info.IsSite && _exit->CountedSite >= 0)
         {
-            return CountSite();
+            return CountSite(info);
         }
 
         // The access of a group's instruction is somewhere in the group; interpreted, it faults there.
@@ -537,15 +560,21 @@ internal sealed unsafe class Translator : ITranslationTier
         return 0;
     }
 
-    /// <summary>A group of accesses crosses a page's end: its first instruction is translated anew, without it.</summary>
-    private long Ungroup()
+    /// <summary>A group of accesses crosses a page's end: its first instruction is interpreted, or translated anew without it.</summary>
+    private long AfterCrossing()
     {
-        if (_processor.Code.TryFindCode(out ulong physical, out _))
+        if (!_processor.Code.TryFindCode(out ulong physical, out _))
         {
-            _cache.Ungroup(physical);
-            Invalidate(_processor.Memory.GetPageIndex(physical), physical, 1);
+            return 0;
         }
 
+        if (!_cache.NoteCrossing(physical))
+        {
+            Counters.SlowAccesses++;
+            return Interpret();
+        }
+
+        Invalidate(_processor.Memory.GetPageIndex(physical), physical, 1);
         return 0;
     }
 
@@ -588,8 +617,17 @@ internal sealed unsafe class Translator : ITranslationTier
         if (all)
         {
             _jumpPages.Clear();
+            Array.Clear(_jumpPageBits);
         }
     }
+
+    private void AddJumpPage(ulong page)
+    {
+        _jumpPageBits[(page >> 6) & 255] |= 1UL << (int)(page & 63);
+        _jumpPages.Add(page);
+    }
+
+    private bool IsJumpPage(ulong page) => (_jumpPageBits[(page >> 6) & 255] >> (int)(page & 63) & 1) != 0 && _jumpPages.Contains(page);
 
     /// <summary>Says which units translated code may load: those whose instructions do not trap and whose exceptions are all masked.</summary>
     private void PrepareUnits()

@@ -102,7 +102,7 @@ public class HotCodeTests
         return (machine.Registers.Gpr[0], hot.SpreadCount);
     }
 
-    private static HotCode Hot(TestMachine machine, bool isEverything)
+    internal static HotCode Hot(TestMachine machine, bool isEverything)
     {
         HotCode hot = Assert.IsType<Translator>(machine.Cpu.Tier).Cache.Hot;
         hot.IsEverything = isEverything;

@@ -20,6 +20,9 @@ internal sealed class AccessGroup
     /// <summary>All operands have 16 bytes and must be aligned to that.</summary>
     public bool NeedsAlignment { get; init; }
 
+    /// <summary>All operands are addressed by RSP alone.</summary>
+    public bool IsOfStack { get; init; }
+
     public int Members { get; set; } = 1;
 
     /// <summary>Where in the state the host address of <see cref="Low"/> is kept; -1 where the group has no other members or no place.</summary>
@@ -53,6 +56,9 @@ internal sealed class AccessGroups
 
     private readonly record struct Key(Register Base, int BaseVersion, Register Index, int IndexVersion, int Scale, bool NeedsAlignment);
 
+    /// <summary>What is addressed by RSP alone.</summary>
+    private static readonly Key s_stack = new(Register.RSP, 0, Register.None, 0, 1, false);
+
     private readonly Dictionary<Key, (AccessGroup? Reads, AccessGroup? Writes)> _open = [];
     private readonly List<AccessGroup> _groups = [];
     private readonly int[] _versions = new int[16];
@@ -62,7 +68,8 @@ internal sealed class AccessGroups
 
     /// <summary>Fills <paramref name="members"/> for the instructions given.</summary>
     /// <param name="canGroup">Whether the instruction at an index may be served by, or serve, another one.</param>
-    public void Find(ReadOnlySpan<Instruction> instructions, Span<GroupMember> members, Func<int, bool> canGroup)
+    /// <param name="groupsStack">Whether that goes for PUSH, POP, CALL and RET too.</param>
+    public void Find(ReadOnlySpan<Instruction> instructions, Span<GroupMember> members, Func<int, bool> canGroup, bool groupsStack)
     {
         _open.Clear();
         _groups.Clear();
@@ -72,7 +79,15 @@ internal sealed class AccessGroups
         {
             ref readonly Instruction instruction = ref instructions[i];
             CopyRule rule = CopyRule.Of(instruction);
-            members[i] = IsEligible(instruction, rule) && canGroup(i) ? Enter(i, instruction, rule) : default;
+            if (groupsStack && StackAccess(instruction) is { } stack && canGroup(i))
+            {
+                members[i] = Join(i, s_stack with { BaseVersion = Version(Register.RSP) }, stack.Displacement + Moved(Register.RSP), 8, stack.IsWrite);
+            }
+            else
+            {
+                members[i] = IsEligible(instruction, rule) && canGroup(i) ? Enter(i, instruction, rule) : default;
+            }
+
             Note(instruction, rule);
         }
 
@@ -101,6 +116,14 @@ internal sealed class AccessGroups
             && (long)instruction.MemoryDisplacement64 is > -MaxDisplacement and < MaxDisplacement;
     }
 
+    /// <summary>Where from RSP, as it is before it, an instruction reaches the stack, and nothing else in memory.</summary>
+    public static (int Displacement, bool IsWrite)? StackAccess(in Instruction instruction) => instruction.Code switch
+    {
+        Code.Push_r64 or Code.Pushq_imm32 or Code.Pushq_imm8 or Code.Call_rel32_64 => (-8, true),
+        Code.Pop_r64 or Code.Retnq or Code.Retnq_imm16 => (0, false),
+        _ => null,
+    };
+
     private static bool HasMemory(in Instruction instruction)
     {
         for (int i = 0; i < instruction.OpCount; i++)
@@ -123,13 +146,17 @@ internal sealed class AccessGroups
         int secondMoved = second == Register.None ? 0 : Moved(second) * instruction.MemoryIndexScale;
         var key = new Key(instruction.MemoryBase, Version(instruction.MemoryBase), second, secondVersion, instruction.MemoryIndexScale, aligned);
         int low = (int)(long)instruction.MemoryDisplacement64 + Moved(instruction.MemoryBase) + secondMoved;
+        return Join(index, key, low, size, rule.WritesMemory);
+    }
+
+    private GroupMember Join(int index, Key key, int low, int size, bool write)
+    {
         int high = low + size;
         _open.TryGetValue(key, out (AccessGroup? Reads, AccessGroup? Writes) open);
-        bool write = rule.WritesMemory;
         AccessGroup? group = TryJoin(open.Writes, low, high) ?? (write ? null : TryJoin(open.Reads, low, high));
         if (group == null)
         {
-            group = new AccessGroup { Leader = index, Low = low, High = high, IsWrite = write, NeedsAlignment = aligned };
+            group = new AccessGroup { Leader = index, Low = low, High = high, IsWrite = write, NeedsAlignment = key.NeedsAlignment, IsOfStack = key.Base == Register.RSP && key.Index == Register.None };
             _groups.Add(group);
             _open[key] = write ? (open.Reads, group) : (group, open.Writes);
         }
@@ -174,6 +201,12 @@ internal sealed class AccessGroups
             case Code.Add_rm64_imm8 or Code.Add_rm64_imm32 when instruction.Op0Kind == OpKind.Register:
                 Move(instruction.Op0Register, (long)instruction.GetImmediate(1));
                 return;
+            case Code.Sub_RAX_imm32:
+                Move(Register.RAX, -(long)instruction.GetImmediate(1));
+                return;
+            case Code.Add_RAX_imm32:
+                Move(Register.RAX, (long)instruction.GetImmediate(1));
+                return;
             case Code.Inc_rm64 or Code.Dec_rm64 when instruction.Op0Kind == OpKind.Register:
                 Move(instruction.Op0Register, instruction.Mnemonic == Mnemonic.Inc ? 1 : -1);
                 return;
@@ -215,7 +248,7 @@ internal sealed class AccessGroups
 
     private static int Written(in Instruction instruction, CopyRule rule)
     {
-        if (rule.IsNothing || instruction.FlowControl == FlowControl.ConditionalBranch)
+        if (rule.IsNothing || instruction.FlowControl == FlowControl.ConditionalBranch || instruction.Code.IsJmpShortOrNear())
         {
             return 0;
         }

@@ -71,7 +71,7 @@ internal sealed unsafe partial class BlockTranslator
     }
 
     /// <summary>Backward jumps look for attention; but who has looked memory up on the way to the jump, since the block was entered, has done so there.</summary>
-    private bool NeedsPoll(int target) => target <= _offset && !_hasLookup;
+    private bool NeedsPoll(int target) => target <= _offset && !_hasPolled;
 
     private static bool IsInPage(int target) => target is >= 0 and < 4096;
 
@@ -160,17 +160,17 @@ internal sealed unsafe partial class BlockTranslator
 
     private void Return(int drop)
     {
-        StackLookup(0, 8, false);
-        _emit.LoadMemory(HostRegister.Address, HostRegister.GuestRsp, HostRegister.Distance, 0);
+        RmOperand from = LookupStack(0, write: false);
+        _emit.LoadMemory(HostRegister.Address, from.Register, from.Index, from.Displacement);
         FarJump(drop < short.MaxValue - 8 ? JumpInfo(8 + drop) : InterpretInfo, 8 + drop);
     }
 
     private void EmitPushAddress(int next)
     {
-        StackLookup(-8, 8, true);
+        RmOperand to = LookupStack(-8, write: true);
         _emit.Load(HostRegister.Address, StateLayout.CodePage);
         _emit.Lea(HostRegister.Address, HostRegister.Address, next);
-        _emit.StoreMemory(HostRegister.Address, HostRegister.GuestRsp, HostRegister.Distance, -8);
+        _emit.StoreMemory(HostRegister.Address, to.Register, to.Index, to.Displacement);
     }
 
     /// <summary>Brings the target of an indirect jump to R14.</summary>

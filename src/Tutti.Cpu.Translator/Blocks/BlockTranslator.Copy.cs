@@ -74,7 +74,7 @@ internal sealed unsafe partial class BlockTranslator
     private bool CanCopy(in Instruction instruction, CopyRule rule, out RawInstruction raw)
     {
         ConstantOffsets constants = _constants[_index];
-        ReadOnlySpan<byte> bytes = _reader.Bytes(_offset - _blockOffset, instruction.Length);
+        ReadOnlySpan<byte> bytes = _readers[_passedCount].Bytes(_offset - _runOffset, instruction.Length);
         if (!RawInstruction.TryParse(bytes, constants.DisplacementSize, constants.ImmediateSize + constants.ImmediateSize2, out raw))
         {
             return false;

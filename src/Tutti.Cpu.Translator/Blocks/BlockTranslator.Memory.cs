@@ -86,6 +86,13 @@ internal sealed unsafe partial class BlockTranslator
         if (HasSite && !group.NeedsAlignment)
         {
             (address, added) = EmitSiteAddress(instruction, group.Low - displacement);
+            if (group.IsOfStack && address == HostRegister.GuestRsp && Hot.TakeFrame() is >= 0 and int record)
+            {
+                FrameLookup(record, added, info);
+                _emit.Store(StateLayout.Slot(group.Slot), HostRegister.Distance);
+                return;
+            }
+
             SiteLookup(address, added, size, info);
         }
         else
@@ -98,6 +105,21 @@ internal sealed unsafe partial class BlockTranslator
 
         _emit.Lea(HostRegister.Distance, HostRegister.Distance, address, 0, added);
         _emit.Store(StateLayout.Slot(group.Slot), HostRegister.Distance);
+    }
+
+    /// <summary>
+    /// Compares RSP with what it was when the frame's bytes were looked up last; leaves the host address of the first one in R15. Nothing else in
+    /// the bytes' address changes, so they have not moved. No mask is in this: it asks nobody for attention.
+    /// </summary>
+    /// <param name="displacement">Of the first byte from RSP.</param>
+    private void FrameLookup(int record, int displacement, int info)
+    {
+        _emit.Load(HostRegister.Test, StateLayout.Sites + record);
+        _emit.Lea(HostRegister.Test, HostRegister.Test, HostRegister.GuestRsp, 0, 0);
+        long miss = _emit.JumpUnlessOneLater();
+        int bits = info | (int)ExitInfo.SiteBit;
+        _stubs.Add(new Stub(miss, bits, _start, HostRegister.GuestRsp, _emit.Here, displacement, _set) { Record = record, IsFrame = true });
+        _emit.Load(HostRegister.Distance, StateLayout.Sites + record + 8);
     }
 
     /// <summary>Whether the instruction's access has a page of its own that it is compared with.</summary>
@@ -115,7 +137,7 @@ internal sealed unsafe partial class BlockTranslator
 
     /// <summary>
     /// Compares an address with the page that this access reached last; leaves the distance in R15. Only naturally aligned operands hit,
-    /// which cannot cross the page's end; of a group, which has no natural alignment, both ends are compared.
+    /// which cannot cross the page's end; of a group, and of an operand that is seldom aligned, both ends are compared.
     /// </summary>
     /// <param name="from">The register that <paramref name="added"/> is added to.</param>
     private void SiteLookup(int from, int added, int size, int info)
@@ -123,7 +145,7 @@ internal sealed unsafe partial class BlockTranslator
         var packed = new ExitInfo((uint)info);
         int record = Hot.TakeSite(packed.IsWrite);
         _emit.Load(HostRegister.Test, StateLayout.Sites + record);
-        if (packed.IsGroup)
+        if (packed.IsGroup || (!packed.NeedsAlignment && Hot.IsUneven(_pagePhysical + (uint)_offset)))
         {
             _emit.Lea(HostRegister.Test, HostRegister.Test, from, 0, added);
             _emit.Lea(HostRegister.Distance, HostRegister.Test, size - 1);
@@ -139,7 +161,7 @@ internal sealed unsafe partial class BlockTranslator
             _emit.Extract(HostRegister.Test, HostRegister.Test, StateLayout.AlignedMask(BitOperations.Log2((uint)size)));
         }
 
-        _hasLookup = true;
+        _hasPolled = true;
         long miss = _emit.JumpUnlessOneLater();
         _stubs.Add(new Stub(miss, info | (int)ExitInfo.SiteBit, _start, from, _emit.Here, added, _set) { Record = record });
         _emit.Load(HostRegister.Distance, StateLayout.Sites + record + 8);
@@ -149,7 +171,7 @@ internal sealed unsafe partial class BlockTranslator
     private void EmitSiteStub(in Stub stub, ExitInfo info)
     {
         _emit.Lea(HostRegister.Address, stub.Address, stub.Displacement);
-        _emit.Call(_common.SiteLookup(info.IsWrite, info.NeedsAlignment ? info.Size : 0));
+        _emit.Call(stub.IsFrame ? _common.FrameLookup(info.IsWrite) : _common.SiteLookup(info.IsWrite, info.NeedsAlignment ? info.Size : 0));
         long resume = _emit.JumpLater();
         _emit.Patch(resume, stub.Resume);
         _emit.Int32(stub.Record);
@@ -172,7 +194,7 @@ internal sealed unsafe partial class BlockTranslator
         // comes from the first byte and the compare from the last, so what crosses a page's end never hits. Aligned operands cannot
         // cross it: the mask has the bits that must be clear too, and what it leaves is 1 again. Of several in a row the last one decides.
         bool aligned = alignment > 0;
-        _hasLookup = true;
+        _hasPolled = true;
         _emit.Lea(HostRegister.Test, HostRegister.Test, address, 0, aligned ? size - alignment + 1 - 4096 : size - 1);
         _emit.Extract(HostRegister.Test, HostRegister.Test, MaskOf(alignment));
         miss = _emit.JumpUnlessOneLater();
@@ -184,7 +206,7 @@ internal sealed unsafe partial class BlockTranslator
     /// </summary>
     private void StackLookup(int displacement, int size, bool write, bool aligned = false)
     {
-        _hasLookup = true;
+        _hasPolled = true;
         _emit.Load(HostRegister.Test, StateLayout.StackTag(_set));
         _emit.Lea(HostRegister.Test, HostRegister.Test, HostRegister.GuestRsp, 0, displacement + 1 - 4096);
         _emit.Extract(HostRegister.Test, HostRegister.Test, StateLayout.AlignedMask(BitOperations.Log2((uint)size)));

@@ -39,35 +39,50 @@ internal sealed unsafe partial class BlockTranslator
     private void Push(in Instruction instruction)
     {
         int value = HostRegister.Address;
-        if (instruction.Op0Kind == OpKind.Register)
+        RmOperand to;
+        if (instruction.Op0Kind == OpKind.Memory)
         {
-            value = FromGuest(Number(instruction.Op0Register), HostRegister.Address);
-        }
-        else if (instruction.Op0Kind == OpKind.Memory)
-        {
-            RmOperand place = Lookup(instruction, 8, write: false, aligned: false);
-            _emit.LoadMemory(HostRegister.Address, place.Register, place.Index, place.Displacement);
+            RmOperand from = Lookup(instruction, 8, write: false, aligned: false);
+            _emit.LoadMemory(HostRegister.Address, from.Register, from.Index, from.Displacement);
+            StackLookup(-8, 8, true);
+            to = RmOperand.InMemory(HostRegister.GuestRsp, HostRegister.Distance, -8);
         }
         else
         {
-            _emit.MoveSigned(HostRegister.Address, (int)(long)instruction.GetImmediate(0));
+            to = LookupStack(-8, write: true);
+            if (instruction.Op0Kind == OpKind.Register)
+            {
+                value = FromGuest(Number(instruction.Op0Register), HostRegister.Address);
+            }
+            else
+            {
+                _emit.MoveSigned(HostRegister.Address, (int)(long)instruction.GetImmediate(0));
+            }
         }
 
-        StackLookup(-8, 8, true);
-        _emit.StoreMemory(value, HostRegister.GuestRsp, HostRegister.Distance, -8);
+        _emit.StoreMemory(value, to.Register, to.Index, to.Displacement);
         _emit.Lea(HostRegister.GuestRsp, HostRegister.GuestRsp, -8);
     }
 
     private void Pop(int guest)
     {
-        StackLookup(0, 8, false);
+        RmOperand from = LookupStack(0, write: false);
         int to = HomeOrScratch(guest);
-        _emit.LoadMemory(to, HostRegister.GuestRsp, HostRegister.Distance, 0);
+        _emit.LoadMemory(to, from.Register, from.Index, from.Displacement);
         MoveToGuest(guest, to);
         if (to != HostRegister.GuestRsp)
         {
             _emit.Lea(HostRegister.GuestRsp, HostRegister.GuestRsp, 8);
         }
+    }
+
+    /// <summary>Looks up the word at [guest RSP + displacement], alone or as one of a group. It is found by R15; R14 is free.</summary>
+    private RmOperand LookupStack(int displacement, bool write)
+    {
+        Instruction operand = default;
+        operand.MemoryBase = Register.RSP;
+        operand.MemoryDisplacement64 = (ulong)displacement;
+        return Lookup(operand, 8, write, aligned: false);
     }
 
     private void Leave()

@@ -45,6 +45,11 @@ internal sealed unsafe partial class BlockTranslator
                 _emit.Store(StateLayout.GsBase, HostRegister.Address);
                 _emit.Store(StateLayout.KernelGsBase, HostRegister.Test);
                 return true;
+            case Code.Invlpg_m when IsSupervisor && IsAddressable(instruction):
+                EmitAddress(instruction, 0);
+                EmitExit(ExitInfo.Pack(ExitKind.InvalidatePage, _offset + instruction.Length));
+                _ends = true;
+                return true;
             case Code.Syscall when !IsSupervisor:
                 SystemCall(_offset + instruction.Length);
                 return true;

@@ -21,14 +21,25 @@ internal sealed unsafe partial class BlockTranslator
 
     private const int MaxInstructionLength = 15;
 
+    /// <summary>Jumps within the page that a block of hot code goes along.</summary>
+    private const int MaxFollowed = 3;
+
     /// <summary>Host bytes that a block takes at most, with room to spare: about 200 for the longest instruction and its stub.</summary>
     public const int MaxBytes = 64 << 10;
 
     private readonly Emitter _emit;
     private readonly CommonCode _common;
-    private readonly CodeWords _reader = new();
-    private readonly Decoder _decoder;
+    private readonly CodeWords[] _readers = new CodeWords[1 + MaxFollowed];
+    private readonly Decoder[] _decoders = new Decoder[1 + MaxFollowed];
     private readonly AccessGroups _groups = new();
+
+    /// <summary>Indexes in the block of the jumps that it goes along.</summary>
+    private readonly int[] _followed = new int[MaxFollowed];
+
+    private int _followedCount;
+
+    /// <summary>How many of them have been translated.</summary>
+    private int _passedCount;
 
     /// <summary>The block's instructions, and what of them the decoder alone knows.</summary>
     private readonly Instruction[] _instructions = new Instruction[MaxInstructions + 1];
@@ -54,8 +65,8 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>Where the host code of the instruction begins. It can be run again until its end, where the guest's state changes.</summary>
     private long _start;
 
-    /// <summary>A lookup of memory has been emitted, which misses when something asks for attention.</summary>
-    private bool _hasLookup;
+    /// <summary>A lookup of memory has been emitted, which misses when something asks for attention, or a poll.</summary>
+    private bool _hasPolled;
 
     private bool _ends;
 
@@ -65,9 +76,16 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>Where jumps back to the block's own start go that need not load registers again; 0 where there are none to load.</summary>
     private long _loopEntry;
 
-
     /// <summary>Offset in the page of the block's first instruction.</summary>
     private int _blockOffset;
+
+    /// <summary>Where the instructions begin that are translated now: the block, or what its last jump has led to.</summary>
+    private int _runOffset;
+
+    /// <summary>Offsets of the block's lowest byte, and one past the highest of those that a jump has ended.</summary>
+    private int _low;
+
+    private int _high;
     private TlbSet _loopSet;
     private StateUnit _loaded;
     private bool _loadedX87;
@@ -76,7 +94,11 @@ internal sealed unsafe partial class BlockTranslator
     {
         _emit = emit;
         _common = common;
-        _decoder = Decoder.Create(64, _reader);
+        for (int i = 0; i < _readers.Length; i++)
+        {
+            _readers[i] = new CodeWords();
+            _decoders[i] = Decoder.Create(64, _readers[i]);
+        }
     }
 
     /// <summary>What an exit or a slow path needs to know that is emitted behind the block.</summary>
@@ -90,6 +112,9 @@ internal sealed unsafe partial class BlockTranslator
     {
         /// <summary>A site's record, in bytes from the first one.</summary>
         public int Record { get; init; }
+
+        /// <summary>The record is a frame's.</summary>
+        public bool IsFrame { get; init; }
 
         /// <summary>A lookup of the jump cache: it goes on at <see cref="Retry"/> when the second entry is the one.</summary>
         public bool IsJump { get; init; }
@@ -107,8 +132,11 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>Where jumps from the same page enter.</summary>
     public long NearEntry { get; private set; }
 
-    /// <summary>Bytes of guest code; those of an instruction that crosses the page's end do not count.</summary>
+    /// <summary>Bytes of guest code from the first instruction on; those of an instruction that crosses the page's end do not count.</summary>
     public int ByteLength { get; private set; }
+
+    /// <summary>Bytes from the lowest one to the first instruction.</summary>
+    public int BytesBefore { get; private set; }
 
     public int InstructionCount { get; private set; }
 
@@ -122,7 +150,7 @@ internal sealed unsafe partial class BlockTranslator
     {
         int offset = (int)(physical & 0xFFF);
         _pagePhysical = physical - (uint)offset;
-        Decode(page, offset);
+        Decode(page, offset, set);
         Begin(offset, set);
         BeginLoop();
         while (!_ends)
@@ -130,7 +158,7 @@ internal sealed unsafe partial class BlockTranslator
             TranslateNext();
         }
 
-        ByteLength = _offset - offset;
+        SetLength();
         EmitStubs();
         return ByteLength > 0;
     }
@@ -142,12 +170,13 @@ internal sealed unsafe partial class BlockTranslator
     {
         int offset = (int)(physical & 0xFFF);
         _pagePhysical = physical - (uint)offset;
-        _reader.Start(bytes, MaxInstructionLength);
-        _decoder.IP = (ulong)offset;
-        _decoder.Decode(out _instructions[0]);
-        _constants[0] = _decoder.GetConstantOffsets(_instructions[0]);
+        _readers[0].Start(bytes, MaxInstructionLength);
+        _decoders[0].IP = (ulong)offset;
+        _decoders[0].Decode(out _instructions[0]);
+        _constants[0] = _decoders[0].GetConstantOffsets(_instructions[0]);
         _members[0] = default;
         _decoded = 1;
+        _followedCount = 0;
         Begin(offset, set);
         TranslateNext();
         if (!_ends)
@@ -155,33 +184,72 @@ internal sealed unsafe partial class BlockTranslator
             ContinueFar(_offset);
         }
 
-        ByteLength = _offset - offset;
+        SetLength();
         EmitStubs();
     }
 
-    /// <summary>Decodes what may become the block: emission may end it earlier.</summary>
-    private void Decode(byte* page, int offset)
+    private void SetLength()
     {
-        _reader.Start(page + offset, 4096 - offset);
-        _decoder.IP = (ulong)offset;
+        ByteLength = Math.Max(_high, _offset) - _blockOffset;
+        BytesBefore = _blockOffset - _low;
+    }
+
+    /// <summary>Decodes what may become the block: emission may end it earlier.</summary>
+    private void Decode(byte* page, int offset, TlbSet set)
+    {
+        bool isHot = set == TlbSet.User && Hot.IsHot(_pagePhysical + (uint)offset);
         _decoded = 0;
-        bool goesOn = true;
-        while (goesOn && _decoded < MaxInstructions)
+        _followedCount = 0;
+        _isCut = false;
+        int next = DecodeRun(page, offset);
+        while (next >= 0 && _followedCount < MaxFollowed)
+        {
+            _followed[_followedCount++] = _decoded - 1;
+            next = DecodeRun(page, next);
+        }
+
+        _groups.Find(_instructions.AsSpan(0, _decoded), _members, CanGroup, groupsStack: true);
+    }
+
+    /// <summary>Decodes to the next unconditional jump; gives where in the page that leads, or -1 where the block cannot go along.</summary>
+    private int DecodeRun(byte* page, int offset)
+    {
+        _readers[_followedCount].Start(page + offset, 4096 - offset);
+        Decoder decoder = _decoders[_followedCount];
+        decoder.IP = (ulong)offset;
+        while (_decoded < MaxInstructions)
         {
             ref Instruction instruction = ref _instructions[_decoded];
-            _decoder.Decode(out instruction);
+            decoder.Decode(out instruction);
             if (instruction.IsInvalid)
             {
                 // What is not an instruction has no group; one that crosses the page's end is a block of its own.
-                _isCut = _decoder.LastError == DecoderError.NoMoreBytes;
-                break;
+                _isCut = decoder.LastError == DecoderError.NoMoreBytes;
+                return -1;
             }
 
-            _constants[_decoded++] = _decoder.GetConstantOffsets(instruction);
-            goesOn = instruction.FlowControl is FlowControl.Next or FlowControl.ConditionalBranch;
+            _constants[_decoded++] = decoder.GetConstantOffsets(instruction);
+            if (instruction.FlowControl is not (FlowControl.Next or FlowControl.ConditionalBranch))
+            {
+                bool isJump = instruction.Code.IsJmpShortOrNear() && instruction.Op0Kind == OpKind.NearBranch64;
+                return isJump && instruction.NearBranch64 < 4096 && !IsDecoded(instruction.NearBranch64) ? (int)instruction.NearBranch64 : -1;
+            }
         }
 
-        _groups.Find(_instructions.AsSpan(0, _decoded), _members, CanGroup);
+        return -1;
+    }
+
+    private bool IsDecoded(ulong offset)
+    {
+        for (int i = 0; i < _decoded; i++)
+        {
+            if (_instructions[i].IP == offset)
+            {
+                return true;
+            }
+        }
+
+        return false;
     }
 
     private bool CanGroup(int index) => Ungrouped.Count == 0 || !Ungrouped.Contains(_pagePhysical + _instructions[index].IP);
@@ -195,10 +263,11 @@ internal sealed unsafe partial class BlockTranslator
         _loaded = StateUnit.None;
         _loadedX87 = false;
         _offset = offset;
-        _hasLookup = false;
+        _hasPolled = false;
         _heldSlot = -1;
         _loopEntry = 0;
-        _blockOffset = offset;
+        _blockOffset = _runOffset = _low = _high = offset;
+        _passedCount = 0;
         _loopSet = set;
         InstructionCount = 0;
         FarEntry = _emit.Here;
@@ -280,8 +349,14 @@ internal sealed unsafe partial class BlockTranslator
         }
 
         Instruction instruction = _instructions[_index];
+        if (_passedCount < _followedCount && _followed[_passedCount] == _index)
+        {
+            Follow(instruction);
+            return;
+        }
+
         int held = _heldSlot;
-        _heldSlot = -1;
+        _heldSlot = _members[_index].Group is { Slot: >= 0 } && AccessGroups.StackAccess(instruction) != null ? held : -1;
         if (!TryTranslateBranch(instruction) && !TryTranslateSpecial(instruction) && !TryTranslateSystem(instruction)
             && !TryTranslateArithmetic(instruction))
         {
@@ -295,5 +370,21 @@ internal sealed unsafe partial class BlockTranslator
         }
 
         _offset += instruction.Length;
+    }
+
+    /// <summary>Goes on where a jump leads; who has jumped backwards must have looked for attention.</summary>
+    private void Follow(in Instruction jump)
+    {
+        int target = (int)(long)jump.NearBranch64;
+        if (NeedsPoll(target))
+        {
+            Poll(target);
+            _hasPolled = true;
+        }
+
+        _high = Math.Max(_high, _offset + jump.Length);
+        _low = Math.Min(_low, target);
+        _passedCount++;
+        _runOffset = _offset = target;
     }
 }

@@ -6,12 +6,16 @@ internal sealed class HotCode
     /// <summary>Bytes of a piece.</summary>
     public const int PieceSize = 1024;
 
+    private const int Frames = 2;
+
     /// <summary>Pieces and instructions that are remembered; one more, and all are forgotten.</summary>
     private const int MaxRemembered = 1 << 14;
 
     private readonly HashSet<ulong> _hot = [];
     private readonly HashSet<ulong> _spread = [];
+    private readonly HashSet<ulong> _uneven = [];
     private readonly int[] _nextSite = new int[2];
+    private readonly int[] _taken = new int[3];
 
     /// <summary>All code counts as hot: for tests.</summary>
     public bool IsEverything { get; set; }
@@ -30,13 +34,36 @@ internal sealed class HotCode
 
     public bool IsSpread(ulong physical) => _spread.Contains(physical);
 
+    /// <summary>The operand of an instruction is often not aligned to its size.</summary>
+    public void NoteUneven(ulong physical) => Add(_uneven, physical);
+
+    public bool IsUneven(ulong physical) => _uneven.Contains(physical);
+
     /// <summary>The record of one more access site, from the first one in bytes. When all are in use they are shared: such accesses take each other's page away.</summary>
     public int TakeSite(bool write)
     {
         int kind = write ? 1 : 0;
         int site = _nextSite[kind];
         _nextSite[kind] = (site + 1) % StateLayout.SiteCount;
+        _taken[kind] = Math.Max(_taken[kind], site + 1);
         return ((kind * StateLayout.SiteCount) + site) * StateLayout.SiteSize;
+    }
+
+    /// <summary>
+    /// The record of one more frame, from the first site's in bytes; -1 when all are in use. They are never shared: what a frame has been looked up
+    /// for is not in its record.
+    /// </summary>
+    public int TakeFrame() =>
+        _taken[Frames] == StateLayout.SiteCount ? -1 : ((Frames * StateLayout.SiteCount) + _taken[Frames]++) * StateLayout.SiteSize;
+
+    /// <summary>How many records have been taken, from the first of their kind on: sites for reads (0), for writes (1), frames (2).</summary>
+    public int TakenOf(int kind) => _taken[kind];
+
+    /// <summary>No code uses records any more, and they are empty.</summary>
+    public void ForgetSites()
+    {
+        Array.Clear(_nextSite);
+        Array.Clear(_taken);
     }
 
     private static bool Add(HashSet<ulong> set, ulong value)

@@ -12,8 +12,11 @@ internal class TranslatedBlock(ulong physical, TlbSet set, int byteLength, long 
 
     public TlbSet Set => (TlbSet)_set;
 
-    /// <summary>Bytes of guest code.</summary>
+    /// <summary>Bytes of guest code from the first instruction on.</summary>
     public int ByteLength => _byteLength;
+
+    /// <summary>Bytes before the first instruction, where a jump has led back.</summary>
+    public ushort BytesBefore { get; init; }
 
     public long FarEntry { get; } = farEntry;
 

@@ -18,6 +18,12 @@ internal sealed unsafe class TranslationCache : IDisposable
     /// <summary>Instructions that are remembered as better left alone.</summary>
     private const int MaxUngrouped = 1 << 14;
 
+    /// <summary>
+    /// Times that a group may cross a page's end. A function's frame does so at some depths of the stack, and others serve it well; one that is in a
+    /// loop at such a depth is soon found out.
+    /// </summary>
+    private const int MaxCrossings = 16;
+
     private const int BucketCount = 1 << 15;
 
     /// <summary>In a jump's stub, where the distance from there back to the jump stands, and the next jump with the same target.</summary>
@@ -36,6 +42,9 @@ internal sealed unsafe class TranslationCache : IDisposable
 
     /// <summary>The first block of each page, by page index.</summary>
     private readonly Dictionary<long, TranslatedBlock> _pages = [];
+
+    /// <summary>How often groups have crossed a page's end, by the address of their first instruction.</summary>
+    private readonly Dictionary<ulong, int> _groupCrossings = [];
 
     private readonly List<TranslatedBlock> _dropped = [];
     private readonly long _firstBlock;
@@ -86,7 +95,11 @@ internal sealed unsafe class TranslationCache : IDisposable
         BeginEmission();
         bool isCrossing = !_translator.TryTranslate(page, physical, set);
         int length = isCrossing ? 4096 - (int)(physical & 0xFFF) : _translator.ByteLength;
-        var block = new TranslatedBlock(physical, set, length, _translator.FarEntry, _translator.NearEntry) { IsCrossing = isCrossing };
+        var block = new TranslatedBlock(physical, set, length, _translator.FarEntry, _translator.NearEntry)
+        {
+            IsCrossing = isCrossing,
+            BytesBefore = (ushort)_translator.BytesBefore,
+        };
         _blockCount++;
         block.NextInBucket = Bucket(physical, set);
         Bucket(physical, set) = block;
@@ -206,15 +219,31 @@ internal sealed unsafe class TranslationCache : IDisposable
         return hit;
     }
 
-    /// <summary>The accesses of an instruction are looked up alone from now on; its blocks have been dropped.</summary>
-    public void Ungroup(ulong physical)
+    /// <summary>
+    /// A group has crossed a page's end. True when that has become too often: the accesses of its first instruction are looked up alone from now on,
+    /// and its blocks are to be dropped.
+    /// </summary>
+    public bool NoteCrossing(ulong physical)
     {
+        if (_groupCrossings.Count >= MaxUngrouped)
+        {
+            _groupCrossings.Clear();
+        }
+
+        ref int crossings = ref CollectionsMarshal.GetValueRefOrAddDefault(_groupCrossings, physical, out _);
+        if (++crossings < MaxCrossings)
+        {
+            return false;
+        }
+
+        _groupCrossings.Remove(physical);
         if (_translator.Ungrouped.Count == MaxUngrouped)
         {
             _translator.Ungrouped.Clear();
         }
 
         _translator.Ungrouped.Add(physical);
+        return true;
     }
 
     /// <summary>Drops all blocks of a page.</summary>
@@ -237,6 +266,7 @@ internal sealed unsafe class TranslationCache : IDisposable
         _pages.Clear();
         _dropped.Clear();
         _used = _firstBlock;
+        Hot.ForgetSites();
     }
 
     /// <summary>Gives the host the memory of the empty region back.</summary>
@@ -255,7 +285,7 @@ internal sealed unsafe class TranslationCache : IDisposable
         ulong end = block.Physical + (ulong)block.ByteLength;
         if (block.NextPage == 0)
         {
-            return block.Physical < address + length && address < end;
+            return block.Physical - block.BytesBefore < address + length && address < end;
         }
 
         ulong pageEnd = (block.Physical & ~0xFFFUL) + 4096;

@@ -23,6 +23,7 @@ internal sealed partial class CommonCode
     private readonly long[] _misses = new long[16];
     private readonly long[] _stackLookups = new long[3 * 6 * 4];
     private readonly long[] _siteLookups = new long[2 * 8];
+    private readonly long[] _frameLookups = new long[2];
 
     /// <summary>Called with an <see cref="ExitInfo"/> in the four bytes behind the call; an exit that is mended goes on behind those.</summary>
     public long ExitInline { get; private set; }
@@ -43,6 +44,9 @@ internal sealed partial class CommonCode
     /// </summary>
     /// <param name="alignment">Bytes that the operand must be aligned to; 0 where none.</param>
     public long SiteLookup(bool write, int alignment) => _siteLookups[(write ? 8 : 0) + (alignment == 0 ? 7 : Log2(alignment))];
+
+    /// <summary>The same for a frame: the address in R14 is that of its first byte, and it is good as long as RSP is what it is now.</summary>
+    public long FrameLookup(bool write) => _frameLookups[write ? 1 : 0];
 
     private static int Log2(int size) => System.Numerics.BitOperations.Log2((uint)size);
 
@@ -91,7 +95,13 @@ internal sealed partial class CommonCode
         for (int i = 0; i < _siteLookups.Length; i++)
         {
             _siteLookups[i] = _emit.Here;
-            EmitSiteLookup(i >= 8, (i & 7) == 7 ? StateLayout.PageMask : StateLayout.AlignedMask(i & 7));
+            EmitSiteLookup(i >= 8, (i & 7) == 7 ? StateLayout.PageMask : StateLayout.AlignedMask(i & 7), isFrame: false);
+        }
+
+        for (int i = 0; i < _frameLookups.Length; i++)
+        {
+            _frameLookups[i] = _emit.Here;
+            EmitSiteLookup(i == 1, StateLayout.PageMask, isFrame: true);
         }
     }
 
@@ -136,7 +146,7 @@ internal sealed partial class CommonCode
         EmitExitWithInfo(StackRetry - WordLength);
     }
 
-    private void EmitSiteLookup(bool write, int mask)
+    private void EmitSiteLookup(bool write, int mask, bool isFrame)
     {
         // One miss more: of so many in a row that each one counts, the tier is told.
         LoadInline(HostRegister.Distance, ResumeLength);
@@ -159,9 +169,23 @@ internal sealed partial class CommonCode
         _emit.Extract(HostRegister.Test, HostRegister.Test, mask + Called);
         long miss = _emit.JumpUnlessOneLater();
         LoadInline(HostRegister.Test, ResumeLength);
-        StoreAt(HostRegister.Test, StateLayout.Sites + Called, HostRegister.Distance);
+        if (!isFrame)
+        {
+            StoreAt(HostRegister.Test, StateLayout.Sites + Called, HostRegister.Distance);
+        }
+
         _emit.Extract(HostRegister.Distance, HostRegister.Address, StateLayout.TlbIndexMask + Called);
         _emit.LoadTable(HostRegister.Distance, HostRegister.Distance, StateLayout.Distances(TlbSet.User, write) + Called);
+        if (isFrame)
+        {
+            // 1 - RSP, and where the frame lies.
+            _emit.Lea(HostRegister.Distance, HostRegister.Distance, HostRegister.Address, 0, 0);
+            _emit.Move(HostRegister.Address, HostRegister.GuestRsp);
+            _emit.Not(HostRegister.Address);
+            _emit.Lea(HostRegister.Address, HostRegister.Address, 2);
+            StoreAt(HostRegister.Test, StateLayout.Sites + Called, HostRegister.Address);
+        }
+
         StoreAt(HostRegister.Test, StateLayout.Sites + 8 + Called, HostRegister.Distance);
         _emit.StoreImmediate32(StateLayout.SitesUsed + Called, 1);
         _emit.Byte(0xC3);

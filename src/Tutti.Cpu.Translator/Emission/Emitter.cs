@@ -212,20 +212,26 @@ internal sealed unsafe class Emitter
         Byte(0xD0 | (register & 7));
     }
 
-    /// <summary>MOV r64, [base+index].</summary>
-    public void LoadMemory(int to, int baseRegister, int index, int displacement)
-    {
-        Rex(true, to, index, baseRegister);
-        Byte(0x8B);
-        Operand(to, baseRegister, index, 0, displacement);
-    }
+    /// <summary>MOV r64, [base+index+displacement].</summary>
+    /// <param name="index">Less than 0 for none.</param>
+    public void LoadMemory(int to, int baseRegister, int index, int displacement) => MoveMemory(0x8B, to, baseRegister, index, displacement);
 
     /// <summary>MOV [base+index+displacement], r64.</summary>
-    public void StoreMemory(int from, int baseRegister, int index, int displacement)
+    /// <param name="index">Less than 0 for none.</param>
+    public void StoreMemory(int from, int baseRegister, int index, int displacement) => MoveMemory(0x89, from, baseRegister, index, displacement);
+
+    private void MoveMemory(int opcode, int register, int baseRegister, int index, int displacement)
     {
-        Rex(true, from, index, baseRegister);
-        Byte(0x89);
-        Operand(from, baseRegister, index, 0, displacement);
+        Rex(true, register, Math.Max(index, 0), baseRegister);
+        Byte(opcode);
+        if (index < 0)
+        {
+            Operand(register, baseRegister, displacement);
+        }
+        else
+        {
+            Operand(register, baseRegister, index, 0, displacement);
+        }
     }
 
     /// <summary>Makes the arithmetic flags those of RFLAGS in EAX; changes EAX and ECX.</summary>

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Runtime.Intrinsics;
 
 namespace Tutti.Cpu.Translator;
 
@@ -15,22 +16,31 @@ internal sealed unsafe class AccessSites
     private static readonly long s_shortest = Stopwatch.Frequency * 40 / 1_000_000;
 
     private readonly byte* _base;
+    private readonly HotCode _code;
     private readonly ulong _noTag;
+    private readonly ulong _distance;
     private readonly ulong _nowhere;
-    private readonly long[] _counted = new long[2 * StateLayout.SiteCount];
+    private readonly long[] _counted = new long[3 * StateLayout.SiteCount];
 
     /// <param name="hot">The state that the host's RSP points to.</param>
+    /// <param name="code">Says which records are in use.</param>
     /// <param name="noTag">A tag that no canonical address has.</param>
-    /// <param name="nowhere">The distance from there to a page of nobody's.</param>
-    public AccessSites(HotState* hot, ulong noTag, ulong nowhere)
+    /// <param name="distance">The distance from there to <paramref name="nowhere"/>.</param>
+    /// <param name="nowhere">A page of nobody's.</param>
+    public AccessSites(HotState* hot, HotCode code, ulong noTag, ulong distance, ulong nowhere)
     {
         _base = (byte*)hot;
+        _code = code;
         _noTag = noTag;
+        _distance = distance;
         _nowhere = nowhere;
-        for (int i = 0; i < 2 * StateLayout.SiteCount; i++)
+        for (int kind = 0; kind < 3; kind++)
         {
-            Record(i)[0] = noTag;
-            Record(i)[1] = nowhere;
+            Empty(kind, StateLayout.SiteCount);
+        }
+
+        for (int i = 0; i < 3 * StateLayout.SiteCount; i++)
+        {
             *Count(i) = CountedMisses;
         }
     }
@@ -45,12 +55,18 @@ internal sealed unsafe class AccessSites
         }
 
         *used = 0;
-        for (int i = 0; i < 2 * StateLayout.SiteCount; i++)
+        for (int kind = 0; kind < 3; kind++)
         {
-            Record(i)[0] = _noTag;
-            Record(i)[1] = _nowhere;
+            Empty(kind, _code.TakenOf(kind));
         }
     }
+
+    /// <summary>
+    /// An empty site has a page that no canonical address lies in. So has an empty frame an RSP; a guest may set its RSP to any number, and reaches the
+    /// page of nobody's with that one.
+    /// </summary>
+    private void Empty(int kind, int count) =>
+        new Span<Vector128<ulong>>(Record(kind * StateLayout.SiteCount), count).Fill(Vector128.Create(_noTag, kind == 2 ? _nowhere : _distance));
 
     /// <summary>Whether a site has left its page too often since it was counted last; begins to count anew.</summary>
     /// <param name="offset">Of its record, in bytes.</param>

@@ -1,4 +1,5 @@
 using System.Numerics;
+using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
 using Tutti.Cpu.Interpreter;
 using Tutti.Host;
@@ -66,9 +67,10 @@ internal sealed unsafe class TranslatorTables : IDisposable
     private int _globalCount;
 
     /// <param name="hot">The state that the host's RSP points to.</param>
+    /// <param name="code">Says which access sites there are.</param>
     /// <param name="nowhere">A page that accesses without a stack page reach.</param>
     /// <param name="leave">Code that an empty entry of the jump cache leads to.</param>
-    public TranslatorTables(HotState* hot, nint nowhere, long leave)
+    public TranslatorTables(HotState* hot, HotCode code, nint nowhere, long leave)
     {
         _base = (byte*)hot;
         _nowhere = nowhere;
@@ -92,7 +94,7 @@ internal sealed unsafe class TranslatorTables : IDisposable
             Empty(slot);
         }
 
-        Sites = new AccessSites(hot, NoStack, (ulong)nowhere + NoStack - PageSize);
+        Sites = new AccessSites(hot, code, NoStack, (ulong)nowhere + NoStack - PageSize, (ulong)nowhere);
         exit->CountedSite = -1;
         DropPages();
         foreach (TlbSet set in (ReadOnlySpan<TlbSet>)[TlbSet.User, TlbSet.Supervisor])
@@ -304,14 +306,10 @@ internal sealed unsafe class TranslatorTables : IDisposable
     {
         get
         {
+            // SAFETY: eight masks in a row, each of which is read whole.
             ulong* masks = &((HotState*)_base)->JumpMask;
-            bool armed = true;
-            for (int i = 0; i <= StateLayout.PageMaskCount; i++)
-            {
-                armed &= Volatile.Read(ref masks[i]) != 0;
-            }
-
-            return armed;
+            return !Vector256.EqualsAny(Vector256.Load(masks), Vector256<ulong>.Zero)
+                && !Vector256.EqualsAny(Vector256.Load(masks + Vector256<ulong>.Count), Vector256<ulong>.Zero);
         }
     }
 

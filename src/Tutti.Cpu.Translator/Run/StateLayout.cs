@@ -174,10 +174,13 @@ internal static unsafe class StateLayout
     public const int TlbCount = 16384;
     public const int JumpCount = 16384;
 
-    /// <summary>Access sites for reads, and as many for writes.</summary>
+    /// <summary>Access sites for reads, as many for writes, and as many frames.</summary>
     public const int SiteCount = 512;
 
-    /// <summary>Bytes of a site's record: the TLB's tag of its page, and the distance to the host's address. Its misses are counted elsewhere.</summary>
+    /// <summary>
+    /// Bytes of a site's record: the TLB's tag of its page, and the distance to the host's address; of a frame's, 1 - RSP and the host's address of
+    /// its first byte. Misses are counted elsewhere.
+    /// </summary>
     public const int SiteSize = 16;
 
     /// <summary>Groups of a block that can be kept.</summary>
@@ -198,8 +201,8 @@ internal static unsafe class StateLayout
     public static readonly int Tlb = (Exit + sizeof(ExitState) + 63) & ~63;
     public static readonly int Jumps = Tlb + (3 * SetSize);
     public static readonly int Sites = Jumps + (4 * JumpArray);
-    public static readonly int SiteMisses = Sites + (2 * SiteCount * SiteSize);
-    public static readonly int Size = SiteMisses + (2 * SiteCount * SiteSize);
+    public static readonly int SiteMisses = Sites + (3 * SiteCount * SiteSize);
+    public static readonly int Size = SiteMisses + (3 * SiteCount * SiteSize);
 
     public static readonly int Attention = Field(static s => &s->Attention);
     public static readonly int RflagsOffset = Field(static s => &s->Flags);
@@ -252,6 +255,8 @@ internal static unsafe class StateLayout
     public static readonly int Lstar = Field(static s => &s->Lstar);
     public static readonly int Sfmask = Field(static s => &s->Sfmask);
 
+    private static readonly int s_stack = ExitField(static e => e->Stack);
+
     private delegate void* CpuField(CpuState* state);
 
     private delegate void* ExitStateField(ExitState* state);
@@ -284,7 +289,7 @@ internal static unsafe class StateLayout
 
     public static int AlignedMask(int log2) => PageMask + (8 * log2);
 
-    public static int StackTag(TlbSet set) => ExitField(static e => e->Stack) + (16 * (int)set);
+    public static int StackTag(TlbSet set) => s_stack + (16 * (int)set);
 
     public static int StackDistance(TlbSet set) => StackTag(set) + 8;
 
@@ -322,6 +327,9 @@ internal enum ExitKind
 
     /// <summary>The instruction is done: code goes on at the linear address in R14, canonical or not.</summary>
     Landed = 5,
+
+    /// <summary>INVLPG of the linear address in R14; code goes on at the offset.</summary>
+    InvalidatePage = 6,
 }
 
 /// <summary>

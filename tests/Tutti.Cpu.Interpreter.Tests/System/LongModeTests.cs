@@ -350,7 +350,6 @@ public sealed class LongModeTests
         machine.Memory.TryWrite(TestMachine.Code, [0x90, 0xEB, 0xFD]);
         Assert.Equal(2, machine.RunToStub());
         Assert.True(machine.Registers.NmiBlocked);
-        machine.Cpu.SignalNmi();
         machine.Assemble(TestMachine.UserCode, 64, a =>
         {
             a.inc(ebx);
@@ -358,9 +357,24 @@ public sealed class LongModeTests
         });
         machine.Registers.Rip = TestMachine.UserCode;
         machine.Apply();
+        machine.Cpu.SignalNmi();
         Assert.Equal(2, machine.RunToStub());
         Assert.Equal(1UL, machine.Registers.Gpr[3]);
         Assert.Equal(TestMachine.KernelStack - 40, machine.Registers.Gpr[4]);
+    }
+
+    [Fact]
+    public void RegistersThatAreSetSayWhetherAnNmiWaits()
+    {
+        using TestMachine machine = TestMachine.Long();
+        machine.Assemble(TestMachine.Code, 64, a => a.ud2());
+        machine.Apply();
+        machine.Cpu.SignalNmi();
+        machine.Cpu.GetRegisters(machine.Registers);
+        Assert.True(machine.Registers.NmiPending);
+        machine.Registers.NmiPending = false;
+        machine.Apply();
+        Assert.Equal(6, machine.RunToStub());
     }
 
     [Fact]

@@ -32,6 +32,7 @@ internal sealed class CallRules
     private readonly HashSet<long> _misses;
     private readonly Dictionary<long, (int Size, bool Write)> _stackLookups = [];
     private readonly Dictionary<long, (int Alignment, bool Write)> _siteLookups = [];
+    private readonly Dictionary<long, bool> _frameLookups = [];
 
     public CallRules(EmittedBlock block, Violation report)
     {
@@ -50,12 +51,16 @@ internal sealed class CallRules
                 _stackLookups[block.Common.StackLookup(block.Set, new ExitInfo((uint)info | ExitInfo.AlignedBit))] = (size, write);
             }
 
+            _frameLookups[block.Common.FrameLookup(write)] = write;
             foreach (int alignment in (ReadOnlySpan<int>)[0, 1, 2, 4, 8, 16, 32, 64])
             {
                 _siteLookups[block.Common.SiteLookup(write, alignment)] = (alignment, write);
             }
         }
     }
+
+    /// <summary>What the frames of the block are looked up for, by the offset of their records in the state.</summary>
+    public Dictionary<int, (int Size, bool Write)> Frames { get; } = [];
 
     /// <summary>Gives the bytes of data behind the call; negative where a jump stands between.</summary>
     public int Check(in Instruction call, in Instruction before)
@@ -86,6 +91,12 @@ internal sealed class CallRules
         if (_siteLookups.TryGetValue(target, out (int Alignment, bool Write) site))
         {
             CheckSite(call, site.Alignment, site.Write);
+            return -SiteDataLength;
+        }
+
+        if (_frameLookups.TryGetValue(target, out bool writes))
+        {
+            CheckFrame(call, writes);
             return -SiteDataLength;
         }
 
@@ -129,6 +140,22 @@ internal sealed class CallRules
         }
     }
 
+    private void CheckFrame(in Instruction call, bool write)
+    {
+        ulong data = call.NextIP + ResumeLength;
+        int record = StateLayout.Sites + (int)WordAt(data);
+        ExitInfo info = InfoAt(data + WordLength + WordLength);
+        if (_block.Set != TlbSet.User || !HostEvaluator.IsFrame(record) || !Frames.TryAdd(record, (info.Size, write)))
+        {
+            _report("fills a record that is not for it", call);
+        }
+
+        if (info.IsWrite != write || info.Kind != ExitKind.TlbMiss || info.NeedsAlignment || !info.IsSite || (int)WordAt(data + WordLength) != info.Size - 1)
+        {
+            _report("looks up other bytes than its info says", call);
+        }
+    }
+
     public bool IsLink(in Instruction call) =>
         call.FlowControl == FlowControl.Call && (long)call.NearBranch64 == _block.Common.ExitInline && InfoAt(call.NextIP).Kind == ExitKind.Link;
 
@@ -137,7 +164,7 @@ internal sealed class CallRules
     {
         long target = (long)call.NearBranch64;
         return _misses.Contains(target) ? call.NextIP + WordLength
-            : _siteLookups.ContainsKey(target) ? call.NextIP + ResumeLength + SiteDataLength
+            : _siteLookups.ContainsKey(target) || _frameLookups.ContainsKey(target) ? call.NextIP + ResumeLength + SiteDataLength
             : _stackLookups.ContainsKey(target) ? call.NextIP + ResumeLength + StackDataLength
             : IsReturn(target) ? call.NextIP : null;
     }
@@ -158,6 +185,12 @@ internal sealed class CallRules
         if (_siteLookups.ContainsKey(target))
         {
             NoteSite(state, call, place);
+            return true;
+        }
+
+        if (_frameLookups.ContainsKey(target))
+        {
+            NoteFrame(state, call, place);
             return true;
         }
 
@@ -223,6 +256,26 @@ internal sealed class CallRules
         {
             state.Facts.Add(new HostValue(HostValueKind.Check, address.Root, address.Low, address.Low + size, record));
         }
+    }
+
+    /// <summary>The record is of the bytes from R14 on, as long as RSP is what it is now; R14 must come from RSP alone.</summary>
+    private void NoteFrame(HostState state, in Instruction call, int place)
+    {
+        int record = StateLayout.Sites + (int)WordAt(call.NextIP + ResumeLength);
+        HostValue stack = state.Registers[HostRegister.GuestRsp];
+        HostValue address = state.Registers[HostRegister.Address];
+        if (stack.Kind != HostValueKind.Linear || address.Kind != HostValueKind.Linear || address.Root != stack.Root)
+        {
+            _report("looks up a frame that is not the stack's", call);
+        }
+
+        state.Facts.RemoveWhere(fact => fact.Table == record);
+        foreach (int register in (ReadOnlySpan<int>)[HostRegister.Test, HostRegister.Address, HostRegister.Distance])
+        {
+            state.Registers[register] = state.Fresh(place, register);
+        }
+
+        state.Facts.Add(new HostValue(HostValueKind.Check, stack.Root, stack.Low, stack.Low, record));
     }
 
     private ExitInfo InfoAt(ulong address) => new(WordAt(address));

@@ -33,8 +33,8 @@ internal sealed class EmittedCodeChecker
     private EmittedCodeChecker(EmittedBlock block)
     {
         _block = block;
-        _evaluator = new HostEvaluator(block.Set);
         _calls = new CallRules(block, Report);
+        _evaluator = new HostEvaluator(block.Set, _calls.Frames);
         _memory = new MemoryRules(block.Set, _evaluator, Report);
     }
 

@@ -214,6 +214,75 @@ public sealed unsafe class EmittedCodeCheckerTests : IDisposable
         });
     }
 
+    [Fact]
+    public void Passes_frames()
+    {
+        Assert.Empty(Check(() =>
+        {
+            Frame(3, 32, () =>
+            {
+                _emit.Store(StateLayout.Slot(2), Distance);
+                Reach(Rax, 24);
+                Write(Rax, 0);
+            });
+            Frame(4, 16, () => Reach(Rax, 8), write: false);
+        }));
+    }
+
+    [Fact]
+    public void Finds_each_way_to_get_round_the_compare_of_a_frame()
+    {
+        AssertFinds("past what has been looked up", () => Frame(3, 32, () => Reach(Rax, 25)));
+        AssertFinds("past what has been looked up", () => Frame(3, 32, () => Reach(Rax, -1)));
+        AssertFinds("writes behind a lookup for reads", () => Frame(3, 32, () => Write(Rax, 0), write: false));
+        AssertFinds("without a lookup", () => Frame(3, 32, () => Reach(Rax, 0), compared: Rdx));
+        AssertFinds("without a lookup", () => Frame(3, 32, () => Reach(Rax, 0), compared: -1));
+        AssertFinds("without a lookup", () => Frame(3, 32, () => Reach(Rax, 0), read: 4));
+        AssertFinds("not for it", () => Frame(-1, 32, () => Reach(Rax, 0)));
+        AssertFinds("not for it", () => Frame(StateLayout.SiteCount, 32, () => Reach(Rax, 0)));
+        AssertFinds("not for it", () => { Frame(3, 32, () => Reach(Rax, 0)); Frame(3, 16, () => Reach(Rax, 0)); });
+        AssertFinds("not the stack's", () => Frame(3, 32, () => Reach(Rax, 0), from: Rdx));
+        AssertFinds("info says", () => Frame(3, 32, () => Reach(Rax, 0), said: 8));
+    }
+
+    /// <summary>A frame of some bytes from RSP, and what is done with it, its host address in R15.</summary>
+    /// <param name="compared">The register that is compared, -1 for none.</param>
+    /// <param name="read">Whose address is taken; -1 for this one's.</param>
+    /// <param name="from">The register that the slow way looks up.</param>
+    /// <param name="said">Bytes that the exit speaks of; 0 for all.</param>
+    private void Frame(int frame, int size, Action use, bool write = true, int compared = GuestRsp, int read = -1, int from = GuestRsp, int said = 0)
+    {
+        int record = ((2 * StateLayout.SiteCount) + frame) * StateLayout.SiteSize;
+        int taken = read < 0 ? record : ((2 * StateLayout.SiteCount) + read) * StateLayout.SiteSize;
+        _emit.Load(Test, StateLayout.Sites + record);
+        _emit.Lea(Test, Test, compared < 0 ? Rdx : compared, 0, 0);
+        long miss = compared < 0 ? _emit.BeginJumpIf(4) : _emit.JumpUnlessOneLater();
+        long hit = _emit.Here;
+        _emit.Load(Distance, StateLayout.Sites + taken + 8);
+        use();
+        long over = _emit.JumpLater();
+        if (compared < 0)
+        {
+            _emit.EndShort(miss);
+        }
+        else
+        {
+            _emit.PatchHere(miss);
+        }
+
+        _emit.Lea(Address, from, 0);
+        _emit.Call(_cache.Common.FrameLookup(write));
+        long resume = _emit.JumpLater();
+        _emit.Patch(resume, hit);
+        _emit.Int32(record);
+        _emit.Int32(size - 1);
+        _emit.Int32(ExitInfo.Pack(ExitKind.TlbMiss, 0, said == 0 ? size : said, write) | (int)(ExitInfo.SiteBit | ExitInfo.GroupBit));
+        _emit.PatchHere(over);
+    }
+
+    /// <summary>MOV [R15+displacement], r64.</summary>
+    private void Write(int from, int displacement) => _emit.StoreMemory(from, Distance, -1, displacement);
+
     /// <summary>The compare of [RDX + added] with a site's page; leaves the distance in R15.</summary>
     private void Site(int site, int mask, int added, int distanceOf = -1, bool compares = true)
     {

@@ -3,7 +3,9 @@ using Iced.Intel;
 namespace Tutti.Cpu.Translator.Tests.Emitted;
 
 /// <summary>Follows the values that lookups are made of through one instruction; everything else becomes a number of its own.</summary>
-internal sealed class HostEvaluator(TlbSet set)
+/// <param name="set">The tables of the block.</param>
+/// <param name="frames">What the records of its frames are filled for.</param>
+internal sealed class HostEvaluator(TlbSet set, IReadOnlyDictionary<int, (int Size, bool Write)> frames)
 {
     private readonly InstructionInfoFactory _factory = new();
 
@@ -80,6 +82,8 @@ internal sealed class HostEvaluator(TlbSet set)
 
         return (one.Kind, two.Kind) switch
         {
+            (HostValueKind.Tag, HostValueKind.Linear) when IsFrame(one.Table) =>
+                two == state.Registers[HostRegister.GuestRsp] && displacement == 0 ? two with { Kind = HostValueKind.Check, High = two.Low, Table = one.Table } : default,
             (HostValueKind.Tag, HostValueKind.Linear) => AddTag(one, two, displacement),
             (HostValueKind.Check, HostValueKind.Check) when displacement == -1 => BothEnds(one, two),
             (HostValueKind.Distance, HostValueKind.Linear) when one.Root == two.Root =>
@@ -165,7 +169,7 @@ internal sealed class HostEvaluator(TlbSet set)
             return FromTable(state, state.Registers[Number(instruction.MemoryIndex)], offset);
         }
 
-        if (offset == StateLayout.StackTag(set) || (SiteOf(offset) >= 0 && set == TlbSet.User))
+        if (offset == StateLayout.StackTag(set) || ((SiteOf(offset) >= 0 || IsFrame(offset)) && set == TlbSet.User))
         {
             return new HostValue(HostValueKind.Tag, Table: offset);
         }
@@ -183,12 +187,24 @@ internal sealed class HostEvaluator(TlbSet set)
             return hit.Kind == HostValueKind.None ? default : Distance(hit, site >= StateLayout.SiteCount);
         }
 
+        if (IsFrame(offset - 8) && frames.TryGetValue(offset - 8, out (int Size, bool Write) frame) && state.Facts.Any(fact => fact.Table == offset - 8))
+        {
+            return new HostValue(HostValueKind.Host, High: frame.Size, Write: frame.Write);
+        }
+
         int slot = SlotOf(offset);
         return slot < 0 ? default : state.Slots[slot];
     }
 
     /// <summary>Whether there is one comparison only that a fact about this tag can be of: the newest.</summary>
-    public bool IsSingle(int table) => table == StateLayout.StackTag(set) || SiteOf(table) >= 0;
+    public bool IsSingle(int table) => table == StateLayout.StackTag(set) || SiteOf(table) >= 0 || IsFrame(table);
+
+    /// <summary>Whether a frame's record begins at an offset in the state: they stand behind those of the sites.</summary>
+    public static bool IsFrame(int offset)
+    {
+        int distance = offset - StateLayout.Sites - (2 * StateLayout.SiteCount * StateLayout.SiteSize);
+        return distance >= 0 && distance < StateLayout.SiteCount * StateLayout.SiteSize && distance % StateLayout.SiteSize == 0;
+    }
 
     /// <summary>Whose record begins at an offset in the state: access sites for reads come first; -1 for none.</summary>
     public static int SiteOf(int offset)
