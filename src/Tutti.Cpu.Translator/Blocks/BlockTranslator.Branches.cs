@@ -306,7 +306,7 @@ internal sealed unsafe partial class BlockTranslator
             _emit.Int32(stub.Info);
             if (stub.Retry != 0)
             {
-                _emit.Jump(stub.Retry);
+                JumpCached(stub.Retry, stub.Cached);
             }
         }
     }

@@ -20,6 +20,7 @@ internal sealed unsafe partial class BlockTranslator
 
         public void Take(int register) => _free &= ~(1 << register);
 
+        /// <summary>R14 if it is free: what it gets can stay there.</summary>
         public int Take()
         {
             if (_free == 0)
@@ -27,8 +28,9 @@ internal sealed unsafe partial class BlockTranslator
                 return NoRegister;
             }
 
-            int register = System.Numerics.BitOperations.TrailingZeroCount(_free);
-            _free &= _free - 1;
+            bool hasAddress = (_free >> HostRegister.Address & 1) != 0;
+            int register = hasAddress ? HostRegister.Address : System.Numerics.BitOperations.TrailingZeroCount(_free);
+            Take(register);
             return register;
         }
     }
@@ -113,6 +115,7 @@ internal sealed unsafe partial class BlockTranslator
             else if (CountInState(rule, raw) + (rule.ReadsRcx ? 1 : 0) > 1)
             {
                 // One scratch register is not enough: the address goes into one.
+                _cachedGuest = NoRegister;
                 _emit.Lea(HostRegister.Address, rm.Register, rm.Index, 0, rm.Displacement);
                 rm = RmOperand.InMemory(HostRegister.Address, -1, 0);
                 scratch.Free(HostRegister.Distance);
@@ -186,8 +189,8 @@ internal sealed unsafe partial class BlockTranslator
             (reg, rm) = (rm, reg);
         }
 
-        // A write of 32 bits clears the others, in a register only; one of less would keep later loads waiting.
-        if (rm.IsWritten && rm.Size != 8)
+        // What is written, or is in R14 already, is better there: who reads it next need not wait for the store.
+        if (rm.IsWritten || copied.Rm == _cachedGuest)
         {
             return false;
         }
@@ -219,6 +222,12 @@ internal sealed unsafe partial class BlockTranslator
             return home;
         }
 
+        if (guest == _cachedGuest)
+        {
+            scratch.Take(HostRegister.Address);
+            return HostRegister.Address;
+        }
+
         int register = scratch.Take();
         if (register == NoRegister)
         {
@@ -228,6 +237,10 @@ internal sealed unsafe partial class BlockTranslator
         if (register == HostRegister.Distance)
         {
             _heldSlot = NoRegister;
+        }
+        else if (register == HostRegister.Address)
+        {
+            _cachedGuest = field.IsRead ? guest : NoRegister;
         }
 
         if (field.IsRead)
@@ -258,6 +271,7 @@ internal sealed unsafe partial class BlockTranslator
         else if (HostRegister.OfGuest(guest) == HostRegister.InState)
         {
             _emit.Store(StateLayout.Gpr(guest), register);
+            _cachedGuest = register == HostRegister.Address ? guest : guest == _cachedGuest ? NoRegister : _cachedGuest;
         }
     }
 

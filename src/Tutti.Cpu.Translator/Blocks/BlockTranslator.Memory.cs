@@ -69,7 +69,7 @@ internal sealed unsafe partial class BlockTranslator
 
         int address = EmitAddress(instruction);
         EmitGenericLookup(address, size, write, aligned ? size : 0, out long miss);
-        _stubs.Add(new Stub(miss, info, _start, address, 0, 0, _set));
+        AddLookup(new Stub(miss, info, _start, address, 0, 0, _set));
         _emit.LoadTable(HostRegister.Distance, HostRegister.Distance, StateLayout.Distances(_set, write));
         return RmOperand.InMemory(address, HostRegister.Distance, 0);
     }
@@ -99,7 +99,7 @@ internal sealed unsafe partial class BlockTranslator
         {
             EmitAddress(instruction, group.Low - displacement);
             EmitGenericLookup(address, size, group.IsWrite, alignment, out long miss);
-            _stubs.Add(new Stub(miss, info, _start, address, 0, 0, _set));
+            AddLookup(new Stub(miss, info, _start, address, 0, 0, _set));
             _emit.LoadTable(HostRegister.Distance, HostRegister.Distance, StateLayout.Distances(_set, group.IsWrite));
         }
 
@@ -118,7 +118,7 @@ internal sealed unsafe partial class BlockTranslator
         _emit.Lea(HostRegister.Test, HostRegister.Test, HostRegister.GuestRsp, 0, 0);
         long miss = _emit.JumpUnlessOneLater();
         int bits = info | (int)ExitInfo.SiteBit;
-        _stubs.Add(new Stub(miss, bits, _start, HostRegister.GuestRsp, _emit.Here, displacement, _set) { Record = record, IsFrame = true });
+        AddLookup(new Stub(miss, bits, _start, HostRegister.GuestRsp, _emit.Here, displacement, _set) { Record = record, IsFrame = true });
         _emit.Load(HostRegister.Distance, StateLayout.Sites + record + 8);
     }
 
@@ -163,8 +163,22 @@ internal sealed unsafe partial class BlockTranslator
 
         _hasPolled = true;
         long miss = _emit.JumpUnlessOneLater();
-        _stubs.Add(new Stub(miss, info | (int)ExitInfo.SiteBit, _start, from, _emit.Here, added, _set) { Record = record });
+        AddLookup(new Stub(miss, info | (int)ExitInfo.SiteBit, _start, from, _emit.Here, added, _set) { Record = record });
         _emit.Load(HostRegister.Distance, StateLayout.Sites + record + 8);
+    }
+
+    /// <summary>Adds the slow way of a lookup that the instruction begins with: it knows what R14 has to have behind it.</summary>
+    private void AddLookup(in Stub stub) => _stubs.Add(stub with { Cached = _cachedAtStart + 1, CachedOnResume = _cachedGuest + 1 });
+
+    /// <summary>Goes to where R14 has the guest's register that a stub says.</summary>
+    private void JumpCached(long target, int cached)
+    {
+        if (cached != 0)
+        {
+            _emit.Load(HostRegister.Address, StateLayout.Gpr(cached - 1));
+        }
+
+        _emit.Jump(target);
     }
 
     /// <summary>The TLB itself is asked, and the site's page is what it says from now on.</summary>
@@ -177,7 +191,13 @@ internal sealed unsafe partial class BlockTranslator
         _emit.Int32(stub.Record);
         _emit.Int32(info.NeedsAlignment ? 1 - 4096 : info.Size - 1);
         _emit.Int32(stub.Info);
-        _emit.Jump(stub.Retry);
+        JumpCached(stub.Retry, stub.Cached);
+        if (stub.CachedOnResume != 0)
+        {
+            // The routine has used R14.
+            _emit.PatchHere(resume);
+            JumpCached(stub.Resume, stub.CachedOnResume);
+        }
     }
 
     private static int MaskOf(int alignment) =>
@@ -213,7 +233,7 @@ internal sealed unsafe partial class BlockTranslator
         long miss = _emit.JumpUnlessOneLater();
         _emit.Load(HostRegister.Distance, StateLayout.StackDistance(_set));
         int info = ExitInfo.Pack(ExitKind.TlbMiss, _offset, size, write) | (aligned ? (int)ExitInfo.AlignedBit : 0);
-        _stubs.Add(new Stub(miss, info, _start, HostRegister.Address, _emit.Here, displacement, _set));
+        AddLookup(new Stub(miss, info, _start, HostRegister.Address, _emit.Here, displacement, _set));
     }
 
     /// <summary>The TLB itself is asked, by a routine that all blocks share.</summary>
@@ -224,7 +244,7 @@ internal sealed unsafe partial class BlockTranslator
         _emit.Patch(resume, stub.Resume);
         _emit.Int32(stub.Displacement);
         _emit.Int32(stub.Info);
-        _emit.Jump(stub.Retry);
+        JumpCached(stub.Retry, stub.Cached);
     }
 
     /// <summary>Brings the operand's linear address to a register: that of the base, where that is all, else one that is given.</summary>
@@ -232,6 +252,8 @@ internal sealed unsafe partial class BlockTranslator
     /// <param name="to">The register; without a segment's base it may be one that the address is made of.</param>
     private int EmitAddress(in Instruction instruction, int? moved = null, int to = HostRegister.Address)
     {
+        int cached = _cachedGuest;
+        _cachedGuest = NoRegister;
         Register baseRegister = instruction.MemoryBase;
         Register indexRegister = instruction.MemoryIndex;
         bool is32 = baseRegister.IsGPR32() || indexRegister.IsGPR32();
@@ -248,7 +270,8 @@ internal sealed unsafe partial class BlockTranslator
         }
         else
         {
-            int found = baseRegister == Register.None ? -1 : FromGuest(Number(baseRegister), HostRegister.Address);
+            bool isCached = baseRegister != Register.None && Number(baseRegister) == cached;
+            int found = baseRegister == Register.None ? -1 : isCached ? HostRegister.Address : FromGuest(Number(baseRegister), HostRegister.Address);
             if (indexRegister != Register.None)
             {
                 int index = FromGuest(Number(indexRegister), HostRegister.Distance);
@@ -274,6 +297,7 @@ internal sealed unsafe partial class BlockTranslator
             }
             else if (!segmented && moved == null)
             {
+                _cachedGuest = found == HostRegister.Address ? Number(baseRegister) : cached;
                 return found;
             }
             else

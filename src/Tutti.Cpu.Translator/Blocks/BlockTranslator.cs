@@ -73,6 +73,12 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>The slot of a group whose host address R15 holds too; -1 for none.</summary>
     private int _heldSlot;
 
+    /// <summary>The guest's register in the state whose value R14 has too; <see cref="NoRegister"/> for none.</summary>
+    private int _cachedGuest;
+
+    /// <summary>The same where the instruction begins: who tries it again must bring that register back.</summary>
+    private int _cachedAtStart;
+
     /// <summary>Where jumps back to the block's own start go that need not load registers again; 0 where there are none to load.</summary>
     private long _loopEntry;
 
@@ -115,6 +121,12 @@ internal sealed unsafe partial class BlockTranslator
 
         /// <summary>The record is a frame's.</summary>
         public bool IsFrame { get; init; }
+
+        /// <summary>The guest's register, plus 1, that R14 must have where the instruction is tried again; 0 for none.</summary>
+        public int Cached { get; init; }
+
+        /// <summary>The same where the fast path goes on.</summary>
+        public int CachedOnResume { get; init; }
 
         /// <summary>A lookup of the jump cache: it goes on at <see cref="Retry"/> when the second entry is the one.</summary>
         public bool IsJump { get; init; }
@@ -265,6 +277,7 @@ internal sealed unsafe partial class BlockTranslator
         _offset = offset;
         _hasPolled = false;
         _heldSlot = -1;
+        _cachedGuest = _cachedAtStart = NoRegister;
         _loopEntry = 0;
         _blockOffset = _runOffset = _low = _high = offset;
         _passedCount = 0;
@@ -356,17 +369,21 @@ internal sealed unsafe partial class BlockTranslator
         }
 
         int held = _heldSlot;
+        int cached = _cachedGuest;
+        _cachedGuest = _cachedAtStart = NoRegister;
         _heldSlot = _members[_index].Group is { Slot: >= 0 } && AccessGroups.StackAccess(instruction) != null ? held : -1;
         if (!TryTranslateBranch(instruction) && !TryTranslateSpecial(instruction) && !TryTranslateSystem(instruction)
             && !TryTranslateArithmetic(instruction))
         {
-            // What is copied knows what becomes of R15.
+            // What is copied knows what becomes of R14 and R15.
             _heldSlot = held;
+            _cachedGuest = _cachedAtStart = cached;
             TranslateCopy(instruction);
         }
         else if (instruction.FlowControl == FlowControl.ConditionalBranch)
         {
             _heldSlot = held;
+            _cachedGuest = cached;
         }
 
         _offset += instruction.Length;
