@@ -64,7 +64,7 @@ internal sealed unsafe partial class BlockTranslator
         _emit.Lea(HostRegister.GuestRsp, HostRegister.GuestRsp, -8);
         if (instruction.Op0Kind == OpKind.Register && value == HostRegister.Address)
         {
-            _cachedGuest = Number(instruction.Op0Register);
+            _cachedAfter = Number(instruction.Op0Register);
         }
     }
 
@@ -74,7 +74,7 @@ internal sealed unsafe partial class BlockTranslator
         int to = HomeOrScratch(guest);
         _emit.LoadMemory(to, from.Register, from.Index, from.Displacement);
         MoveToGuest(guest, to);
-        _cachedGuest = to == HostRegister.Address ? guest : NoRegister;
+        _cachedAfter = to == HostRegister.Address ? guest : NoRegister;
         if (to != HostRegister.GuestRsp)
         {
             _emit.Lea(HostRegister.GuestRsp, HostRegister.GuestRsp, 8);
@@ -116,6 +116,6 @@ internal sealed unsafe partial class BlockTranslator
         }
 
         MoveToGuest(guest, address);
-        _cachedGuest = to == HostRegister.Address && address == to ? guest : NoRegister;
+        _cachedAfter = to == HostRegister.Address && address == to ? guest : NoRegister;
     }
 }

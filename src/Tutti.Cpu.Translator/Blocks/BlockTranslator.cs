@@ -76,6 +76,9 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>The guest's register in the state whose value R14 has too; <see cref="NoRegister"/> for none.</summary>
     private int _cachedGuest;
 
+    /// <summary>The same behind an instruction that is not copied.</summary>
+    private int _cachedAfter;
+
     /// <summary>The same where the instruction begins: who tries it again must bring that register back.</summary>
     private int _cachedAtStart;
 
@@ -370,7 +373,7 @@ internal sealed unsafe partial class BlockTranslator
 
         int held = _heldSlot;
         int cached = _cachedGuest;
-        _cachedGuest = _cachedAtStart = NoRegister;
+        _cachedGuest = _cachedAtStart = _cachedAfter = NoRegister;
         _heldSlot = _members[_index].Group is { Slot: >= 0 } && AccessGroups.StackAccess(instruction) != null ? held : -1;
         if (!TryTranslateBranch(instruction) && !TryTranslateSpecial(instruction) && !TryTranslateSystem(instruction)
             && !TryTranslateArithmetic(instruction))
@@ -384,6 +387,11 @@ internal sealed unsafe partial class BlockTranslator
         {
             _heldSlot = held;
             _cachedGuest = cached;
+        }
+        else
+        {
+            // Whatever its lookups have brought there: it has gone on from that.
+            _cachedGuest = _cachedAfter;
         }
 
         _offset += instruction.Length;
