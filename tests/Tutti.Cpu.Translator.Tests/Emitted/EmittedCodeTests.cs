@@ -32,7 +32,7 @@ public sealed unsafe class EmittedCodeTests : IDisposable
         var pages = new GuestCode(random);
         var watch = Stopwatch.StartNew();
         byte[] bytes = new byte[2 * PageSize];
-        for (int run = 0; run < ShortRuns || watch.Elapsed.TotalSeconds < Seconds; run++)
+        for (int run = 0; run < ShortRuns || watch.Elapsed.TotalSeconds < Seconds / (double)Kinds.Count; run++)
         {
             pages.Fill(kind, bytes);
             _cache.Hot.IsEverything = run % 2 != 0;
