@@ -68,8 +68,7 @@ internal sealed class AccessGroups
 
     /// <summary>Fills <paramref name="members"/> for the instructions given.</summary>
     /// <param name="canGroup">Whether the instruction at an index may be served by, or serve, another one.</param>
-    /// <param name="groupsStack">Whether that goes for PUSH, POP, CALL and RET too.</param>
-    public void Find(ReadOnlySpan<Instruction> instructions, Span<GroupMember> members, Func<int, bool> canGroup, bool groupsStack)
+    public void Find(ReadOnlySpan<Instruction> instructions, Span<GroupMember> members, Func<int, bool> canGroup)
     {
         _open.Clear();
         _groups.Clear();
@@ -79,7 +78,7 @@ internal sealed class AccessGroups
         {
             ref readonly Instruction instruction = ref instructions[i];
             CopyRule rule = CopyRule.Of(instruction);
-            if (groupsStack && StackAccess(instruction) is { } stack && canGroup(i))
+            if (StackAccess(instruction) is { } stack && canGroup(i))
             {
                 members[i] = Join(i, s_stack with { BaseVersion = Version(Register.RSP) }, stack.Displacement + Moved(Register.RSP), 8, stack.IsWrite);
             }

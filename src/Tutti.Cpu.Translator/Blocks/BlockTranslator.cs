@@ -21,7 +21,7 @@ internal sealed unsafe partial class BlockTranslator
 
     private const int MaxInstructionLength = 15;
 
-    /// <summary>Jumps within the page that a block of hot code goes along.</summary>
+    /// <summary>Jumps within the page that a block goes along.</summary>
     private const int MaxFollowed = 3;
 
     /// <summary>Host bytes that a block takes at most, with room to spare: about 200 for the longest instruction and its stub.</summary>
@@ -165,7 +165,7 @@ internal sealed unsafe partial class BlockTranslator
     {
         int offset = (int)(physical & 0xFFF);
         _pagePhysical = physical - (uint)offset;
-        Decode(page, offset, set);
+        Decode(page, offset);
         Begin(offset, set);
         BeginLoop();
         while (!_ends)
@@ -210,9 +210,8 @@ internal sealed unsafe partial class BlockTranslator
     }
 
     /// <summary>Decodes what may become the block: emission may end it earlier.</summary>
-    private void Decode(byte* page, int offset, TlbSet set)
+    private void Decode(byte* page, int offset)
     {
-        bool isHot = set == TlbSet.User && Hot.IsHot(_pagePhysical + (uint)offset);
         _decoded = 0;
         _followedCount = 0;
         _isCut = false;
@@ -223,7 +222,7 @@ internal sealed unsafe partial class BlockTranslator
             next = DecodeRun(page, next);
         }
 
-        _groups.Find(_instructions.AsSpan(0, _decoded), _members, CanGroup, groupsStack: true);
+        _groups.Find(_instructions.AsSpan(0, _decoded), _members, CanGroup);
     }
 
     /// <summary>Decodes to the next unconditional jump; gives where in the page that leads, or -1 where the block cannot go along.</summary>
