@@ -119,6 +119,21 @@ public sealed unsafe class GuestMemory
         return true;
     }
 
+    /// <summary>Gives the bytes [address, address+length), when they all lie in one region, for device work that goes on later.</summary>
+    /// <remarks>Who writes through the segment must tell <see cref="MarkWritten"/> afterwards.</remarks>
+    public bool TryGetSegment(ulong address, int length, out MemorySegment segment)
+    {
+        byte* pointer = GetPointer(address);
+        if (pointer == null || length < 0 || !Fits(address, (ulong)length))
+        {
+            segment = default;
+            return false;
+        }
+
+        segment = new MemorySegment((nint)pointer, length);
+        return true;
+    }
+
     /// <summary>Reads a value that lies wholly in one region; false where it does not.</summary>
     public bool TryRead<T>(ulong address, out T value)
         where T : unmanaged

@@ -15,14 +15,18 @@ internal static class House
         ("Tutti.X86", []),
         ("Tutti.Memory", []),
         ("Tutti.Cpu", ["Tutti.Memory", "Tutti.X86"]),
-        ("Tutti.Devices", ["Tutti.Cpu", "Tutti.X86"]),
+        ("Tutti.Devices", ["Tutti.Cpu", "Tutti.Memory", "Tutti.X86"]),
+        ("Tutti.Virtio", ["Tutti.Cpu", "Tutti.Devices", "Tutti.Memory", "Tutti.X86"]),
+        ("Tutti.Workers", ["Tutti.Devices", "Tutti.Host"]),
+        ("Tutti.Storage", ["Tutti.Devices", "Tutti.Host", "Tutti.Memory", "Tutti.Workers"]),
+        ("Tutti.Network", ["Tutti.Devices", "Tutti.Host", "Tutti.Memory", "Tutti.Workers"]),
         ("Tutti.Cpu.Interpreter", ["Tutti.Cpu", "Tutti.Host", "Tutti.Memory", "Tutti.X86"]),
         ("Tutti.Cpu.Translator", ["Tutti.Cpu", "Tutti.Cpu.Interpreter", "Tutti.Host", "Tutti.Memory", "Tutti.X86"]),
         ("Tutti.Cpu.Kvm", ["Tutti.Cpu", "Tutti.Host", "Tutti.Memory", "Tutti.X86"]),
         ("Tutti.Boot", ["Tutti.Cpu", "Tutti.Memory", "Tutti.X86"]),
-        ("Tutti.Guests", ["Tutti.Boot"]),
-        ("Tutti.Machine", ["Tutti.Boot", "Tutti.Cpu", "Tutti.Cpu.Interpreter", "Tutti.Cpu.Kvm", "Tutti.Cpu.Translator", "Tutti.Devices", "Tutti.Guests", "Tutti.Host", "Tutti.Memory", "Tutti.X86"]),
-        ("Tutti.Cli", ["Tutti.Boot", "Tutti.Cpu", "Tutti.Cpu.Interpreter", "Tutti.Cpu.Kvm", "Tutti.Cpu.Translator", "Tutti.Devices", "Tutti.Guests", "Tutti.Host", "Tutti.Machine", "Tutti.Memory", "Tutti.X86"]),
+        ("Tutti.Guests", ["Tutti.Boot", "Tutti.Devices", "Tutti.Host", "Tutti.Memory", "Tutti.Storage"]),
+        ("Tutti.Machine", ["Tutti.Boot", "Tutti.Cpu", "Tutti.Cpu.Interpreter", "Tutti.Cpu.Kvm", "Tutti.Cpu.Translator", "Tutti.Devices", "Tutti.Guests", "Tutti.Host", "Tutti.Memory", "Tutti.Virtio", "Tutti.Workers", "Tutti.X86"]),
+        ("Tutti.Cli", ["Tutti.Boot", "Tutti.Cpu", "Tutti.Cpu.Interpreter", "Tutti.Cpu.Kvm", "Tutti.Cpu.Translator", "Tutti.Devices", "Tutti.Guests", "Tutti.Host", "Tutti.Machine", "Tutti.Memory", "Tutti.Network", "Tutti.Storage", "Tutti.Virtio", "Tutti.Workers", "Tutti.X86"]),
     ];
 
     /// <summary>Projects that may hold pointers.</summary>
@@ -32,7 +36,7 @@ internal static class House
     public static readonly string[] NativeCalls = ["Tutti.Host", "Tutti.Cpu.Kvm"];
 
     /// <summary>Projects that a bare-metal build takes over as they are: nothing of the host in them.</summary>
-    public static readonly string[] FreeOfHost = ["Tutti.Devices", "Tutti.X86", "Tutti.Boot"];
+    public static readonly string[] FreeOfHost = ["Tutti.Devices", "Tutti.Virtio", "Tutti.X86", "Tutti.Boot"];
 
     /// <summary>Types, and members of types, that reach the host.</summary>
     public static readonly string[] HostApis =
