@@ -42,7 +42,7 @@ public sealed class VirtioRngTests : IDisposable
     {
         long bytes = 0;
         int lent = 0;
-        for (int step = 0; step < 100; step++)
+        for (int step = 0; step < 500; step++)
         {
             while (_queue.TryTake(out _, out uint written))
             {
@@ -57,7 +57,7 @@ public sealed class VirtioRngTests : IDisposable
 
             _ = _queue.Kick();
             Assert.InRange(_bed.Worker.Run(), 0, 10);
-            _clock.Advance(Second / 20);
+            _clock.Advance(Second / 100);
             _ = _bed.Worker.Run();
         }
 
