@@ -19,6 +19,7 @@ public sealed unsafe partial class TerminalTests
         Assert.Equal(4, (int)Marshal.OffsetOf<PollFd>(nameof(PollFd.Events)));
         Assert.Equal(6, (int)Marshal.OffsetOf<PollFd>(nameof(PollFd.Revents)));
         Assert.Equal(16, sizeof(TimeSpec));
+        Assert.Equal(12, sizeof(EpollEvent));
     }
 
     [Fact]

@@ -19,24 +19,32 @@ public sealed class MmioBus
     /// <exception cref="ArgumentException">The range wraps or meets another device's, or the width is none.</exception>
     public void Map(ulong first, ulong length, IMmioDevice device, int maxWidth = 8)
     {
-        ArgumentNullException.ThrowIfNull(device);
-        ulong last = first + (length - 1);
-        if (length == 0 || last < first || maxWidth is not (1 or 2 or 4 or 8))
+        if (!TryMap(first, length, device, maxWidth))
         {
-            throw new ArgumentException($"No such address range: 0x{first:X}, {length} bytes, {maxWidth} bytes wide.");
+            throw new ArgumentException($"Addresses 0x{first:X} to 0x{first + (length - 1):X} wrap or meet a range that is taken.");
+        }
+    }
+
+    /// <summary>The same for ranges that a guest places: false where <see cref="Map"/> would throw for the range.</summary>
+    /// <exception cref="ArgumentException">The width is none.</exception>
+    public bool TryMap(ulong first, ulong length, IMmioDevice device, int maxWidth = 8)
+    {
+        ArgumentNullException.ThrowIfNull(device);
+        if (maxWidth is not (1 or 2 or 4 or 8))
+        {
+            throw new ArgumentException($"A device can't take {maxWidth} bytes at once.", nameof(maxWidth));
         }
 
-        foreach (Mapping other in _mappings)
+        ulong last = first + (length - 1);
+        if (length == 0 || last < first || Array.Exists(_mappings, other => first <= other.Last && other.First <= last))
         {
-            if (first <= other.Last && other.First <= last)
-            {
-                throw new ArgumentException($"Addresses 0x{first:X} to 0x{last:X} meet a range that is taken.");
-            }
+            return false;
         }
 
         Mapping[] mappings = [.. _mappings, new Mapping(first, last, maxWidth, device)];
         Array.Sort(mappings, (a, b) => a.First.CompareTo(b.First));
         _mappings = mappings;
+        return true;
     }
 
     /// <summary>Takes a range back, as when a guest moves a PCI window; false when no range starts there.</summary>

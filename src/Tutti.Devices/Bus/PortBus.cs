@@ -23,20 +23,58 @@ public sealed class PortBus
     /// <exception cref="ArgumentException">The range leaves the port space or meets another device's, the width is none, or 255 ranges are taken.</exception>
     public void Map(ushort first, int count, IPortDevice device, int maxWidth = 1)
     {
+        if (!TryMap(first, count, device, maxWidth))
+        {
+            throw new ArgumentException($"Ports 0x{first:X4} to 0x{first + count - 1:X4} do not exist or are taken, or the bus is full.");
+        }
+    }
+
+    /// <summary>The same for ranges that a guest places: false where <see cref="Map"/> would throw for the range.</summary>
+    /// <exception cref="ArgumentException">The width is none.</exception>
+    public bool TryMap(ushort first, int count, IPortDevice device, int maxWidth = 1)
+    {
         ArgumentNullException.ThrowIfNull(device);
-        if (count < 1 || first + count > PortCount || maxWidth is not (1 or 2 or 4))
+        if (maxWidth is not (1 or 2 or 4))
         {
-            throw new ArgumentException($"No such port range: 0x{first:X4}, {count} ports, {maxWidth} bytes wide.");
+            throw new ArgumentException($"A device can't take {maxWidth} bytes at once.", nameof(maxWidth));
         }
 
-        Span<byte> owners = _owner.AsSpan(first, count);
-        if (owners.ContainsAnyExcept((byte)0) || _mappings.Length > byte.MaxValue)
+        if (count < 1 || first + count > PortCount || _owner.AsSpan(first, count).ContainsAnyExcept((byte)0))
         {
-            throw new ArgumentException($"Ports 0x{first:X4} to 0x{first + count - 1:X4} are taken, or the bus is full.");
+            return false;
         }
 
-        owners.Fill((byte)_mappings.Length);
-        _mappings = [.. _mappings, new Mapping(first, first + count, maxWidth, device)];
+        // The number of a range that was taken back, if there is one; 0 means nobody.
+        int number = Array.FindIndex(_mappings, 1, mapping => mapping.Device is null);
+        if (number < 0)
+        {
+            number = _mappings.Length;
+            if (number > byte.MaxValue)
+            {
+                return false;
+            }
+
+            _mappings = [.. _mappings, default];
+        }
+
+        _mappings[number] = new Mapping(first, first + count, maxWidth, device);
+        _owner.AsSpan(first, count).Fill((byte)number);
+        return true;
+    }
+
+    /// <summary>Takes a range back, as when a guest moves PCI ports; false when no range starts there.</summary>
+    public bool Unmap(ushort first)
+    {
+        int number = _owner[first];
+        Mapping mapping = _mappings[number];
+        if (number == 0 || mapping.First != first)
+        {
+            return false;
+        }
+
+        _owner.AsSpan(mapping.First, mapping.End - mapping.First).Clear();
+        _mappings[number] = default;
+        return true;
     }
 
     /// <summary>
