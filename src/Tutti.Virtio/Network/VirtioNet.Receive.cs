@@ -130,7 +130,6 @@ public sealed partial class VirtioNet
     private Placing Place(Virtqueue queue, ReadOnlySpan<byte> frame, in PacketOffload offload)
     {
         int limit = (_features & FeatureMrgRxbuf) != 0 ? Math.Min(MaxMergedChains, queue.Size) : 1;
-        int seen = -1;
         while (true)
         {
             int count = Gather(queue, HeaderSize + frame.Length, limit, out bool isEnough);
@@ -151,12 +150,10 @@ public sealed partial class VirtioNet
                 return Placing.Dropped;
             }
 
-            if (count <= seen || !queue.EnableNotify())
+            if (!queue.EnableNotifyOfMore())
             {
                 return Placing.NoRoom;
             }
-
-            seen = count;
         }
     }
 
