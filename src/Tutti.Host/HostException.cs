@@ -5,7 +5,9 @@ namespace Tutti.Host;
 /// <summary>A call to the host's kernel has failed.</summary>
 public sealed class HostException : IOException
 {
-    internal HostException(string call, int errno)
+    /// <param name="call">Name of the call.</param>
+    /// <param name="errno">The kernel's error number, above 0.</param>
+    public HostException(string call, int errno)
         : base($"{call}: {Marshal.GetPInvokeErrorMessage(errno)} (errno {errno})")
     {
         Call = call;

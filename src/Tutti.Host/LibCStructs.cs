@@ -41,6 +41,9 @@ internal struct SigAction
 [StructLayout(LayoutKind.Explicit, Size = 256)]
 internal struct Statx
 {
+    [FieldOffset(4)]
+    internal uint BlockSize;
+
     [FieldOffset(20)]
     internal uint Uid;
 
@@ -49,6 +52,28 @@ internal struct Statx
 
     [FieldOffset(28)]
     internal ushort Mode;
+
+    [FieldOffset(32)]
+    internal ulong Inode;
+
+    [FieldOffset(40)]
+    internal ulong Size;
+
+    /// <summary>Of 512 bytes.</summary>
+    [FieldOffset(48)]
+    internal ulong Blocks;
+
+    [FieldOffset(128)]
+    internal uint RdevMajor;
+
+    [FieldOffset(132)]
+    internal uint RdevMinor;
+
+    [FieldOffset(136)]
+    internal uint DevMajor;
+
+    [FieldOffset(140)]
+    internal uint DevMinor;
 }
 
 /// <summary><c>struct winsize</c>.</summary>

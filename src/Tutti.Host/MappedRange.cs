@@ -18,9 +18,9 @@ public sealed class MappedRange : SafeHandleMinusOneIsInvalid
     public nint Address => handle;
 
     /// <summary>Maps <paramref name="length"/> bytes at an address of the kernel's choice; errors: <see cref="HostException"/>.</summary>
-    internal static MappedRange Map(nuint length, int prot, int flags, int fd = -1)
+    internal static MappedRange Map(nuint length, int prot, int flags, int fd = -1, long offset = 0)
     {
-        nint address = LibC.mmap(0, length, prot, flags, fd, 0);
+        nint address = LibC.mmap(0, length, prot, flags, fd, offset);
         return address != LibC.MAP_FAILED ? new MappedRange(address, length) : throw HostException.FromLastError("mmap");
     }
 

@@ -1,0 +1,19 @@
+namespace Tutti.Storage.Tests;
+
+/// <summary>A folder of its own for a test's images.</summary>
+internal sealed class TempFolder : IDisposable
+{
+    public string Path { get; } = Directory.CreateTempSubdirectory("tutti-storage-").FullName;
+
+    /// <summary>A name in the folder.</summary>
+    public string File(string name) => System.IO.Path.Combine(Path, name);
+
+    /// <summary>A file with these bytes in the folder.</summary>
+    public string File(string name, byte[] bytes)
+    {
+        System.IO.File.WriteAllBytes(File(name), bytes);
+        return File(name);
+    }
+
+    public void Dispose() => Directory.Delete(Path, recursive: true);
+}
