@@ -10,14 +10,6 @@ namespace Tutti.Cli;
 /// <summary>The command line: names, help, and what runs for which words.</summary>
 internal static class CommandLine
 {
-    private static readonly string RunHelp =
-        $"""
-        MODEL is one of
-        {string.Join('\n', CpuModel.All.Select(model => $"  {model.Name,-11}{model.Description}"))}
-        SIZE is a number with K, M, G or T (powers of 1024); a bare number is MiB.
-        T is a number with ms, s, m or h; a bare number is seconds.
-        """;
-
     /// <summary>Parses, runs, and turns every kind of failure into its message and status.</summary>
     internal static async Task<int> RunAsync(string[] args)
     {
@@ -62,7 +54,7 @@ internal static class CommandLine
         if (args is ["run", ..] && !Array.Exists(args, word => word.StartsWith("-h", StringComparison.Ordinal) || word.StartsWith("--h", StringComparison.Ordinal)))
         {
             // With its own name before its words: the parser passes over that, and would also pass over an image of that name.
-            ParseResult run = CreateRun(catalog).Parse(args, configuration);
+            ParseResult run = RunCommandLine.Create(catalog).Parse(args, configuration);
             if (run.Errors.Count == 0)
             {
                 return run;
@@ -75,7 +67,7 @@ internal static class CommandLine
     internal static RootCommand Create(ImageCatalog catalog)
     {
         RootCommand root = new("Tutti runs virtual machines: at hardware speed where the host has KVM, else in software. It needs no root.");
-        root.Add(CreateRun(catalog));
+        root.Add(RunCommandLine.Create(catalog));
         root.Add(CreateImage(catalog));
         root.Add(DiskCommands.CreateCommand());
         root.Add(CreateDoctor());
@@ -89,61 +81,6 @@ internal static class CommandLine
 
         root.SetAction(static int (_) => throw new UserException("name a command: run, image, disk, doctor, version or completion. See 'tutti --help'."));
         return root;
-    }
-
-    private static Command CreateRun(ImageCatalog catalog)
-    {
-        Argument<string?> image = new("IMAGE")
-        {
-            HelpName = "IMAGE",
-            Description = $"The image to run; {ImageCatalog.DefaultImage} when nothing is named.",
-            Arity = ArgumentArity.ZeroOrOne,
-        };
-        image.CompletionSources.Add(_ => ImageCatalog.Names);
-        Option<string?> kernel = Text("--kernel", "FILE", "Boot this bzImage or vmlinux instead of an image's kernel.");
-        Option<string?> initrd = Text("--initrd", "FILE", "Initial RAM disk; takes the place of the image's.");
-        Option<string?> append = Text("--append", "STR", $"Words behind the kernel command line (\"{RunCommand.DefaultCommandLine}\" without an image).");
-        Option<string?> memory = Text("--memory", "SIZE", $"Guest memory, {RunOptions.MinMemory >> 20}M or more; {RunOptions.DefaultMemory} when not given.");
-        Option<string?> cpus = Text("--cpus", "N", "Virtual processors; 1 when not given.");
-        Option<string?> cpu = Text("--cpu", "MODEL", $"What the processors show of themselves; {CpuModel.Host} when not given.");
-        cpu.CompletionSources.Add(_ => CpuModel.All.Select(model => model.Name));
-        Option<string?> engine = Text("--engine", "NAME", $"What runs the guest's code: {string.Join(", ", Engines.Names)}; {Engines.Auto} when not given, which takes kvm where that runs guests at hardware speed.");
-        engine.CompletionSources.Add(_ => Engines.Names);
-        Option<string?> timeout = Text("--timeout", "T", "End the run after this time, with status 124.");
-        Option<bool> noReboot = new("--no-reboot") { Description = "End when the guest resets itself, with status 5." };
-        Option<bool> verbose = new("--verbose") { Description = "Show at the end, on standard error, what the engine has counted." };
-        Option<string?> trace = Text("--trace", "WHAT[,WHAT][:FILE]", $"Write down what the guest does: {string.Join(", ", TraceRequest.Names)}; on standard error without a file.");
-        trace.CompletionSources.Add(_ => TraceRequest.Names);
-        Command run = new("run", "Run a guest with its serial console on this terminal. Ctrl-A h shows the keys.")
-        {
-            image, kernel, initrd, append, memory, cpus, cpu, engine, timeout, noReboot, verbose, trace,
-        };
-        run.SetAction(async (result, _) =>
-        {
-            RunArguments words = new()
-            {
-                Image = result.GetValue(image),
-                Kernel = result.GetValue(kernel),
-                Initrd = result.GetValue(initrd),
-                Append = result.GetValue(append),
-                Memory = result.GetValue(memory),
-                Cpus = result.GetValue(cpus),
-                Cpu = result.GetValue(cpu),
-                Engine = result.GetValue(engine),
-                Timeout = result.GetValue(timeout),
-                NoReboot = result.GetValue(noReboot),
-                Verbose = result.GetValue(verbose),
-                Trace = result.GetValue(trace),
-            };
-            if (!HostCpu.IsX64)
-            {
-                throw new UserException("this host is no x86-64 machine; the software engine needs one");
-            }
-
-            using RunCommand command = new(RunOptions.Check(words, HostMemory.Read()), catalog);
-            return await command.RunAsync();
-        });
-        return run;
     }
 
     private static Command CreateImage(ImageCatalog catalog)
@@ -198,7 +135,7 @@ internal static class CommandLine
         return name;
     }
 
-    private static Option<string?> Text(string name, string value, string description) =>
+    internal static Option<string?> Text(string name, string value, string description) =>
         new(name) { HelpName = value, Description = description };
 
     /// <summary>The parser takes an unknown option for an argument when there is room for one, and then blames what follows.</summary>
@@ -220,7 +157,7 @@ internal static class CommandLine
             bool isRun = parseResult.CommandResult.Command.Name == "run";
             if (isRun)
             {
-                output.WriteLine(RunHelp + "\n");
+                output.WriteLine(RunCommandLine.Help + "\n");
             }
 
             if (parseResult.CommandResult.Command.Name == "doctor")

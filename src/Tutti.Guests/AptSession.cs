@@ -23,6 +23,7 @@ internal sealed class AptSession
     public AptSession(string folder, string searchPath, string architecture = "amd64")
     {
         _folder = folder;
+        SearchPath = searchPath;
         _aptGet = Require("apt-get", searchPath);
         _aptCache = Require("apt-cache", searchPath);
         _dpkgDeb = Require("dpkg-deb", searchPath);
@@ -34,6 +35,9 @@ internal sealed class AptSession
         File.WriteAllBytes(Path.Combine(folder, "status"), []);
         File.WriteAllText(ConfigurationFile, Configuration(folder, architecture));
     }
+
+    /// <summary>Where programs are looked for, in the form of PATH.</summary>
+    public string SearchPath { get; }
 
     private string ConfigurationFile => Path.Combine(_folder, "apt.conf");
 
@@ -96,27 +100,61 @@ internal sealed class AptSession
     public async Task ExtractAsync(string package, Predicate<string> matches, string target, CancellationToken cancellationToken)
     {
         bool found = false;
-        string? damage = null;
-        ToolResult result = await ExternalTool.ReadOutputAsync(_dpkgDeb, ["--fsys-tarfile", package], _folder, ReadAsync, cancellationToken).ConfigureAwait(false);
+        (string? damage, string errors) = await ReadPackageAsync(package, path => matches(path) ? target : null, () => found = true, cancellationToken).ConfigureAwait(false);
         if (!found)
         {
-            throw Failure($"The package {Path.GetFileName(package)} could not be unpacked", result.Errors.Length > 0 ? result.Errors : damage ?? "it holds no such file");
+            throw Unusable(package, errors.Length > 0 ? errors : damage ?? "it holds no such file");
         }
+    }
+
+    /// <summary>Copies regular files out of a package.</summary>
+    /// <param name="package">Path of the .deb file.</param>
+    /// <param name="target">Gives the file to make for a path, which starts with neither a slash nor a dot; null for none.</param>
+    public async Task ExtractAllAsync(string package, Func<string, string?> target, CancellationToken cancellationToken)
+    {
+        (string? damage, string errors) = await ReadPackageAsync(package, target, () => false, cancellationToken).ConfigureAwait(false);
+        if (damage is not null || errors.Length > 0)
+        {
+            throw Unusable(package, errors.Length > 0 ? errors : damage!);
+        }
+    }
+
+    private static ImageException Unusable(string package, string reason) => Failure($"The package {Path.GetFileName(package)} could not be unpacked", reason);
+
+    /// <summary>Reads a package to its end, or until <paramref name="isEnough"/> says so after a file.</summary>
+    private async Task<(string? Damage, string Errors)> ReadPackageAsync(string package, Func<string, string?> target, Func<bool> isEnough, CancellationToken cancellationToken)
+    {
+        string? damage = null;
+        bool isWhole = false;
+        ToolResult result = await ExternalTool.ReadOutputAsync(_dpkgDeb, ["--fsys-tarfile", package], _folder, ReadAsync, cancellationToken).ConfigureAwait(false);
+
+        // One that was stopped early says so; that is no error.
+        return (damage, isWhole ? string.Empty : result.ExitCode != 0 || damage is not null ? result.Errors : string.Empty);
 
         async Task ReadAsync(Stream stream)
         {
             try
             {
                 await using TarReader tar = new(stream);
-                while (!found && await tar.GetNextEntryAsync(copyData: false, cancellationToken).ConfigureAwait(false) is TarEntry entry)
+                while (await tar.GetNextEntryAsync(copyData: false, cancellationToken).ConfigureAwait(false) is TarEntry entry)
                 {
-                    if (entry.EntryType is TarEntryType.RegularFile or TarEntryType.V7RegularFile && matches(entry.Name.TrimStart('.', '/')))
+                    if (entry.EntryType is TarEntryType.RegularFile or TarEntryType.V7RegularFile && target(entry.Name.TrimStart('.', '/')) is string file)
                     {
-                        await using FileStream file = new(target, FileMode.CreateNew, FileAccess.Write);
-                        await (entry.DataStream ?? Stream.Null).CopyToAsync(file, cancellationToken).ConfigureAwait(false);
-                        found = true;
+                        await using (FileStream output = new(file, FileMode.CreateNew, FileAccess.Write))
+                        {
+                            await (entry.DataStream ?? Stream.Null).CopyToAsync(output, cancellationToken).ConfigureAwait(false);
+                        }
+
+                        if (isEnough())
+                        {
+                            isWhole = true;
+                            return;
+                        }
                     }
                 }
+
+                // Padding, which its writer wants to be rid of.
+                await stream.CopyToAsync(Stream.Null, cancellationToken).ConfigureAwait(false);
             }
             catch (Exception error) when (error is InvalidDataException or EndOfStreamException or FormatException)
             {

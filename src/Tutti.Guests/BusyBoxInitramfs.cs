@@ -19,6 +19,8 @@ internal static class BusyBoxInitramfs
     [
         ("init", "init", true),
         ("etc/console", "console", true),
+        ("etc/devices", "devices", true),
+        ("etc/dhcp", "dhcp", true),
         ("etc/inittab", "inittab", false),
         ("etc/profile", "profile", false),
     ];

@@ -23,6 +23,7 @@ internal static class DebianImage
     private const string KernelFile = "vmlinuz";
     private const string BusyBoxFile = "busybox";
     private const string InitrdFile = "initrd.img";
+    private const string ModulesFile = "modules.img";
 
     /// <summary>SHA-256 of the userland less BusyBox.</summary>
     public static string Userland { get; } = HashUserland();
@@ -42,7 +43,7 @@ internal static class DebianImage
         IReadOnlyList<string> files = await apt.DownloadAsync([kernelPackage, BusyBoxPackage], f => report(stage, 0.4 + (f * 0.45)), cancellationToken).ConfigureAwait(false);
 
         report("Unpacking", 0.85);
-        await apt.ExtractAsync(files[0], path => path.StartsWith("boot/vmlinuz-", StringComparison.Ordinal), Path.Combine(entry, KernelFile), cancellationToken).ConfigureAwait(false);
+        await UnpackKernelAsync(files[0], entry, apt, cancellationToken).ConfigureAwait(false);
         await apt.ExtractAsync(files[1], path => path is "bin/busybox" or "usr/bin/busybox", Path.Combine(entry, BusyBoxFile), cancellationToken).ConfigureAwait(false);
         report("Building the initial RAM disk", 0.95);
         Complete(entry, kernel["Version"]);
@@ -53,6 +54,7 @@ internal static class DebianImage
     {
         File.Copy(Path.Combine(oldEntry, old.Kernel.Name), Path.Combine(entry, KernelFile));
         File.Copy(Path.Combine(oldEntry, old.BusyBox.Name), Path.Combine(entry, BusyBoxFile));
+        File.Copy(Path.Combine(oldEntry, old.Modules.Name), Path.Combine(entry, ModulesFile));
         Complete(entry, old.Version);
     }
 
@@ -61,6 +63,69 @@ internal static class DebianImage
         .Select(dependency => dependency.Split([' ', ':', '('])[0])
         .FirstOrDefault(name => name.StartsWith("linux-image-", StringComparison.Ordinal) && name.EndsWith("-cloud-amd64", StringComparison.Ordinal))
         ?? throw new ImageException($"The package {MetaPackage} names no kernel in its dependencies ({depends}): give a kernel with --kernel and an initial RAM disk with --initrd.");
+
+    /// <summary>Takes the kernel and its drivers out of their package.</summary>
+    private static async Task UnpackKernelAsync(string package, string entry, AptSession apt, CancellationToken cancellationToken)
+    {
+        const string Boot = "boot/vmlinuz-";
+        string folder = Directory.CreateDirectory(Path.Combine(Path.GetDirectoryName(package)!, "modules")).FullName;
+        string? release = null;
+        Dictionary<string, string> modules = [];
+        await apt.ExtractAllAsync(package, Target, cancellationToken).ConfigureAwait(false);
+        if (release is null)
+        {
+            throw new ImageException($"The package {Path.GetFileName(package)} could not be unpacked: it holds no kernel.");
+        }
+
+        await ExpandAsync(folder, modules, apt.SearchPath, cancellationToken).ConfigureAwait(false);
+        using FileStream archive = new(Path.Combine(entry, ModulesFile), FileMode.CreateNew, FileAccess.Write);
+        ModuleArchive.Write(archive, release, modules.ToDictionary(module => module.Key, module => File.ReadAllBytes(module.Value)));
+
+        // Below lib, or usr/lib in distributions that have merged the two.
+        string? Target(string path)
+        {
+            if (path.StartsWith(Boot, StringComparison.Ordinal) && release is null)
+            {
+                release = path[Boot.Length..];
+                return Path.Combine(entry, KernelFile);
+            }
+
+            int kernel = path.IndexOf("/kernel/", StringComparison.Ordinal);
+            if (kernel < 0 || !path.Contains("lib/modules/", StringComparison.Ordinal) || !Path.GetFileName(path).Contains(".ko", StringComparison.Ordinal))
+            {
+                return null;
+            }
+
+            string name = KernelModule.NameOf(path);
+            string target = Path.Combine(folder, name + path[path.LastIndexOf(".ko", StringComparison.Ordinal)..]);
+            return modules.TryAdd(name, target) ? target : null;
+        }
+    }
+
+    /// <summary>Newer distributions compress modules one by one.</summary>
+    private static async Task ExpandAsync(string folder, Dictionary<string, string> modules, string searchPath, CancellationToken cancellationToken)
+    {
+        foreach ((string extension, string tool) in ((string, string)[])[(".xz", "xz"), (".zst", "zstd")])
+        {
+            if (!modules.Values.Any(path => path.EndsWith(extension, StringComparison.Ordinal)))
+            {
+                continue;
+            }
+
+            string program = ExternalTool.Find(tool, searchPath)
+                ?? throw new ImageException($"This kernel's modules are compressed and need {tool}, which this host does not have: apt install {(tool == "xz" ? "xz-utils" : tool)}");
+            ToolResult result = await ExternalTool.RunAsync("/bin/sh", ["-c", $"exec \"$0\" -q -d *{extension}", program], folder, _ => { }, cancellationToken).ConfigureAwait(false);
+            if (result.ExitCode != 0)
+            {
+                throw new ImageException($"The kernel's modules could not be unpacked: {result.Errors.Split('\n')[0]}");
+            }
+
+            foreach ((string name, string path) in modules.Where(module => module.Value.EndsWith(extension, StringComparison.Ordinal)).ToArray())
+            {
+                modules[name] = path[..^extension.Length];
+            }
+        }
+    }
 
     private static void Complete(string entry, string version)
     {
@@ -76,6 +141,8 @@ internal static class DebianImage
             Kernel = ManifestFile.Measure(Path.Combine(entry, KernelFile)),
             Initrd = ManifestFile.Measure(Path.Combine(entry, InitrdFile)),
             BusyBox = ManifestFile.Measure(Path.Combine(entry, BusyBoxFile)),
+            Modules = ManifestFile.Measure(Path.Combine(entry, ModulesFile)),
+            ModulesRevision = ModuleArchive.Revision,
         };
         manifest.Write(entry);
     }

@@ -8,8 +8,8 @@ internal static class DiskSpace
 
     public const string Message = "The disk that holds the image cache is full: make room, or set XDG_CACHE_HOME to a folder on another disk.";
 
-    /// <summary>Package lists, apt's index of them, two packages and the entry made from them, with room to spare.</summary>
-    private const long NeededForPull = 192L << 20;
+    /// <summary>Package lists, apt's index of them, two packages, the kernel's modules and the entry made from them, with room to spare.</summary>
+    private const long NeededForPull = 288L << 20;
 
     /// <summary>Finds a full disk before apt does, which on some of them hangs.</summary>
     /// <exception cref="ImageException">Too little room for a pull.</exception>

@@ -17,6 +17,12 @@ public sealed record GuestImage
     /// <summary>Absolute path of the initial RAM disk.</summary>
     public required string InitrdPath { get; init; }
 
+    /// <summary>
+    /// Absolute path of a second initial RAM disk with drivers, to follow the first one's bytes at a multiple of 4 in machines that have devices on
+    /// PCI; null where the first has them.
+    /// </summary>
+    public string? ModulesPath { get; init; }
+
     /// <summary>The kernel command line that the image is meant to run with.</summary>
     public required string CommandLine { get; init; }
 

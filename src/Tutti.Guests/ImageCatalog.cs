@@ -106,8 +106,8 @@ public sealed class ImageCatalog
         string folder = EntryFolder(DebianImage.Name);
         try
         {
-            return ImageManifest.TryRead(folder) is ImageManifest manifest && manifest.Userland == DebianImage.Userland
-                && manifest.Kernel.IsIntact(folder, hash) && manifest.Initrd.IsIntact(folder, hash)
+            return ImageManifest.TryRead(folder) is ImageManifest manifest && manifest.Userland == DebianImage.Userland && manifest.ModulesRevision == ModuleArchive.Revision
+                && manifest.Kernel.IsIntact(folder, hash) && manifest.Initrd.IsIntact(folder, hash) && manifest.Modules.IsIntact(folder, hash)
                 ? Describe(folder, manifest)
                 : null;
         }
@@ -124,8 +124,9 @@ public sealed class ImageCatalog
         Version = manifest.Version,
         KernelPath = Path.Combine(folder, manifest.Kernel.Name),
         InitrdPath = Path.Combine(folder, manifest.Initrd.Name),
+        ModulesPath = Path.Combine(folder, manifest.Modules.Name),
         CommandLine = DebianImage.CommandLine,
-        Size = manifest.Kernel.Size + manifest.Initrd.Size + manifest.BusyBox.Size,
+        Size = manifest.Kernel.Size + manifest.Initrd.Size + manifest.BusyBox.Size + manifest.Modules.Size,
     };
 
     private Task<GuestImage> ChangeAsync(bool pull, RisingProgress progress, CancellationToken cancellationToken) => Guard(async () =>
@@ -165,7 +166,8 @@ public sealed class ImageCatalog
     private bool TryRebuild(string entry)
     {
         string old = EntryFolder(DebianImage.Name);
-        if (ImageManifest.TryRead(old) is not ImageManifest manifest || !manifest.Kernel.IsIntact(old, hash: true) || !manifest.BusyBox.IsIntact(old, hash: true))
+        if (ImageManifest.TryRead(old) is not ImageManifest manifest || manifest.ModulesRevision != ModuleArchive.Revision
+            || !manifest.Kernel.IsIntact(old, hash: true) || !manifest.BusyBox.IsIntact(old, hash: true) || !manifest.Modules.IsIntact(old, hash: true))
         {
             return false;
         }

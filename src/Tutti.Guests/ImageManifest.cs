@@ -49,6 +49,12 @@ internal sealed record ImageManifest
 
     public required ManifestFile BusyBox { get; init; }
 
+    /// <summary>The drivers that the RAM disk lacks.</summary>
+    public required ManifestFile Modules { get; init; }
+
+    /// <summary><see cref="ModuleArchive.Revision"/> of those.</summary>
+    public required string ModulesRevision { get; init; }
+
     /// <summary>The manifest of an entry; null where it is missing or cannot be understood, and the entry is to be made anew.</summary>
     public static ImageManifest? TryRead(string folder)
     {
@@ -63,6 +69,8 @@ internal sealed record ImageManifest
                 Kernel = ReadFile(document.RootElement, "kernel"),
                 Initrd = ReadFile(document.RootElement, "initrd"),
                 BusyBox = ReadFile(document.RootElement, "busyBox"),
+                Modules = ReadFile(document.RootElement, "modules"),
+                ModulesRevision = ReadText(document.RootElement, "modulesRevision"),
             };
         }
         catch (Exception error) when (error is IOException or UnauthorizedAccessException or JsonException or FormatException)

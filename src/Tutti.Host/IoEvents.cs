@@ -16,4 +16,7 @@ public enum IoEvents
 
     /// <summary>The peer has ended its direction.</summary>
     ReadHangUp = 0x2000,
+
+    /// <summary>Told once per change, not for as long as it lasts: who waits must read or write until the kernel has no more.</summary>
+    EdgeTriggered = unchecked((int)0x80000000),
 }

@@ -104,7 +104,7 @@ public sealed unsafe class GuestMemory
     }
 
     /// <summary>Gives the bytes [address, address+length) when they all lie in one region.</summary>
-    /// <remarks>Who writes through the span must tell <see cref="MarkWritten"/> afterwards.</remarks>
+    /// <remarks>Who writes through the span must tell <see cref="MarkWritten(ulong, int)"/> afterwards.</remarks>
     public bool TryGetSpan(ulong address, int length, out Span<byte> span)
     {
         byte* pointer = GetPointer(address);
@@ -120,7 +120,7 @@ public sealed unsafe class GuestMemory
     }
 
     /// <summary>Gives the bytes [address, address+length), when they all lie in one region, for device work that goes on later.</summary>
-    /// <remarks>Who writes through the segment must tell <see cref="MarkWritten"/> afterwards.</remarks>
+    /// <remarks>Who writes through the segment must tell <see cref="MarkWritten(ulong, int)"/> afterwards.</remarks>
     public bool TryGetSegment(ulong address, int length, out MemorySegment segment)
     {
         byte* pointer = GetPointer(address);
@@ -187,14 +187,42 @@ public sealed unsafe class GuestMemory
         return true;
     }
 
-    /// <summary>Notes that bytes in RAM have changed: sets dirty marks and tells the observers of pages with decoded code.</summary>
+    /// <summary>Notes that bytes in RAM have changed: sets dirty marks and tells the observers of pages with decoded code. A full memory barrier.</summary>
     public void MarkWritten(ulong address, int length)
     {
-        // The bytes must be out before the marks are read: who decodes sets the mark first and then reads the bytes.
-        Interlocked.MemoryBarrier();
         // A processor marks a page before it decodes from it, and we have written before we look at the mark. Without the
         // barrier both could miss each other, and old code would stay decoded for good.
         Interlocked.MemoryBarrier();
+        Mark(address, length);
+    }
+
+    /// <summary>The same for many ranges with one barrier: only their first <paramref name="length"/> bytes count.</summary>
+    public void MarkWritten(ReadOnlySpan<GuestRange> ranges, long length)
+    {
+        Interlocked.MemoryBarrier();
+        foreach (ref readonly GuestRange range in ranges)
+        {
+            if (length <= 0)
+            {
+                return;
+            }
+
+            Mark(range.Address, (int)Math.Min(range.Length, length));
+            length -= range.Length;
+        }
+    }
+
+    /// <summary>Tells all observers of a write into a page with decoded code; the bytes must lie in one page.</summary>
+    public void NotifyCodeWritten(ulong address, int length)
+    {
+        foreach (ICodeWriteObserver observer in _observers)
+        {
+            observer.OnCodeWritten(address, length);
+        }
+    }
+
+    private void Mark(ulong address, int length)
+    {
         while (length > 0)
         {
             int inPage = Math.Min(length, GuestMemoryLayout.PageSize - (int)(address & 0xFFF));
@@ -210,15 +238,6 @@ public sealed unsafe class GuestMemory
 
             address += (ulong)inPage;
             length -= inPage;
-        }
-    }
-
-    /// <summary>Tells all observers of a write into a page with decoded code; the bytes must lie in one page.</summary>
-    public void NotifyCodeWritten(ulong address, int length)
-    {
-        foreach (ICodeWriteObserver observer in _observers)
-        {
-            observer.OnCodeWritten(address, length);
         }
     }
 

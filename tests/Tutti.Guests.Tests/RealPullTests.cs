@@ -15,6 +15,14 @@ public class RealPullTests
             Assert.Equal(KernelFormat.BzImage, KernelFormatDetector.Detect(kernel));
             Assert.True(BzImage.Parse(kernel).CommandLineSize >= image.CommandLine.Length);
             Assert.True(new FileInfo(image.InitrdPath).Length > 1 << 20);
+            string modules = System.Text.Encoding.Latin1.GetString(await File.ReadAllBytesAsync(image.ModulesPath!));
+            Assert.Contains("virtio_pci.ko:", modules, StringComparison.Ordinal);
+            Assert.Contains("alias virtio:d00000001v* virtio_net\n", modules, StringComparison.Ordinal);
+            if (Environment.GetEnvironmentVariable("TUTTI_KEEP_IMAGE") is { Length: > 0 } keep)
+            {
+                File.Copy(image.KernelPath, Path.Combine(keep, "vmlinuz"), overwrite: true);
+                File.WriteAllBytes(Path.Combine(keep, "initrd.img"), [.. await File.ReadAllBytesAsync(image.InitrdPath), .. await File.ReadAllBytesAsync(image.ModulesPath!)]);
+            }
         }
         finally
         {

@@ -1,0 +1,73 @@
+using System.CommandLine;
+using Tutti.Guests;
+using Tutti.Host;
+using Tutti.X86;
+
+namespace Tutti.Cli;
+
+/// <summary>The options of <c>tutti run</c>.</summary>
+internal static class RunCommandLine
+{
+    internal static readonly string Help =
+        $"""
+        MODEL is one of
+        {string.Join('\n', CpuModel.All.Select(model => $"  {model.Name,-11}{model.Description}"))}
+        SIZE is a number with K, M, G or T (powers of 1024); a bare number is MiB.
+        T is a number with ms, s, m or h; a bare number is seconds.
+        """;
+
+    internal static Command Create(ImageCatalog catalog)
+    {
+        Argument<string?> image = new("IMAGE")
+        {
+            HelpName = "IMAGE",
+            Description = $"The image to run; {ImageCatalog.DefaultImage} when nothing is named.",
+            Arity = ArgumentArity.ZeroOrOne,
+        };
+        image.CompletionSources.Add(_ => ImageCatalog.Names);
+        Option<string?> kernel = CommandLine.Text("--kernel", "FILE", "Boot this bzImage or vmlinux instead of an image's kernel.");
+        Option<string?> initrd = CommandLine.Text("--initrd", "FILE", "Initial RAM disk; takes the place of the image's.");
+        Option<string?> append = CommandLine.Text("--append", "STR", $"Words behind the kernel command line (\"{RunCommand.DefaultCommandLine}\" without an image).");
+        Option<string?> memory = CommandLine.Text("--memory", "SIZE", $"Guest memory, {RunOptions.MinMemory >> 20}M or more; {RunOptions.DefaultMemory} when not given.");
+        Option<string?> cpus = CommandLine.Text("--cpus", "N", "Virtual processors; 1 when not given.");
+        Option<string?> cpu = CommandLine.Text("--cpu", "MODEL", $"What the processors show of themselves; {CpuModel.Host} when not given.");
+        cpu.CompletionSources.Add(_ => CpuModel.All.Select(model => model.Name));
+        Option<string?> engine = CommandLine.Text("--engine", "NAME", $"What runs the guest's code: {string.Join(", ", Engines.Names)}; {Engines.Auto} when not given, which takes kvm where that runs guests at hardware speed.");
+        engine.CompletionSources.Add(_ => Engines.Names);
+        Option<string?> timeout = CommandLine.Text("--timeout", "T", "End the run after this time, with status 124.");
+        Option<bool> noReboot = new("--no-reboot") { Description = "End when the guest resets itself, with status 5." };
+        Option<bool> verbose = new("--verbose") { Description = "Show at the end, on standard error, what the engine has counted." };
+        Option<string?> trace = CommandLine.Text("--trace", "WHAT[,WHAT][:FILE]", $"Write down what the guest does: {string.Join(", ", TraceRequest.Names)}; on standard error without a file.");
+        trace.CompletionSources.Add(_ => TraceRequest.Names);
+        Command run = new("run", "Run a guest with its serial console on this terminal. Ctrl-A h shows the keys.")
+        {
+            image, kernel, initrd, append, memory, cpus, cpu, engine, timeout, noReboot, verbose, trace,
+        };
+        run.SetAction(async (result, _) =>
+        {
+            RunArguments words = new()
+            {
+                Image = result.GetValue(image),
+                Kernel = result.GetValue(kernel),
+                Initrd = result.GetValue(initrd),
+                Append = result.GetValue(append),
+                Memory = result.GetValue(memory),
+                Cpus = result.GetValue(cpus),
+                Cpu = result.GetValue(cpu),
+                Engine = result.GetValue(engine),
+                Timeout = result.GetValue(timeout),
+                NoReboot = result.GetValue(noReboot),
+                Verbose = result.GetValue(verbose),
+                Trace = result.GetValue(trace),
+            };
+            if (!HostCpu.IsX64)
+            {
+                throw new UserException("this host is no x86-64 machine; the software engine needs one");
+            }
+
+            using RunCommand command = new(RunOptions.Check(words, HostMemory.Read()), catalog);
+            return await command.RunAsync();
+        });
+        return run;
+    }
+}
