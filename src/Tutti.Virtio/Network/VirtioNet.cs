@@ -166,7 +166,7 @@ public sealed partial class VirtioNet : VirtioDevice, INetworkReceiver
         Span<byte> config = stackalloc byte[ConfigSize];
         config.Clear();
         _filter.Mac.Write(config[VirtioNetLayout.Mac..]);
-        BinaryPrimitives.WriteUInt16LittleEndian(config[Status..], (ushort)((_isLinkUp ? StatusLinkUp : 0) | (_mustAnnounce ? StatusAnnounce : 0)));
+        BinaryPrimitives.WriteUInt16LittleEndian(config[VirtioNetLayout.Status..], (ushort)((_isLinkUp ? StatusLinkUp : 0) | (_mustAnnounce ? StatusAnnounce : 0)));
         BinaryPrimitives.WriteUInt16LittleEndian(config[MaxVirtqueuePairs..], 1);
         BinaryPrimitives.WriteUInt16LittleEndian(config[Mtu..], (ushort)Math.Min(_backend.Mtu, ushort.MaxValue));
         BinaryPrimitives.WriteUInt32LittleEndian(config[Speed..], SpeedMegabits);

@@ -23,6 +23,9 @@ internal sealed class MemoryBlockBackend : IBlockBackend
     /// <summary>Operations in the order of their coming.</summary>
     public List<(BlockOperation Operation, long Offset, long Length, bool MayUnmap)>? Log { get; set; } = [];
 
+    /// <summary>What to do when a batch of requests has come.</summary>
+    public Action? OnKick { get; set; }
+
     public int Kicks { get; private set; }
 
     public int Waiting => _queuedCount;
@@ -60,7 +63,11 @@ internal sealed class MemoryBlockBackend : IBlockBackend
         Do(request);
     }
 
-    public void Kick() => Kicks++;
+    public void Kick()
+    {
+        Kicks++;
+        OnKick?.Invoke();
+    }
 
     /// <summary>Ends what waits, the newest first.</summary>
     public int CompleteAll(int most = int.MaxValue)

@@ -8,6 +8,9 @@ internal sealed class FakeNetwork(IDeviceWorker worker) : INetworkBackend
 {
     public List<(byte[] Frame, PacketOffload Offload)>? Sent { get; set; } = [];
 
+    /// <summary>What to do when a frame has come.</summary>
+    public Action? OnSend { get; set; }
+
     public int SentCount { get; private set; }
 
     public int SendEnds { get; private set; }
@@ -37,11 +40,12 @@ internal sealed class FakeNetwork(IDeviceWorker worker) : INetworkBackend
 
     public void Send(ReadOnlySpan<byte> frame, in PacketOffload offload)
     {
-        Assert.InRange(frame.Length, 14, 65600);
+        Assert.True(frame.Length is >= 14 and <= 65600);
         Assert.True(offload.Segmentation != SegmentationKind.None || frame.Length <= Mtu + 22);
         Assert.True(!offload.NeedsChecksum || offload.ChecksumStart + offload.ChecksumOffset + 2 <= frame.Length);
         SentCount++;
         Sent?.Add((frame.ToArray(), offload));
+        OnSend?.Invoke();
     }
 
     public void EndSend() => SendEnds++;
