@@ -135,6 +135,10 @@ internal static class CommandLine
         return name;
     }
 
+    /// <summary>An option that may be given several times, with one value each.</summary>
+    internal static Option<string[]> Texts(string name, string value, string description) =>
+        new(name) { HelpName = value, Description = description, AllowMultipleArgumentsPerToken = false };
+
     internal static Option<string?> Text(string name, string value, string description) =>
         new(name) { HelpName = value, Description = description };
 
@@ -157,7 +161,7 @@ internal static class CommandLine
             bool isRun = parseResult.CommandResult.Command.Name == "run";
             if (isRun)
             {
-                output.WriteLine(RunCommandLine.Help + "\n");
+                output.WriteLine($"{RunCommandLine.Help}\n\n{DiskOption.Help}\n");
             }
 
             if (parseResult.CommandResult.Command.Name == "doctor")
