@@ -63,23 +63,36 @@ internal sealed class RunCommand : IDisposable
         _devices.Dispose();
     }
 
+    /// <summary>Opens what the guest boots from, its disks and its network.</summary>
     private async Task PrepareAsync()
     {
+        GuestImage? image = _options.Image is { } name
+            ? await PullProgress.RunAsync(progress => _catalog.GetAsync(name, progress, _cancel.Token))
+            : null;
+        if (image?.DiskPath != null)
+        {
+            _devices.AddDisk(new DiskOptions { Path = await _options.Machine.PrepareDiskAsync(image, _cancel.Token), Format = ImageFormat.Qcow2 });
+        }
+
         foreach (DiskOptions disk in _options.Disks)
         {
             _devices.AddDisk(disk);
         }
 
-        _kernel = _options.Image != null
-            ? await OpenImageAsync(_options.Image)
+        if (_options.Machine.WriteSeed() is { } seed)
+        {
+            _devices.AddDisk(new DiskOptions { Path = seed, Format = ImageFormat.Raw, IsReadOnly = true });
+        }
+
+        _kernel = image is { DiskPath: null }
+            ? OpenKernel(image)
             : _options.Kernel != null
                 ? new KernelFiles(_options.Kernel, _options.Initrd != null ? [_options.Initrd] : [], DefaultCommandLine)
-                : new KernelOnDisk(_devices.BootDisk!);
+                : new KernelOnDisk(_devices.BootDisk!, DescribeWindow());
     }
 
-    private async Task<GuestKernel> OpenImageAsync(string name)
+    private KernelFiles OpenKernel(GuestImage image)
     {
-        GuestImage image = await PullProgress.RunAsync(progress => _catalog.GetAsync(name, progress, _cancel.Token));
         List<InputFile> initrds = [_options.Initrd ?? InputFile.Open("the image's initial RAM disk", image.InitrdPath, _options.MemorySize)];
         if (image.ModulesPath != null && _devices.Functions.Count > 0)
         {

@@ -20,6 +20,8 @@ internal sealed record RunArguments
 
     internal IReadOnlyList<string> Disks { get; init; } = [];
 
+    internal MachineArguments Machine { get; init; } = new();
+
     internal string? Memory { get; init; }
 
     internal string? Cpus { get; init; }
@@ -60,6 +62,9 @@ internal sealed record RunOptions
 
     /// <summary>Disks in the order of their names in the guest. The guest boots from the first one when it has neither image nor kernel file.</summary>
     internal IReadOnlyList<DiskOptions> Disks { get; private init; } = [];
+
+    /// <summary>Which machine's disk it is, and what its guest is told at its first start.</summary>
+    internal MachineChoice Machine { get; private init; } = new();
 
     internal long MemorySize { get; private init; }
 
@@ -107,6 +112,7 @@ internal sealed record RunOptions
             Engine = engine,
             Image = image,
             Append = CheckAppend(words.Append ?? string.Empty),
+            Machine = MachineChoice.Check(words.Machine, image, isDisk ? words.Image : null),
             Disks = [.. (isDisk ? words.Disks.Prepend(words.Image!) : words.Disks).Select(DiskOption.Parse)],
             MemorySize = memory,
             ProcessorCount = CheckProcessors(words.Cpus ?? "1", engine),
