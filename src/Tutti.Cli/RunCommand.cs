@@ -19,7 +19,7 @@ internal sealed class RunCommand : IDisposable
     private readonly CancellationTokenSource _cancel = new();
     private readonly TerminationSignals _signals;
     private readonly Lock _lock = new();
-    private readonly GuestDevices _devices = new();
+    private readonly GuestDevices _devices;
     private GuestKernel? _kernel;
     private VirtualMachine? _machine;
     private HostTerminal? _terminal;
@@ -29,6 +29,7 @@ internal sealed class RunCommand : IDisposable
     {
         _options = options;
         _catalog = catalog;
+        _devices = new GuestDevices(e => _machine?.Fail("device", e));
         _signals = new TerminationSignals(signal => Leave(TerminationSignals.ExitStatus(signal)));
     }
 
@@ -84,6 +85,7 @@ internal sealed class RunCommand : IDisposable
             _devices.AddDisk(new DiskOptions { Path = seed, Format = ImageFormat.Raw, IsReadOnly = true });
         }
 
+        _devices.AddNetwork(_options.Network);
         _kernel = image is { DiskPath: null }
             ? OpenKernel(image)
             : _options.Kernel != null
