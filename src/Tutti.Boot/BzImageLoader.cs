@@ -13,8 +13,9 @@ internal static class BzImageLoader
     private const int MaxMapEntries = 128;
 
     /// <param name="commandLine">With its NUL.</param>
-    public static ProcessorRegisters Load(GuestMemory memory, BzImage kernel, ReadOnlySpan<byte> initrd, byte[] commandLine)
+    public static ProcessorRegisters Load(GuestMemory memory, BzImage kernel, BootOptions options, byte[] commandLine)
     {
+        ReadOnlySpan<byte> initrd = options.Initrd.Span;
         BootCommandLine.CheckLength(commandLine, Math.Min(kernel.CommandLineSize, 0xFFFF));
         ulong start = kernel.PreferredAddress;
         ulong size = Math.Max(kernel.InitSize, (ulong)kernel.Payload.Length);
@@ -36,13 +37,13 @@ internal static class BzImageLoader
         GuestWriter.Write(memory, start, kernel.Payload.Span);
         GuestWriter.Write(memory, initrdAddress, initrd);
         GuestWriter.Write(memory, BootLayout.CommandLine, commandLine);
-        GuestWriter.Write(memory, BootLayout.BootParams, BuildBootParams(memory, kernel, (uint)start, initrdAddress, (ulong)initrd.Length));
+        GuestWriter.Write(memory, BootLayout.BootParams, BuildBootParams(MemoryMap.Build(memory, options.Acpi.Pci), kernel, (uint)start, initrdAddress, (ulong)initrd.Length));
         return kernel.HasEntry64
             ? EntryState.Linux64(memory, start + BzImage.EntryOffset64)
             : EntryState.Linux32(memory, (uint)start);
     }
 
-    private static byte[] BuildBootParams(GuestMemory memory, BzImage kernel, uint start, ulong initrdAddress, ulong initrdSize)
+    private static byte[] BuildBootParams(IReadOnlyList<MemoryMapEntry> map, BzImage kernel, uint start, ulong initrdAddress, ulong initrdSize)
     {
         byte[] page = new byte[GuestMemoryLayout.PageSize];
         Span<byte> fields = page;
@@ -57,7 +58,6 @@ internal static class BzImageLoader
         BinaryPrimitives.WriteUInt32LittleEndian(fields[0x228..], (uint)BootLayout.CommandLine); // cmd_line_ptr
         BinaryPrimitives.WriteUInt64LittleEndian(fields[0x250..], 0); // setup_data: none; a hostile file's list would lead anywhere
 
-        IReadOnlyList<MemoryMapEntry> map = MemoryMap.Build(memory);
         fields[0x1E8] = (byte)Math.Min(map.Count, MaxMapEntries); // e820_entries
         for (int i = 0; i < fields[0x1E8]; i++)
         {

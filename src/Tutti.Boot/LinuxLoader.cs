@@ -22,8 +22,8 @@ public static class LinuxLoader
 
         byte[] commandLine = BootCommandLine.Encode(options.CommandLine);
         ProcessorRegisters registers = format == KernelFormat.BzImage
-            ? BzImageLoader.Load(memory, BzImage.Parse(options.Kernel), options.Initrd.Span, commandLine)
-            : PvhLoader.Load(memory, ElfKernel.Parse(options.Kernel), options.Initrd.Span, commandLine);
+            ? BzImageLoader.Load(memory, BzImage.Parse(options.Kernel), options, commandLine)
+            : PvhLoader.Load(memory, ElfKernel.Parse(options.Kernel), options, commandLine);
 
         byte[] tables = AcpiTables.Build(options.Acpi, options.ProcessorCount, BootLayout.AcpiTables);
         if (tables.Length > BootLayout.AcpiTablesLimit)

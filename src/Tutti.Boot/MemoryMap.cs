@@ -1,3 +1,4 @@
+using Tutti.Boot.Acpi;
 using Tutti.Memory;
 
 namespace Tutti.Boot;
@@ -19,7 +20,8 @@ public readonly record struct MemoryMapEntry(ulong Start, ulong Size, MemoryMapK
 public static class MemoryMap
 {
     /// <summary>The map of a PC with this memory, in rising order, no two ranges overlapping.</summary>
-    public static IReadOnlyList<MemoryMapEntry> Build(GuestMemory memory)
+    /// <param name="pci">Its configuration space is reserved: systems use it only where the map says so, too. Null for none.</param>
+    public static IReadOnlyList<MemoryMapEntry> Build(GuestMemory memory, AcpiPciBus? pci = null)
     {
         ArgumentNullException.ThrowIfNull(memory);
         List<MemoryMapEntry> map =
@@ -29,6 +31,11 @@ public static class MemoryMap
             Range(BootLayout.AcpiTables, BootLayout.ExtendedMemoryStart, MemoryMapKind.Reserved),
             Range(BootLayout.ExtendedMemoryStart, memory.Regions[0].End, MemoryMapKind.Usable),
         ];
+        if (pci != null)
+        {
+            map.Add(Range(pci.EcamAddress, pci.EcamAddress + AcpiPciBus.EcamSize, MemoryMapKind.Reserved));
+        }
+
         map.AddRange(memory.Regions.Skip(1).Select(region => Range(region.Start, region.End, MemoryMapKind.Usable)));
         return map;
     }

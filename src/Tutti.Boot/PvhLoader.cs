@@ -19,8 +19,9 @@ internal static class PvhLoader
     private const int MapTable = 0x60;
 
     /// <param name="commandLine">With its NUL.</param>
-    public static ProcessorRegisters Load(GuestMemory memory, ElfKernel kernel, ReadOnlySpan<byte> initrd, byte[] commandLine)
+    public static ProcessorRegisters Load(GuestMemory memory, ElfKernel kernel, BootOptions options, byte[] commandLine)
     {
+        ReadOnlySpan<byte> initrd = options.Initrd.Span;
         BootCommandLine.CheckLength(commandLine, CommandLineLimit);
         ulong start = kernel.Segments.Min(s => s.Address);
         ulong end = kernel.Segments.Max(s => s.Address + s.Size);
@@ -44,13 +45,12 @@ internal static class PvhLoader
 
         GuestWriter.Write(memory, initrdAddress, initrd);
         GuestWriter.Write(memory, BootLayout.CommandLine, commandLine);
-        GuestWriter.Write(memory, BootLayout.StartInfo, BuildStartInfo(memory, initrdAddress, (ulong)initrd.Length));
+        GuestWriter.Write(memory, BootLayout.StartInfo, BuildStartInfo(MemoryMap.Build(memory, options.Acpi.Pci), initrdAddress, (ulong)initrd.Length));
         return EntryState.Pvh32(memory, kernel.Entry);
     }
 
-    private static byte[] BuildStartInfo(GuestMemory memory, ulong initrdAddress, ulong initrdSize)
+    private static byte[] BuildStartInfo(IReadOnlyList<MemoryMapEntry> map, ulong initrdAddress, ulong initrdSize)
     {
-        IReadOnlyList<MemoryMapEntry> map = MemoryMap.Build(memory);
         byte[] bytes = new byte[MapTable + (map.Count * 24)];
         Span<byte> fields = bytes;
         BinaryPrimitives.WriteUInt32LittleEndian(fields, 0x336E_C578); // magic

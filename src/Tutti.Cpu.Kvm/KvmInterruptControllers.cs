@@ -51,6 +51,8 @@ public sealed unsafe class KvmInterruptControllers : IInterruptControllers
         }
     }
 
+    public IInterruptMessage CreateMessage() => new KvmInterruptMessage(this);
+
     /// <summary>Gives a message a number (GSI), 24 or more, that <see cref="Attach"/> can tie an eventfd to.</summary>
     public int AddMessageRoute(ulong address, uint data)
     {

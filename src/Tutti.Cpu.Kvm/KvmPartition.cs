@@ -50,6 +50,8 @@ public sealed unsafe class KvmPartition : IPartition
 
     IInterruptControllers IPartition.InterruptControllers => _interrupts;
 
+    IEventDoorbells IPartition.EventDoorbells => Doorbells;
+
     /// <summary>Interrupt lines, messages, and routes from eventfds to them.</summary>
     public KvmInterruptControllers InterruptControllers => _interrupts;
 

@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using Tutti.Memory;
 using Tutti.X86;
 
@@ -54,6 +55,9 @@ public interface IPartition : IDisposable
     /// <summary>The controllers that the engine brings; null where the machine provides them.</summary>
     IInterruptControllers? InterruptControllers => null;
 
+    /// <summary>Guest writes that signal an eventfd inside the engine; null where every write comes to <see cref="PartitionOptions.Io"/>.</summary>
+    IEventDoorbells? EventDoorbells => null;
+
     /// <summary>
     /// Stops the time that the engine itself gives to the guest (time-stamp counters, paravirtual clock), where it does not
     /// follow <see cref="PartitionOptions.Clock"/>. Partitions begin with it running. Only while no vCPU runs.
@@ -80,6 +84,32 @@ public interface IInterruptControllers
 
     /// <summary>Sends a message-signalled interrupt: what a device writes, and where (0xFEExxxxx).</summary>
     void SignalMsi(ulong address, uint data);
+
+    /// <summary>
+    /// Makes a message-signalled interrupt that costs less to raise than <see cref="SignalMsi"/>; null where the engine has no such thing.
+    /// </summary>
+    IInterruptMessage? CreateMessage() => null;
+}
+
+/// <summary>A message-signalled interrupt that an engine keeps ready. When its partition is gone, nothing comes of it.</summary>
+public interface IInterruptMessage : IDisposable
+{
+    /// <summary>Says what is sent from now on, and where (0xFEExxxxx). One caller at a time.</summary>
+    void Set(ulong address, uint data);
+
+    /// <summary>Sends it. Safe from any thread, also beside <see cref="IDisposable.Dispose"/>.</summary>
+    void Signal();
+}
+
+/// <summary>Ties guest writes at physical addresses to eventfds: the write adds to the counter, and the vCPU goes on. One caller at a time.</summary>
+public interface IEventDoorbells
+{
+    /// <summary>Writes of any width that begin at an address signal from now on.</summary>
+    /// <returns>False where the engine can't take it, and the writes come to <see cref="PartitionOptions.Io"/>.</returns>
+    bool TryAttach(ulong address, SafeHandle eventFd);
+
+    /// <summary>Undoes <see cref="TryAttach"/>.</summary>
+    void Detach(ulong address, SafeHandle eventFd);
 }
 
 /// <summary>One guest processor. All but <see cref="RequestExit"/> belongs to the thread that runs it.</summary>

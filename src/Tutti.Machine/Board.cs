@@ -15,6 +15,7 @@ internal sealed class Board : IDisposable
     private readonly GuestMemory _memory;
     private readonly InterruptRouter _router;
     private readonly Chipset _chipset;
+    private readonly PciRoot _pci;
     private readonly Action<int, ProcessorExit> _onProcessorExit;
     private readonly Thread[] _threads;
     private readonly ObservedIo? _observed;
@@ -49,18 +50,24 @@ internal sealed class Board : IDisposable
             ProcessorCount = options.ProcessorCount,
             CreateLocalApic = interrupts == null ? null : interrupts.CreateLocalApic,
         });
+        PciRoot? pci = null;
         try
         {
-            _router = new InterruptRouter(interrupts?.Controllers ?? Partition.InterruptControllers
-                ?? throw new InvalidOperationException($"The engine {options.Engine.Name} brings no interrupt controllers, though it says so."));
+            IInterruptControllers controllers = interrupts?.Controllers ?? Partition.InterruptControllers
+                ?? throw new InvalidOperationException($"The engine {options.Engine.Name} brings no interrupt controllers, though it says so.");
+            _router = new InterruptRouter(controllers);
             interrupts?.Map(bus, _router);
             _chipset = new Chipset(bus.Ports, _router, memory, clock, power, onPanic, console);
+            _pci = pci = new PciRoot(bus, _router, new BoardMessages(controllers, chipset), chipset);
             options.AddDevices?.Invoke(bus.Ports, bus.Mmio);
+            bus.Doorbells.Connect(Partition.EventDoorbells);
+            pci.AddFunctions(options.PciFunctions, new BoardServices(memory, clock, bus.Doorbells, chipset));
             Gate = new ProcessorGate(Partition.Processors);
             _threads = [.. Partition.Processors.Select(CreateThread)];
         }
         catch
         {
+            pci?.Dispose();
             Partition.Dispose();
             throw;
         }
@@ -116,6 +123,9 @@ internal sealed class Board : IDisposable
                 thread.Join();
             }
         }
+
+        // Requests under way use RAM and the engine's interrupts: they end first.
+        _pci.Dispose();
 
         // Console input and the power button still reach the devices, but must not reach an engine's controllers.
         lock (_chipsetLock)

@@ -1,6 +1,7 @@
 using Tutti.Boot;
 using Tutti.Cpu;
 using Tutti.Devices;
+using Tutti.Devices.Pci;
 using Tutti.Memory;
 using Tutti.X86;
 
@@ -35,6 +36,12 @@ public sealed record MachineOptions
     /// </summary>
     public Action<PortBus, MmioBus>? AddDevices { get; init; }
 
+    /// <summary>
+    /// Makes the functions of each new board's PCI bus, at every power-on and reset, in the order of their slots from 1 on; at most 31. The
+    /// board disposes of them when it ends, before RAM changes.
+    /// </summary>
+    public IReadOnlyList<Func<BoardServices, PciFunction>> PciFunctions { get; init; } = [];
+
     /// <summary>Whether a reset that the guest asks for ends the run.</summary>
     public bool NoReboot { get; init; }
 
@@ -53,7 +60,6 @@ public sealed record MachineOptions
     /// <summary>A boot step for a Linux kernel; the ACPI tables get the addresses of this machine's devices.</summary>
     public static Func<GuestMemory, ProcessorRegisters> BootLinux(BootOptions options)
     {
-        BootOptions placed = options with { Acpi = PcAddresses.Acpi };
-        return memory => LinuxLoader.Load(memory, placed);
+        return memory => LinuxLoader.Load(memory, options with { Acpi = PcAddresses.Acpi(memory) });
     }
 }

@@ -41,8 +41,21 @@ internal sealed class SoftwareInterrupts
         bus.Ports.Map(Pic8259Registers.MasterPort, 2, _controllers.Pic.Master);
         bus.Ports.Map(Pic8259Registers.SlavePort, 2, _controllers.Pic.Slave);
         bus.Ports.Map(Pic8259Registers.ElcrPort, 2, _controllers.Pic.Elcr);
+        SetLevelTriggered(PcAddresses.PciLegacyInterrupts);
         Pit8254 pit = new(_clock, router.GetLine(PitRegisters.TimerIrq));
         bus.Ports.Map(PitRegisters.Port, PitRegisters.PortCount, pit);
         bus.Ports.Map(PitRegisters.SystemControlPortB, 1, new SystemControlPortB(_clock, pit));
+    }
+
+    /// <summary>What firmware does with the 8259 inputs of PCI, whose lines are held until they are served.</summary>
+    private void SetLevelTriggered(ReadOnlySpan<byte> irqs)
+    {
+        ushort elcr = 0;
+        foreach (byte irq in irqs)
+        {
+            elcr |= (ushort)(1 << irq);
+        }
+
+        _ = _controllers.Pic.Elcr.WritePort(0, [(byte)elcr, (byte)(elcr >> 8)]);
     }
 }

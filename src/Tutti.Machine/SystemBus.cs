@@ -5,7 +5,7 @@ namespace Tutti.Machine;
 
 /// <summary>
 /// What vCPUs reach outside RAM: the ports and addresses of a board's devices, under the chipset lock. What no device has is
-/// answered without: guests look for hardware that is not there, and need not hold up those that use theirs.
+/// answered without: guests look for hardware that is not there, and need not hold up those that use theirs. Doorbells ring without, too.
 /// </summary>
 internal sealed class SystemBus(Lock chipset) : ICpuIo
 {
@@ -14,6 +14,9 @@ internal sealed class SystemBus(Lock chipset) : ICpuIo
 
     /// <summary>To be changed with the vCPUs stopped, or under the chipset lock.</summary>
     internal MmioBus Mmio { get; } = new();
+
+    /// <summary>Writes that ring instead of going to a device's registers; changed as the buses are.</summary>
+    internal BoardDoorbells Doorbells { get; } = new();
 
     public void ReadPort(ushort port, Span<byte> data)
     {
@@ -58,6 +61,11 @@ internal sealed class SystemBus(Lock chipset) : ICpuIo
 
     public void WriteMmio(ulong address, ReadOnlySpan<byte> data)
     {
+        if (Doorbells.TryRing(address, data.Length))
+        {
+            return;
+        }
+
         if (!Mmio.Reaches(address, data.Length))
         {
             return;

@@ -1,5 +1,6 @@
 using Tutti.Cpu;
 using Tutti.Devices;
+using Tutti.Devices.Pci;
 using Tutti.Host;
 using Tutti.Memory;
 
@@ -47,6 +48,11 @@ public sealed class VirtualMachine : IDisposable
         if (options.MemorySize <= 0 || options.MemorySize % GuestMemoryLayout.PageSize != 0)
         {
             throw new ArgumentException("Memory is a whole number of 4096-byte pages, at least one.", nameof(options));
+        }
+
+        if (options.PciFunctions.Count >= PciRegisters.SlotCount)
+        {
+            throw new ArgumentException($"A machine takes at most {PciRegisters.SlotCount - 1} PCI functions.", nameof(options));
         }
 
         _options = options;

@@ -46,6 +46,18 @@ public abstract partial class VirtioDevice
     /// <summary>Whether rings of the doorbells mean something now.</summary>
     internal bool IsLive => _isLive;
 
+    /// <summary>Whether a driver runs it that wants to hear of it.</summary>
+    internal bool HasDriver
+    {
+        get
+        {
+            lock (Lock)
+            {
+                return !_isResetting && (_status & VirtioStatus.DriverOk) != 0;
+            }
+        }
+    }
+
     /// <summary>Ties the device to memory and transport; once.</summary>
     internal void Attach(GuestMemory memory, IVirtioTransport transport)
     {

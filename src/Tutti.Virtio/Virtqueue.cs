@@ -191,27 +191,12 @@ public sealed class Virtqueue
 
     /// <summary>Asks the driver to notify of the next chain.</summary>
     /// <returns>True when chains have come meanwhile, of which it may not notify: go on.</returns>
-    public bool EnableNotify()
-    {
-        if (!IsReady)
-        {
-            return false;
-        }
+    public bool EnableNotify() => EnableNotify(_nextAvailable) || (IsReady && _repeatCount != 0);
 
-        if (_hasEventIdx)
-        {
-            _ring.WriteAvailEvent(_nextAvailable);
-        }
-        else
-        {
-            _isNotifyOff = false;
-            _ring.WriteNoNotify(false);
-        }
-
-        // A full barrier, as in Publish.
-        MarkRing();
-        return _repeatCount != 0 || _ring.AvailableIndex != _nextAvailable;
-    }
+    /// <summary>
+    /// As <see cref="EnableNotify()"/>, for who has popped all chains and returned them because they are too few: they don't count, only further ones do.
+    /// </summary>
+    public bool EnableNotifyOfMore() => EnableNotify(_knownAvailable);
 
     internal void Connect(GuestMemory memory) => _memory = memory;
 
@@ -327,6 +312,28 @@ public sealed class Virtqueue
         _isUnderWay = _isUnderWay.Length == Size ? _isUnderWay : new bool[Size];
         (IsEnabled, IsReady) = (true, true);
         return true;
+    }
+
+    private bool EnableNotify(ushort next)
+    {
+        if (!IsReady)
+        {
+            return false;
+        }
+
+        if (_hasEventIdx)
+        {
+            _ring.WriteAvailEvent(next);
+        }
+        else
+        {
+            _isNotifyOff = false;
+            _ring.WriteNoNotify(false);
+        }
+
+        // A full barrier, as in Publish.
+        MarkRing();
+        return _ring.AvailableIndex != next;
     }
 
     private void Break()

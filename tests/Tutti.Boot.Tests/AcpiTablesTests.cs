@@ -9,6 +9,18 @@ public class AcpiTablesTests
 {
     private const ulong Address = 0xE_0000;
 
+    private static readonly AcpiHardware WithPci = new()
+    {
+        Pci = new AcpiPciBus
+        {
+            EcamAddress = 0xE000_0000,
+            PortWindows = [new(0, 0xCF8), new(0xD00, 0xF300)],
+            MemoryWindows = [new(0xC000_0000, 0x2000_0000), new(0x2_0000_0000, 0x8_0000_0000)],
+            GlobalInterrupt = (slot, pin) => 16 + ((slot + pin) % 8),
+            LegacyInterrupt = (slot, pin) => 10 + ((slot + pin) % 2),
+        },
+    };
+
     [Theory]
     [InlineData(1)]
     [InlineData(255)]
@@ -22,7 +34,7 @@ public class AcpiTablesTests
 
     [Fact]
     public void The_tables_of_the_most_processors_fit_below_1_MiB() =>
-        Assert.InRange(AcpiTables.Build(new AcpiHardware(), 1024, Address).Length, 1, BootLayout.AcpiTablesLimit);
+        Assert.InRange(AcpiTables.Build(WithPci, 1024, Address).Length, 1, BootLayout.AcpiTablesLimit);
 
     [Fact]
     public void The_fadt_names_each_port_block_twice_alike()
@@ -118,13 +130,53 @@ public class AcpiTablesTests
         Assert.Equal(expected, BitConverter.ToString(bytes, 1, expected.Split('-').Length));
     }
 
+    [Fact]
+    public void The_mcfg_names_the_configuration_space_of_bus_0_which_the_memory_map_reserves()
+    {
+        byte[] mcfg = Read(WithPci, 1)["MCFG"];
+        Assert.Equal(60, mcfg.Length);
+        Assert.Equal((0xE000_0000UL, 0U), (U64(mcfg, 44), U32(mcfg, 52)));
+        using TestMemory memory = new(64, 64);
+        IReadOnlyList<MemoryMapEntry> map = MemoryMap.Build(memory.Guest, WithPci.Pci);
+        Assert.Contains(new MemoryMapEntry(0xE000_0000, 0x10_0000, MemoryMapKind.Reserved), map);
+        Assert.All(map.Zip(map.Skip(1)), pair => Assert.True(pair.First.Start + pair.First.Size <= pair.Second.Start));
+    }
+
+    [IaslFact]
+    public void The_host_bridge_says_its_windows_and_the_interrupt_of_every_slot()
+    {
+        string folder = Directory.CreateTempSubdirectory("tutti-acpi").FullName;
+        try
+        {
+            File.WriteAllBytes(Path.Combine(folder, "DSDT.aml"), Read(WithPci, 1)["DSDT"]);
+            _ = Run(folder, "-d", "DSDT.aml");
+            string dsdt = File.ReadAllText(Path.Combine(folder, "DSDT.dsl"));
+            foreach (string expected in (string[])
+                [
+                    "Device (PCI0)", "PNP0A08", "PNP0A03", "WordBusNumber (ResourceProducer", "WordIO (ResourceProducer",
+                    "DWordMemory (ResourceProducer", "QWordMemory (ResourceProducer", "0xDFFFFFFF", "0x00000009FFFFFFFF",
+                    "Method (_OSC, 4", "33db4d5b-1ff7-401c-9657-7441c03dd766", "Method (_PRT, 0", "Method (_PIC, 1", "PNP0C02", "0xE0000000",
+                ])
+            {
+                Assert.Contains(expected, dsdt, StringComparison.OrdinalIgnoreCase);
+            }
+
+            // Those of both routing tables, and _S5.
+            Assert.Equal((2 * 128) + 1, dsdt.Split("Package (0x04)").Length - 1);
+        }
+        finally
+        {
+            Directory.Delete(folder, true);
+        }
+    }
+
     [IaslFact]
     public void The_reference_compiler_reads_every_table_without_a_complaint_and_finds_our_devices()
     {
         string folder = Directory.CreateTempSubdirectory("tutti-acpi").FullName;
         try
         {
-            Dictionary<string, byte[]> tables = Read(new AcpiHardware(), 300);
+            Dictionary<string, byte[]> tables = Read(WithPci, 300);
             foreach ((string name, byte[] table) in tables)
             {
                 File.WriteAllBytes(Path.Combine(folder, $"{name}.aml"), table);

@@ -188,4 +188,45 @@ public sealed class BusTests
         Assert.Equal(before, GC.GetAllocatedBytesForCurrentThread());
         Assert.Equal(0x42, post.LastCode);
     }
+
+    [Fact]
+    public void Ports_that_are_taken_back_are_nobodys_and_their_number_serves_again()
+    {
+        PortBus bus = new();
+        Recorder device = new();
+        for (int round = 0; round < 1000; round++)
+        {
+            bus.Map(0x1000, 16, device);
+            Assert.False(bus.TryMap(0x100F, 4, device));
+            Assert.False(bus.Unmap(0x1001));
+            Assert.True(bus.Unmap(0x1000));
+        }
+
+        Assert.False(bus.Unmap(0x1000));
+        Assert.False(bus.Reaches(0x1000, 4));
+        for (int i = 0; i < 255; i++)
+        {
+            Assert.True(bus.TryMap((ushort)(0x2000 + i), 1, device));
+        }
+
+        Assert.False(bus.TryMap(0x3000, 1, device));
+        Assert.True(bus.Unmap(0x2007));
+        Assert.True(bus.TryMap(0x3000, 1, device));
+        bus.Write(0x3000, [5]);
+        bus.Write(0x2007, [6]);
+        Assert.Equal([5], Assert.Single(device.Writes).Data);
+        Assert.False(bus.TryMap(0xFFFF, 2, device));
+    }
+
+    [Fact]
+    public void Addresses_that_a_guest_places_wrongly_are_refused_without_a_throw()
+    {
+        MmioBus bus = new();
+        Recorder device = new();
+        Assert.True(bus.TryMap(0x1000, 0x1000, device));
+        Assert.False(bus.TryMap(0x1FFF, 1, device));
+        Assert.False(bus.TryMap(ulong.MaxValue, 2, device));
+        Assert.False(bus.TryMap(0x5000, 0, device));
+        Assert.True(bus.TryMap(ulong.MaxValue, 1, device));
+    }
 }

@@ -93,7 +93,6 @@ public partial class SeaBiosTests
             AddDevices = (ports, _) =>
             {
                 ports.Map(DebugPort.Port, 1, debug);
-                HostBridge.Add(ports);
                 if (floppy is not null)
                 {
                     FirmwareConfiguration.Add(ports, "floppyimg/test", floppy);
@@ -164,67 +163,6 @@ public partial class SeaBiosTests
             }
 
             return IoResult.Ok;
-        }
-    }
-
-    /// <summary>
-    /// A PCI host bridge alone on its bus, by whose identity SeaBIOS knows a virtual machine, and that says that all memory
-    /// below 1 MiB is RAM. Source: Intel 82441FX data sheet, "CONFADD", "CONFDATA", "PAM".
-    /// </summary>
-    private sealed class HostBridge
-    {
-        private readonly byte[] _configuration = new byte[256];
-        private readonly AddressRegister _address = new();
-
-        private HostBridge()
-        {
-            BinaryPrimitives.WriteUInt32LittleEndian(_configuration, 0x1237_8086);
-            BinaryPrimitives.WriteUInt32LittleEndian(_configuration.AsSpan(8), 0x0600_0002);
-            BinaryPrimitives.WriteUInt32LittleEndian(_configuration.AsSpan(0x2C), 0x1100_1AF4);
-            _configuration.AsSpan(0x59, 7).Fill(0x33);
-        }
-
-        public static void Add(PortBus ports)
-        {
-            HostBridge bridge = new();
-            ports.MapDword(0xCF8, bridge._address);
-            ports.Map(0xCFC, 4, new DataRegister(bridge), maxWidth: 4);
-        }
-
-        private sealed class AddressRegister : IPortDevice
-        {
-            public uint Value { get; private set; }
-
-            public IoResult ReadPort(ushort offset, Span<byte> data)
-            {
-                BinaryPrimitives.WriteUInt32LittleEndian(data, Value);
-                return IoResult.Ok;
-            }
-
-            public IoResult WritePort(ushort offset, ReadOnlySpan<byte> data)
-            {
-                Value = BinaryPrimitives.ReadUInt32LittleEndian(data);
-                return IoResult.Ok;
-            }
-        }
-
-        private sealed class DataRegister(HostBridge bridge) : IPortDevice
-        {
-            public IoResult ReadPort(ushort offset, Span<byte> data)
-            {
-                // Enabled, bus 0, device 0, function 0; there is no other.
-                uint address = bridge._address.Value;
-                if ((address & 0xFFFF_FF00) != 0x8000_0000)
-                {
-                    return IoResult.Unclaimed;
-                }
-
-                bridge._configuration.AsSpan((int)(address & 0xFC) + offset, data.Length).CopyTo(data);
-                return IoResult.Ok;
-            }
-
-            // Nothing that the bridge's registers switch is there: memory below 1 MiB stays RAM.
-            public IoResult WritePort(ushort offset, ReadOnlySpan<byte> data) => IoResult.Ok;
         }
     }
 

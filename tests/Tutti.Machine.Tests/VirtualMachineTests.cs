@@ -322,9 +322,9 @@ public sealed class VirtualMachineTests
     {
         Assert.Equal(0xFF, cpu.In(0x1234));
         byte[] value = new byte[8];
-        cpu.Options.Io.ReadMmio(0xE000_0000, value);
+        cpu.Options.Io.ReadMmio(0xF000_0000, value);
         Assert.All(value, b => Assert.Equal(0xFF, b));
-        cpu.Options.Io.WriteMmio(0xE000_0000, value);
+        cpu.Options.Io.WriteMmio(0xF000_0000, value);
         return PowerOff(cpu);
     }).Kind);
 
@@ -346,8 +346,8 @@ public sealed class VirtualMachineTests
             Thread.Sleep(200);
             found[0] = cpu.In(0x1234);
             cpu.Out(0x1234, 0);
-            cpu.Options.Io.ReadMmio(0xE000_0000, found.AsSpan(1));
-            cpu.Options.Io.WriteMmio(0xE000_0000, [0]);
+            cpu.Options.Io.ReadMmio(0xF000_0000, found.AsSpan(1));
+            cpu.Options.Io.WriteMmio(0xF000_0000, [0]);
             console.Gate.Set();
             return PowerOff(cpu);
         });

@@ -45,6 +45,9 @@ public sealed record AcpiHardware
     /// <summary>APIC ID of the I/O APIC.</summary>
     public byte IoApicId { get; init; }
 
+    /// <summary>The PCI bus; null for none.</summary>
+    public AcpiPciBus? Pci { get; init; }
+
     /// <summary>The 16550A serial ports in the order COM1, COM2, …; at most nine.</summary>
     public IReadOnlyList<AcpiSerialPort> SerialPorts { get; init; } =
     [

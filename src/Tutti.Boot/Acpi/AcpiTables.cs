@@ -29,7 +29,8 @@ public static class AcpiTables
         ulong dsdt = Append(block, address, 16, Dsdt.Build(hardware, processorCount));
         ulong fadt = Append(block, address, 16, Fadt.Build(hardware, (uint)facs, (uint)dsdt));
         ulong madt = Append(block, address, 16, Madt.Build(hardware, processorCount));
-        ulong xsdt = Append(block, address, 16, BuildXsdt(fadt, madt));
+        ulong[] tables = hardware.Pci == null ? [fadt, madt] : [fadt, madt, Append(block, address, 16, Mcfg.Build(hardware.Pci))];
+        ulong xsdt = Append(block, address, 16, BuildXsdt(tables));
         byte[] bytes = [.. block];
         WriteRsdp(bytes, xsdt);
         return bytes;

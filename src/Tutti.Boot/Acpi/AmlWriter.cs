@@ -43,11 +43,18 @@ public sealed class AmlWriter
     /// <summary>DefName with a package of at most 255 integers.</summary>
     public void NamePackage(string name, params ReadOnlySpan<ulong> elements)
     {
+        NameOp(name);
+        IntegerPackage(elements);
+    }
+
+    /// <summary>DefName with a package of at most 255 packages of integers.</summary>
+    public void NamePackages(string name, int count, Func<int, ulong[]> elements)
+    {
         AmlWriter body = new();
-        body._bytes.Add((byte)elements.Length);
-        foreach (ulong element in elements)
+        body._bytes.Add(checked((byte)count));
+        for (int i = 0; i < count; i++)
         {
-            body.Integer(element);
+            body.IntegerPackage(elements(i));
         }
 
         NameOp(name);
@@ -57,39 +64,71 @@ public sealed class AmlWriter
     /// <summary>DefName with a buffer.</summary>
     public void NameBuffer(string name, ReadOnlySpan<byte> value)
     {
-        AmlWriter body = new();
-        body.Integer((ulong)value.Length);
-        body._bytes.AddRange(value);
         NameOp(name);
-        Package([0x11], body);
+        Buffer(value);
     }
 
-    /// <summary>DefName of _HID with a compressed EISA identifier, such as PNP0501.</summary>
-    public void HardwareId(string eisaId)
+    /// <summary>DefName of _HID, or of another name, with a compressed EISA identifier, such as PNP0501.</summary>
+    public void HardwareId(string eisaId, string name = "_HID")
     {
-        NameOp("_HID");
+        NameOp(name);
         _bytes.Add(0x0C);
         Span<byte> value = stackalloc byte[4];
         BinaryPrimitives.WriteUInt32BigEndian(value, CompressEisaId(eisaId));
         _bytes.AddRange(value);
     }
 
-    /// <summary>One byte as it is.</summary>
-    internal void Raw(byte value) => _bytes.Add(value);
-
-    /// <summary>Three letters of five bits, then four hexadecimal digits. Source: ACPI specification, "EISAID".</summary>
-    internal static uint CompressEisaId(string eisaId)
+    /// <summary>DefMethod, not serialized.</summary>
+    /// <param name="argumentCount">0 to 7.</param>
+    public void Method(string name, int argumentCount, Action<AmlWriter> body) => Block([0x14], name, method =>
     {
-        if (eisaId.Length != 7 || eisaId.AsSpan(0, 3).ContainsAnyExceptInRange('A', 'Z'))
-        {
-            throw new ArgumentException($"'{eisaId}' is not three capital letters and four hexadecimal digits.", nameof(eisaId));
-        }
+        method._bytes.Add((byte)argumentCount);
+        body(method);
+    });
 
-        int letters = ((eisaId[0] - '@') << 10) | ((eisaId[1] - '@') << 5) | (eisaId[2] - '@');
-        return ((uint)letters << 16) | Convert.ToUInt16(eisaId[3..], 16);
+    /// <summary>DefIfElse without an else.</summary>
+    public void If(Action<AmlWriter> condition, Action<AmlWriter> then)
+    {
+        AmlWriter body = new();
+        condition(body);
+        then(body);
+        Package([0xA0], body);
     }
 
-    private void Integer(ulong value)
+    /// <summary>DefReturn.</summary>
+    public void Return(Action<AmlWriter> value) => Operation(0xA4, value);
+
+    /// <summary>DefStore.</summary>
+    public void Store(Action<AmlWriter> value, Action<AmlWriter> target) => Operation(0x70, value, target);
+
+    /// <summary>DefOr.</summary>
+    public void Or(Action<AmlWriter> left, Action<AmlWriter> right, Action<AmlWriter> target) => Operation(0x7D, left, right, target);
+
+    /// <summary>DefLEqual.</summary>
+    public void Equal(Action<AmlWriter> left, Action<AmlWriter> right) => Operation(0x93, left, right);
+
+    /// <summary>DefCreateDWordField.</summary>
+    /// <param name="offset">Where the field begins in its buffer, in bytes.</param>
+    public void CreateDWordField(Action<AmlWriter> buffer, ulong offset, string name) =>
+        Operation(0x8A, buffer, position => position.Integer(offset), field => field.NameString(name));
+
+    /// <summary>ArgObj, 0 to 6.</summary>
+    public void Argument(int index) => _bytes.Add((byte)(0x68 + index));
+
+    /// <summary>NameString: what a name stands for.</summary>
+    public void Reference(string name) => NameString(name);
+
+    /// <summary>DefBuffer.</summary>
+    public void Buffer(ReadOnlySpan<byte> value)
+    {
+        AmlWriter body = new();
+        body.Integer((ulong)value.Length);
+        body._bytes.AddRange(value);
+        Package([0x11], body);
+    }
+
+    /// <summary>An integer in as few bytes as it takes.</summary>
+    public void Integer(ulong value)
     {
         switch (value)
         {
@@ -109,6 +148,42 @@ public sealed class AmlWriter
                 Prefixed(0x0E, value, 8);
                 break;
         }
+    }
+
+    /// <summary>One byte as it is.</summary>
+    internal void Raw(byte value) => _bytes.Add(value);
+
+    /// <summary>Three letters of five bits, then four hexadecimal digits. Source: ACPI specification, "EISAID".</summary>
+    internal static uint CompressEisaId(string eisaId)
+    {
+        if (eisaId.Length != 7 || eisaId.AsSpan(0, 3).ContainsAnyExceptInRange('A', 'Z'))
+        {
+            throw new ArgumentException($"'{eisaId}' is not three capital letters and four hexadecimal digits.", nameof(eisaId));
+        }
+
+        int letters = ((eisaId[0] - '@') << 10) | ((eisaId[1] - '@') << 5) | (eisaId[2] - '@');
+        return ((uint)letters << 16) | Convert.ToUInt16(eisaId[3..], 16);
+    }
+
+    private void Operation(byte op, params ReadOnlySpan<Action<AmlWriter>> operands)
+    {
+        _bytes.Add(op);
+        foreach (Action<AmlWriter> operand in operands)
+        {
+            operand(this);
+        }
+    }
+
+    private void IntegerPackage(ReadOnlySpan<ulong> elements)
+    {
+        AmlWriter body = new();
+        body._bytes.Add(checked((byte)elements.Length));
+        foreach (ulong element in elements)
+        {
+            body.Integer(element);
+        }
+
+        Package([0x12], body);
     }
 
     private void Prefixed(byte prefix, ulong value, int size)

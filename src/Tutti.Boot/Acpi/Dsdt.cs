@@ -9,8 +9,18 @@ internal static class Dsdt
 
         // 7.4.2: SLP_TYPa, SLP_TYPb, two reserved.
         aml.NamePackage("_S5_", hardware.SoftOffSleepType, hardware.SoftOffSleepType, 0, 0);
+        if (hardware.Pci != null)
+        {
+            PciDevices.WriteInterruptModel(aml);
+        }
+
         aml.Scope("\\_SB_", scope =>
         {
+            if (hardware.Pci != null)
+            {
+                PciDevices.Write(scope, hardware.Pci);
+            }
+
             for (int i = 0; i < hardware.SerialPorts.Count; i++)
             {
                 WriteSerialPort(scope, i + 1, hardware.SerialPorts[i]);

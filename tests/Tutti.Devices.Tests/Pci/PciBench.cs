@@ -121,6 +121,17 @@ internal sealed class RecordingMessages : IMessageInterrupts
 
     public int Alive { get; private set; }
 
+    public int Count
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return _sent.Count;
+            }
+        }
+    }
+
     public List<(ulong Address, uint Data)> Sent
     {
         get

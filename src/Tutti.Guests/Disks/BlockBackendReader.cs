@@ -1,0 +1,88 @@
+using Tutti.Devices.Block;
+using Tutti.Host;
+using Tutti.Memory;
+
+namespace Tutti.Guests.Disks;
+
+/// <summary>Reads a disk of the machine's, in whatever format, before the machine starts: one request at a time, waited for. For one thread.</summary>
+public sealed class BlockBackendReader : IDiskReader, IBlockCompletion, IDisposable
+{
+    private const int SectorSize = 512;
+    private const int BufferSize = 1 << 18;
+    private readonly IBlockBackend _disk;
+    private readonly HostMapping _buffer = new(BufferSize, hugePages: false);
+    private readonly BlockRequest _request;
+    private readonly ManualResetEventSlim _done = new();
+    private volatile BlockStatus _status;
+    private long _start = -1;
+    private int _count;
+
+    /// <param name="disk">Stays its owner's.</param>
+    /// <exception cref="HostException">The host has no memory.</exception>
+    public BlockBackendReader(IBlockBackend disk)
+    {
+        _disk = disk;
+        _request = new BlockRequest { Owner = this, Operation = BlockOperation.Read, Segments = new MemorySegment[1], SegmentCount = 1 };
+    }
+
+    public long Size => _disk.Size;
+
+    public void Read(long offset, Span<byte> into)
+    {
+        while (!into.IsEmpty)
+        {
+            if (offset < 0 || offset >= Size)
+            {
+                throw new ImageException("The disk ends before what it says it holds: it is damaged or cut off.");
+            }
+
+            if (_start < 0 || offset < _start || offset >= _start + _count)
+            {
+                Fetch(offset, into.Length);
+            }
+
+            int skip = (int)(offset - _start);
+            int count = Math.Min(into.Length, _count - skip);
+            // The segment stands for the mapping's first bytes, which live as long as this.
+            new MemorySegment(_buffer.Address, BufferSize).Span.Slice(skip, count).CopyTo(into);
+            into = into[count..];
+            offset += count;
+        }
+    }
+
+    public void Dispose()
+    {
+        _buffer.Dispose();
+        _done.Dispose();
+    }
+
+    void IBlockCompletion.Complete(BlockRequest request, BlockStatus status)
+    {
+        _status = status;
+        _done.Set();
+    }
+
+    void IBlockCompletion.EndCompletions()
+    {
+    }
+
+    private void Fetch(long offset, int wanted)
+    {
+        long start = offset & -SectorSize;
+        int count = (int)Math.Min(Math.Min(BufferSize, Size - start), ((offset - start) + wanted + SectorSize - 1) & -SectorSize);
+        _start = -1;
+        _request.Offset = start;
+        _request.Length = count;
+        _request.Segments[0] = new MemorySegment(_buffer.Address, count);
+        _done.Reset();
+        _disk.Submit(_request);
+        _disk.Kick();
+        _done.Wait();
+        if (_status != BlockStatus.Ok)
+        {
+            throw new ImageException("The disk cannot be read: its image is damaged, or the host's storage failed.");
+        }
+
+        (_start, _count) = (start, count);
+    }
+}

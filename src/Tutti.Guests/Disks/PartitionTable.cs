@@ -1,0 +1,167 @@
+using System.Buffers.Binary;
+using System.Globalization;
+
+namespace Tutti.Guests.Disks;
+
+/// <summary>A part of a disk that may hold a file system.</summary>
+/// <param name="Number">As Linux counts them; 0 for a whole disk.</param>
+/// <param name="Offset">First byte.</param>
+/// <param name="Size">Bytes.</param>
+/// <param name="Id">What the kernel calls PARTUUID; null for a whole disk.</param>
+internal sealed record DiskPartition(int Number, long Offset, long Size, string? Id);
+
+/// <summary>
+/// Partition tables: GPT (UEFI 2.10, chapter 5) and the PC's MBR with logical partitions. A disk without one is one partition. Entries that do not
+/// fit on the disk are left out.
+/// </summary>
+internal static class PartitionTable
+{
+    private const int Sector = 512;
+    private const int MaxEntries = 1024;
+    private const int MaxLogical = 64;
+    private const byte ProtectiveType = 0xEE;
+
+    /// <exception cref="ImageException">The disk cannot be read.</exception>
+    public static IReadOnlyList<DiskPartition> Read(IDiskReader disk)
+    {
+        if (disk.Size < 2 * Sector)
+        {
+            return [];
+        }
+
+        byte[] first = new byte[Sector];
+        disk.Read(0, first);
+        bool hasSignature = BinaryPrimitives.ReadUInt16LittleEndian(first.AsSpan(510)) == 0xAA55;
+        if (hasSignature && Enumerable.Range(0, 4).Any(i => first[446 + (i * 16) + 4] == ProtectiveType))
+        {
+            foreach (int sector in (ReadOnlySpan<int>)[Sector, 4096])
+            {
+                if ((ReadGpt(disk, sector, sector) ?? ReadGpt(disk, sector, disk.Size - sector)) is { } entries)
+                {
+                    return entries;
+                }
+            }
+        }
+
+        // A file system's boot sector may have the signature and no table.
+        List<DiskPartition> partitions = hasSignature ? ReadMbr(disk, first) : [];
+        return partitions.Count > 0 ? partitions : [new DiskPartition(0, 0, disk.Size, null)];
+    }
+
+    private static List<DiskPartition>? ReadGpt(IDiskReader disk, int sector, long headerOffset)
+    {
+        byte[] header = new byte[92];
+        if (headerOffset < 0 || headerOffset > disk.Size - sector)
+        {
+            return null;
+        }
+
+        disk.Read(headerOffset, header);
+        if (!header.AsSpan().StartsWith("EFI PART"u8))
+        {
+            return null;
+        }
+
+        ulong tableSector = BinaryPrimitives.ReadUInt64LittleEndian(header.AsSpan(72));
+        uint count = Math.Min(BinaryPrimitives.ReadUInt32LittleEndian(header.AsSpan(80)), MaxEntries);
+        uint size = BinaryPrimitives.ReadUInt32LittleEndian(header.AsSpan(84));
+        if (size is < 128 or > 4096 || tableSector > (ulong)(disk.Size / sector))
+        {
+            return null;
+        }
+
+        List<DiskPartition> partitions = [];
+        byte[] entry = new byte[48];
+        for (int i = 0; i < count; i++)
+        {
+            long at = ((long)tableSector * sector) + ((long)i * size);
+            if (at > disk.Size - entry.Length)
+            {
+                break;
+            }
+
+            disk.Read(at, entry);
+            ulong from = BinaryPrimitives.ReadUInt64LittleEndian(entry.AsSpan(32));
+            ulong to = BinaryPrimitives.ReadUInt64LittleEndian(entry.AsSpan(40));
+            if (entry.AsSpan(0, 16).ContainsAnyExcept((byte)0))
+            {
+                Add(partitions, disk, i + 1, from, to < from ? 0 : to - from + 1, sector, new Guid(entry.AsSpan(16, 16)).ToString("D"));
+            }
+        }
+
+        return partitions;
+    }
+
+    private static List<DiskPartition> ReadMbr(IDiskReader disk, byte[] first)
+    {
+        List<DiskPartition> partitions = [];
+        uint signature = BinaryPrimitives.ReadUInt32LittleEndian(first.AsSpan(440));
+        uint extended = 0;
+        for (int i = 0; i < 4; i++)
+        {
+            (byte type, uint from, uint count) = Entry(first, i);
+            if (first[446 + (i * 16)] is not (0 or 0x80))
+            {
+                return [];
+            }
+
+            if (type is 0x05 or 0x0F or 0x85)
+            {
+                extended = extended == 0 ? from : extended;
+            }
+            else if (type != 0)
+            {
+                Add(partitions, disk, i + 1, from, count, Sector, Name(signature, i + 1));
+            }
+        }
+
+        // Each logical partition has a table of its own, which says where it is and where the next table is.
+        byte[] table = new byte[Sector];
+        uint next = 0;
+        for (int i = 0; extended != 0 && i < MaxLogical; i++)
+        {
+            long at = ((long)extended + next) * Sector;
+            if (at > disk.Size - Sector)
+            {
+                break;
+            }
+
+            disk.Read(at, table);
+            if (BinaryPrimitives.ReadUInt16LittleEndian(table.AsSpan(510)) != 0xAA55)
+            {
+                break;
+            }
+
+            (byte type, uint from, uint count) = Entry(table, 0);
+            if (type != 0)
+            {
+                Add(partitions, disk, 5 + i, (ulong)extended + next + from, count, Sector, Name(signature, 5 + i));
+            }
+
+            (byte link, next, _) = Entry(table, 1);
+            if (link is not (0x05 or 0x0F or 0x85) || next == 0)
+            {
+                break;
+            }
+        }
+
+        return partitions;
+    }
+
+    private static (byte Type, uint From, uint Count) Entry(byte[] table, int index)
+    {
+        ReadOnlySpan<byte> entry = table.AsSpan(446 + (index * 16), 16);
+        return (entry[4], BinaryPrimitives.ReadUInt32LittleEndian(entry[8..]), BinaryPrimitives.ReadUInt32LittleEndian(entry[12..]));
+    }
+
+    private static string Name(uint signature, int number) => string.Create(CultureInfo.InvariantCulture, $"{signature:x8}-{number:x2}");
+
+    private static void Add(List<DiskPartition> partitions, IDiskReader disk, int number, ulong from, ulong count, int sector, string id)
+    {
+        ulong sectors = (ulong)(disk.Size / sector);
+        if (count > 0 && from > 0 && from < sectors && count <= sectors - from)
+        {
+            partitions.Add(new DiskPartition(number, (long)from * sector, (long)count * sector, id));
+        }
+    }
+}
