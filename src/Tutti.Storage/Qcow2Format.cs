@@ -3,18 +3,27 @@ using Tutti.Storage.Qcow2;
 
 namespace Tutti.Storage;
 
-/// <summary>QEMU's image format. Images can be looked at; reading and writing them is not built.</summary>
+/// <summary>QEMU's image format. Checks and changes of size are left to qemu-img.</summary>
 internal sealed class Qcow2Format : ImageFormat
 {
     public override string Name => "qcow2";
 
     internal override IDiskImage Open(BlockFile file, IoQueue queue, bool guardsHeader)
     {
-        file.Dispose();
-        throw NotBuilt();
+        Qcow2Image image = Qcow2Image.Open(file);
+        try
+        {
+            image.BeginWriting();
+            return new Qcow2Disk(image, queue);
+        }
+        catch
+        {
+            image.Dispose();
+            throw;
+        }
     }
 
-    internal override void Create(BlockFile file, ImageCreation creation) => throw NotBuilt();
+    internal override void Create(BlockFile file, ImageCreation creation) => Qcow2Creation.Create(file, creation);
 
     internal override ImageInfo GetInfo(BlockFile file)
     {
@@ -27,7 +36,7 @@ internal sealed class Qcow2Format : ImageFormat
             ClusterSize = header.ClusterSize,
             IsDirty = header.Incompatible.HasFlag(Qcow2Incompatible.Dirty),
             BackingFile = header.BackingFile,
-            FullBackingFile = header.BackingFile == null ? null : Resolve(file.Path, header.BackingFile),
+            FullBackingFile = header.BackingFile == null ? null : Qcow2Backing.Resolve(file.Path, header.BackingFile),
             BackingFormat = header.BackingFormat,
             Qcow2 = new Qcow2Details(
                 header.Version == 2 ? "0.10" : "1.1",
@@ -39,18 +48,9 @@ internal sealed class Qcow2Format : ImageFormat
         };
     }
 
-    internal override ImageCheck? Check(BlockFile file, bool repair) => throw NotBuilt();
+    internal override ImageCheck? Check(BlockFile file, bool repair) =>
+        throw new DiskException($"disk '{file.Path}' is qcow2, which Tutti does not check yet; use 'qemu-img check'");
 
-    internal override void Resize(BlockFile file, long size) => throw NotBuilt();
-
-    /// <summary>A relative name counts from the image's folder; one with a protocol ("nbd:...", "json:...") is no path, and stays.</summary>
-    private static string Resolve(string image, string backing)
-    {
-        int colon = backing.IndexOf(':', StringComparison.Ordinal);
-        int slash = backing.IndexOf('/', StringComparison.Ordinal);
-        bool isRelativePath = slash != 0 && (colon < 0 || (slash >= 0 && slash < colon));
-        return isRelativePath ? image[..(image.LastIndexOf('/') + 1)] + backing : backing;
-    }
-
-    private static DiskException NotBuilt() => new("qcow2 images are not built yet; use a raw image");
+    internal override void Resize(BlockFile file, long size) =>
+        throw new DiskException($"disk '{file.Path}' is qcow2, whose size Tutti does not change yet; use 'qemu-img resize'");
 }
