@@ -3,7 +3,7 @@ using Tutti.Storage.Qcow2;
 
 namespace Tutti.Storage;
 
-/// <summary>QEMU's image format. Checks and changes of size are left to qemu-img.</summary>
+/// <summary>QEMU's image format. Repairs are left to qemu-img.</summary>
 internal sealed class Qcow2Format : ImageFormat
 {
     public override string Name => "qcow2";
@@ -48,9 +48,19 @@ internal sealed class Qcow2Format : ImageFormat
         };
     }
 
-    internal override ImageCheck? Check(BlockFile file, bool repair) =>
-        throw new DiskException($"disk '{file.Path}' is qcow2, which Tutti does not check yet; use 'qemu-img check'");
+    internal override ImageCheck? Check(BlockFile file, bool repair) => repair
+        ? throw new DiskException($"disk '{file.Path}' is qcow2, which Tutti checks but does not mend yet; use 'qemu-img check -r all'")
+        : Qcow2Image.Open(file, opensBacking: false).Check();
 
-    internal override void Resize(BlockFile file, long size) =>
-        throw new DiskException($"disk '{file.Path}' is qcow2, whose size Tutti does not change yet; use 'qemu-img resize'");
+    internal override void Resize(BlockFile file, long size)
+    {
+        using Qcow2Image image = Qcow2Image.Open(file);
+        image.BeginWriting();
+        if (image.IsReadOnly)
+        {
+            throw new DiskException($"disk '{file.Path}' is marked as damaged and can't be written; mend it with 'qemu-img check -r all'");
+        }
+
+        image.Resize(size);
+    }
 }

@@ -84,6 +84,63 @@ public sealed class Qcow2HistoryTests : IDisposable
         Live(path, model, seed: 9);
     }
 
+    [QemuFact]
+    public void A_process_that_ends_anywhere_leaves_lost_clusters_at_most_and_all_that_was_flushed()
+    {
+        string path = _folder.File("crash.qcow2");
+        Do("create", "-f", "qcow2", "-o", "cluster_size=512", path, "6M");
+        byte[] model = new byte[6 << 20];
+        Random random = new(77);
+        using Disk disk = Disk.Open(new DiskOptions { Path = path, Format = ImageFormat.Qcow2 });
+        for (int i = 0; i < 12; i++)
+        {
+            Step(disk.Backend, model, random);
+            TestRequests requests = new(disk.Backend);
+            Assert.Equal(BlockStatus.Ok, requests.Flush());
+            // What the kernel has of the file now is what it would have after kill -9. Later writes are not to harm what was flushed: they go elsewhere.
+            using NativeBytes bytes = new(1 << 18, (byte)i);
+            int offset = 1 << 20;
+            for (int more = 0; more < 3; more++)
+            {
+                Assert.Equal(BlockStatus.Ok, requests.Write(offset, bytes.Segment));
+                Assert.Equal(BlockStatus.Ok, requests.Run(BlockOperation.Discard, offset, 1 << 18, []));
+            }
+
+            string copy = _folder.File($"copy{i}.qcow2");
+            File.Copy(path, copy);
+            (int status, string output, _) = QemuImage.Run("qemu-img", "check", copy);
+            Assert.True(status is 0 or 3, output);
+            Assert.Equal(status == 3, ImageFiles.Check(copy, repair: false, ImageFormat.Qcow2).Check!.Leaks > 0);
+            Assert.Equal(0, ImageFiles.Check(copy, repair: false, ImageFormat.Qcow2).Check!.Corruptions);
+            using Disk found = Disk.Open(new DiskOptions { Path = copy, Format = ImageFormat.Qcow2, IsReadOnly = true });
+            TestRequests reads = new(found.Backend);
+            for (int at = 2 << 20; at < model.Length; at += 1 << 18)
+            {
+                Assert.Equal(BlockStatus.Ok, reads.Read(at, bytes.Segment));
+                Assert.True(bytes.Span.SequenceEqual(model.AsSpan(at, 1 << 18)), $"flushed bytes at {at} are lost");
+            }
+
+            model.AsSpan(offset, 1 << 18).Clear();
+        }
+    }
+
+    [QemuFact]
+    public void A_resized_image_shows_zeroes_where_it_grew()
+    {
+        byte[] model = new byte[4 << 20];
+        new Random(5).NextBytes(model);
+        _folder.File("base.raw", model);
+        string path = _folder.File("top.qcow2");
+        Do("create", "-f", "qcow2", "-o", "cluster_size=512", "-b", "base.raw", "-F", "raw", path);
+        ImageFiles.Resize(path, _ => 1_000_448);
+        Do("check", path);
+        ImageFiles.Resize(path, _ => 40 << 20);
+        Do("check", path);
+        byte[] now = new byte[40 << 20];
+        model.AsSpan(0, 1_000_448).CopyTo(now);
+        Live(path, now, seed: 12);
+    }
+
     private static void Do(params string[] args)
     {
         (int status, string output, string error) = QemuImage.Run("qemu-img", args);
@@ -101,6 +158,8 @@ public sealed class Qcow2HistoryTests : IDisposable
             }
 
             Do("check", path);
+            ImageCheck check = ImageFiles.Check(path, repair: false, ImageFormat.Qcow2).Check!;
+            Assert.Equal((0, 0), (check.Leaks, check.Corruptions));
             string raw = _folder.File("model.raw", model);
             Do("compare", "-f", "raw", "-F", "qcow2", raw, path);
         }
