@@ -147,13 +147,18 @@ internal static class DebianImage
         manifest.Write(entry);
     }
 
-    /// <summary>FNV-1a of 64 bits: it tells versions of our own files apart, and needs no cryptographic library at each start.</summary>
     private static string HashUserland()
     {
         using MemoryStream stream = new();
         BusyBoxInitramfs.Write(stream, []);
+        return Fingerprint(stream.GetBuffer().AsSpan(0, (int)stream.Length));
+    }
+
+    /// <summary>FNV-1a of 64 bits: it tells versions of our own files apart, and needs no cryptographic library at each start.</summary>
+    internal static string Fingerprint(ReadOnlySpan<byte> bytes)
+    {
         ulong hash = 0xCBF2_9CE4_8422_2325;
-        foreach (byte value in stream.GetBuffer().AsSpan(0, (int)stream.Length))
+        foreach (byte value in bytes)
         {
             hash = (hash ^ value) * 0x100_0000_01B3;
         }

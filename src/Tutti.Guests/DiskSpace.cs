@@ -9,16 +9,16 @@ internal static class DiskSpace
     public const string Message = "The disk that holds the image cache is full: make room, or set XDG_CACHE_HOME to a folder on another disk.";
 
     /// <summary>Package lists, apt's index of them, two packages, the kernel's modules and the entry made from them, with room to spare.</summary>
-    private const long NeededForPull = 288L << 20;
+    public const long NeededForPull = 288L << 20;
 
     /// <summary>Finds a full disk before apt does, which on some of them hangs.</summary>
     /// <exception cref="ImageException">Too little room for a pull.</exception>
-    public static void CheckForPull(string folder)
+    public static void Check(string folder, long needed)
     {
         long free = new DriveInfo(folder).AvailableFreeSpace;
-        if (free < NeededForPull)
+        if (free < needed)
         {
-            throw new ImageException($"The disk that holds the image cache has {free >> 20} MiB free and fetching needs {NeededForPull >> 20} MiB for a while: make room, or set XDG_CACHE_HOME to a folder on another disk.");
+            throw new ImageException($"The disk that holds the image cache has {free >> 20} MiB free and fetching needs {needed >> 20} MiB for a while: make room, or set XDG_CACHE_HOME to a folder on another disk.");
         }
     }
 

@@ -8,7 +8,7 @@ public sealed record GuestImage
 
     public required string Description { get; init; }
 
-    /// <summary>Version of the kernel package, as its distribution writes it.</summary>
+    /// <summary>Version of the kernel package, as its distribution writes it; for an image on a disk what it is and when it was built.</summary>
     public required string Version { get; init; }
 
     /// <summary>Absolute path of the kernel file.</summary>
@@ -22,6 +22,15 @@ public sealed record GuestImage
     /// PCI; null where the first has them.
     /// </summary>
     public string? ModulesPath { get; init; }
+
+    /// <summary>
+    /// Absolute path of a raw disk that is only ever read: machines write into overlays over it, which <see cref="Server.MachineDisks"/> keeps. Null
+    /// for an image that lies in memory. Kernel and initial RAM disk are the ones of this disk; an overlay may have newer ones.
+    /// </summary>
+    public string? DiskPath { get; init; }
+
+    /// <summary>Length of that disk in bytes; 0 for none.</summary>
+    public long DiskSize { get; init; }
 
     /// <summary>The kernel command line that the image is meant to run with.</summary>
     public required string CommandLine { get; init; }

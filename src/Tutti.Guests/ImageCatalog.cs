@@ -1,3 +1,5 @@
+using Tutti.Guests.Server;
+
 namespace Tutti.Guests;
 
 /// <summary>The guest images that Tutti can fetch, and those that lie in its cache.</summary>
@@ -9,10 +11,12 @@ public sealed class ImageCatalog
     /// <summary>Unfinished entries and apt's state, below the cache folder; a crash leaves them for the next pull to remove.</summary>
     private const string WorkPrefix = "work-";
 
+    private static readonly ImageSource[] s_sources = [new DebianSource(), new ServerSource()];
+
     private readonly string _searchPath;
 
     /// <summary>The names of all images, without a look at the cache.</summary>
-    public static IReadOnlyList<string> Names { get; } = [DebianImage.Name];
+    public static IReadOnlyList<string> Names { get; } = [.. s_sources.Select(source => source.Name)];
 
     /// <param name="cacheFolder">Where images are kept; null for <see cref="DefaultCacheFolder"/>.</param>
     public ImageCatalog(string? cacheFolder = null)
@@ -45,37 +49,35 @@ public sealed class ImageCatalog
     public string CacheFolder { get; }
 
     /// <summary>All images, pulled or not, by name. Never throws for a broken cache.</summary>
-    public IReadOnlyList<ImageListing> List() => [new ImageListing(DebianImage.Name, DebianImage.Description, Open(hash: false))];
+    public IReadOnlyList<ImageListing> List() => [.. s_sources.Select(source => new ImageListing(source.Name, source.Description, Open(source, hash: false)))];
 
     /// <summary>Whether an image is in the cache with the very bytes that were put there; reads all of them.</summary>
     /// <exception cref="ImageException">Unknown name.</exception>
     public bool Verify(string name)
     {
-        CheckName(name);
-        return Open(hash: true) is not null;
+        return Open(Find(name), hash: true) is not null;
     }
 
     /// <summary>The image from the cache; pulled first when it is missing or its cache entry is broken.</summary>
     /// <exception cref="ImageException">Unknown name, or it cannot be fetched.</exception>
     public async Task<GuestImage> GetAsync(string name, IProgress<ImageProgress>? progress = null, CancellationToken cancellationToken = default)
     {
-        CheckName(name);
-        return Open(hash: false) ?? await ChangeAsync(pull: false, new RisingProgress(progress), cancellationToken).ConfigureAwait(false);
+        ImageSource source = Find(name);
+        return Open(source, hash: false) ?? await ChangeAsync(source, pull: false, new RisingProgress(progress), cancellationToken).ConfigureAwait(false);
     }
 
     /// <summary>Fetches the newest version of an image, and puts it in the place of the one in the cache.</summary>
     /// <exception cref="ImageException">Unknown name, or it cannot be fetched.</exception>
     public async Task<GuestImage> PullAsync(string name, IProgress<ImageProgress>? progress = null, CancellationToken cancellationToken = default)
     {
-        CheckName(name);
-        return await ChangeAsync(pull: true, new RisingProgress(progress), cancellationToken).ConfigureAwait(false);
+        return await ChangeAsync(Find(name), pull: true, new RisingProgress(progress), cancellationToken).ConfigureAwait(false);
     }
 
     /// <summary>Removes an image from the cache; false when it was not there.</summary>
     /// <exception cref="ImageException">Unknown name, or files cannot be removed.</exception>
     public bool Remove(string name)
     {
-        CheckName(name);
+        _ = Find(name);
         if (!Directory.Exists(EntryFolder(name)))
         {
             return false;
@@ -90,26 +92,17 @@ public sealed class ImageCatalog
         });
     }
 
-    private static void CheckName(string name)
-    {
-        if (name != DebianImage.Name)
-        {
-            throw new ImageException($"There is no image '{name}': 'tutti image list' names those that there are.");
-        }
-    }
+    private static ImageSource Find(string name) => Array.Find(s_sources, source => source.Name == name)
+        ?? throw new ImageException($"There is no image '{name}': 'tutti image list' names those that there are.");
 
     private string EntryFolder(string name) => Path.Combine(CacheFolder, "images", name);
 
-    /// <summary>The entry if it is whole and its userland is this Tutti's.</summary>
-    private GuestImage? Open(bool hash)
+    /// <summary>The image if its entry is whole and this Tutti's.</summary>
+    private GuestImage? Open(ImageSource source, bool hash)
     {
-        string folder = EntryFolder(DebianImage.Name);
         try
         {
-            return ImageManifest.TryRead(folder) is ImageManifest manifest && manifest.Userland == DebianImage.Userland && manifest.ModulesRevision == ModuleArchive.Revision
-                && manifest.Kernel.IsIntact(folder, hash) && manifest.Initrd.IsIntact(folder, hash) && manifest.Modules.IsIntact(folder, hash)
-                ? Describe(folder, manifest)
-                : null;
+            return source.Open(EntryFolder(source.Name), hash);
         }
         catch (Exception error) when (error is IOException or UnauthorizedAccessException)
         {
@@ -117,25 +110,13 @@ public sealed class ImageCatalog
         }
     }
 
-    private static GuestImage Describe(string folder, ImageManifest manifest) => new()
-    {
-        Name = DebianImage.Name,
-        Description = DebianImage.Description,
-        Version = manifest.Version,
-        KernelPath = Path.Combine(folder, manifest.Kernel.Name),
-        InitrdPath = Path.Combine(folder, manifest.Initrd.Name),
-        ModulesPath = Path.Combine(folder, manifest.Modules.Name),
-        CommandLine = DebianImage.CommandLine,
-        Size = manifest.Kernel.Size + manifest.Initrd.Size + manifest.BusyBox.Size + manifest.Modules.Size,
-    };
-
-    private Task<GuestImage> ChangeAsync(bool pull, RisingProgress progress, CancellationToken cancellationToken) => Guard(async () =>
+    private Task<GuestImage> ChangeAsync(ImageSource source, bool pull, RisingProgress progress, CancellationToken cancellationToken) => Guard(async () =>
     {
         Directory.CreateDirectory(CacheFolder);
         using CacheLock held = await CacheLock.TakeAsync(CacheFolder, () => progress.Report("Waiting for another tutti to finish with the cache", 0), cancellationToken).ConfigureAwait(false);
 
         // Whoever held the lock before may have done our work.
-        if (!pull && Open(hash: false) is GuestImage image)
+        if (!pull && Open(source, hash: false) is GuestImage image)
         {
             return image;
         }
@@ -145,14 +126,13 @@ public sealed class ImageCatalog
         try
         {
             string entry = Directory.CreateDirectory(Path.Combine(work, "entry")).FullName;
-            if (pull || !TryRebuild(entry))
+            if (pull || !source.TryRebuild(EntryFolder(source.Name), entry))
             {
-                DiskSpace.CheckForPull(work);
-                string scratch = Directory.CreateDirectory(Path.Combine(work, "apt")).FullName;
-                await DebianImage.FetchAsync(entry, new AptSession(scratch, _searchPath), progress.Report, cancellationToken).ConfigureAwait(false);
+                string scratch = Directory.CreateDirectory(Path.Combine(work, "scratch")).FullName;
+                await source.MakeAsync(entry, scratch, _searchPath, progress.Report, cancellationToken).ConfigureAwait(false);
             }
 
-            Publish(entry, Path.Combine(work, "old"));
+            Publish(EntryFolder(source.Name), entry, Path.Combine(work, "old"));
         }
         finally
         {
@@ -160,26 +140,12 @@ public sealed class ImageCatalog
         }
 
         progress.Report("Ready", 1);
-        return Open(hash: false) ?? throw new ImageException($"The image in {EntryFolder(DebianImage.Name)} changed while it was being made: try again.");
+        return Open(source, hash: false) ?? throw new ImageException($"The image in {EntryFolder(source.Name)} changed while it was being made: try again.");
     });
 
-    private bool TryRebuild(string entry)
-    {
-        string old = EntryFolder(DebianImage.Name);
-        if (ImageManifest.TryRead(old) is not ImageManifest manifest || manifest.ModulesRevision != ModuleArchive.Revision
-            || !manifest.Kernel.IsIntact(old, hash: true) || !manifest.BusyBox.IsIntact(old, hash: true) || !manifest.Modules.IsIntact(old, hash: true))
-        {
-            return false;
-        }
-
-        DebianImage.Rebuild(old, manifest, entry);
-        return true;
-    }
-
     /// <summary>Two renames: a crash between them loses the old entry, which the next start notices, but never leaves half of one.</summary>
-    private void Publish(string entry, string old)
+    private static void Publish(string place, string entry, string old)
     {
-        string place = EntryFolder(DebianImage.Name);
         Directory.CreateDirectory(Path.GetDirectoryName(place)!);
         if (File.Exists(place))
         {

@@ -25,6 +25,13 @@ internal sealed record ManifestFile(string Name, long Size, long Modified, strin
             && ((!hash && info.LastWriteTimeUtc.Ticks == Modified) || Hash(info.FullName) == Sha256);
     }
 
+    /// <summary>Whether length and time of the file in a folder are still these.</summary>
+    public bool IsUntouched(string folder)
+    {
+        FileInfo info = new(Path.Combine(folder, Name));
+        return info.Exists && info.Length == Size && info.LastWriteTimeUtc.Ticks == Modified;
+    }
+
     private static string Hash(string path)
     {
         using FileStream stream = File.OpenRead(path);

@@ -117,6 +117,75 @@ public sealed class EventFdTests
         Assert.Throws<ArgumentException>(() => controllers.RemoveMessageRoute(4));
     }
 
+    [KvmFact]
+    public void A_message_of_the_seam_interrupts_as_it_was_last_set_and_gives_its_number_back()
+    {
+        using SmallGuest guest = new();
+        IInterruptControllers controllers = guest.Partition.InterruptControllers;
+        IInterruptMessage message = controllers.CreateMessage()!;
+        message.Set(InterruptTests.LocalApic, Vector);
+        InterruptTests.Count(guest, Vector);
+        InterruptTests.Count(guest, OtherVector);
+        guest.Start(GuestMode.Long, a =>
+        {
+            InterruptTests.EnableLocalApic(a);
+            InterruptTests.HaltTwice(a);
+        });
+        Task<ProcessorExit> run = guest.BeginRun();
+        guest.WaitFor("out 80 01");
+
+        message.Signal();
+        guest.WaitFor("out 80 02");
+        message.Set(InterruptTests.LocalApic, OtherVector);
+        message.Signal();
+
+        Assert.Equal(ProcessorExitKind.Requested, guest.Finish(run).Kind);
+        Assert.Equal(["out 80 01", "out 81 31", "out 80 02", "out 81 32", "out f4 02"], guest.Accesses);
+        message.Dispose();
+        message.Signal();
+        Assert.Equal(24, guest.Partition.InterruptControllers.AddMessageRoute(InterruptTests.LocalApic, Vector));
+    }
+
+    [KvmFact]
+    public void A_message_outlives_its_partition_without_harm()
+    {
+        IInterruptMessage message;
+        using (SmallGuest guest = new())
+        {
+            message = ((IInterruptControllers)guest.Partition.InterruptControllers).CreateMessage()!;
+            message.Set(InterruptTests.LocalApic, Vector);
+        }
+
+        message.Signal();
+        message.Set(InterruptTests.LocalApic, OtherVector);
+        message.Dispose();
+    }
+
+    [KvmFact]
+    public void A_doorbell_of_the_seam_takes_words_and_doublewords_until_it_is_detached()
+    {
+        using SmallGuest guest = new();
+        using EventFd bell = new();
+        IEventDoorbells doorbells = ((IPartition)guest.Partition).EventDoorbells!;
+        Assert.True(doorbells.TryAttach(BellAddress, bell.Descriptor));
+        Assert.False(doorbells.TryAttach(BellAddress, bell.Descriptor));
+        Assert.True(doorbells.TryAttach(BellAddress + 4, bell.Descriptor));
+        doorbells.Detach(BellAddress + 4, bell.Descriptor);
+        doorbells.Detach(BellAddress + 4, bell.Descriptor);
+        guest.Start(GuestMode.Long, a =>
+        {
+            Write(a, isPort: false, 5, 4);
+            Write(a, isPort: false, 5, 2);
+            a.mov(__word_ptr[ebx + 4], ax);
+            a.@out((byte)SmallGuest.EndPort, al);
+        });
+
+        guest.RunToEnd();
+
+        Assert.Equal(["write d0000014 0500", "out f4 05"], guest.Accesses);
+        Assert.Equal(2ul, bell.Take());
+    }
+
     /// <summary>The writes that a doorbell takes are never seen by the owner of the port, and the guest goes on behind them.</summary>
     [KvmTheory]
     [InlineData(null, "510 05,510 0500,510 05000000", 0ul)]

@@ -7,13 +7,13 @@ public sealed class ImageCatalogTests : IDisposable
     [Fact]
     public async Task A_pull_puts_kernel_and_initrd_into_the_cache_and_the_next_start_fetches_nothing()
     {
-        Assert.Null(Assert.Single(_host.Catalog.List()).Cached);
+        Assert.Null(_host.Catalog.List()[0].Cached);
         GuestImage image = await _host.Catalog.GetAsync("debian");
         Assert.Equal("KERNEL BYTES", await File.ReadAllTextAsync(image.KernelPath));
         Assert.Contains("BUSYBOX BYTES", await File.ReadAllTextAsync(image.InitrdPath), StringComparison.Ordinal);
         Assert.Equal("9.9.9-1", image.Version);
         Assert.Contains("console=ttyS0", image.CommandLine, StringComparison.Ordinal);
-        Assert.Equal(image, Assert.Single(_host.Catalog.List()).Cached);
+        Assert.Equal(image, _host.Catalog.List()[0].Cached);
         Assert.Equal(image, await _host.Catalog.GetAsync("debian"));
         Assert.Equal(1, _host.Downloads);
         Assert.Empty(_host.Leftovers);
@@ -167,7 +167,7 @@ public sealed class ImageCatalogTests : IDisposable
 
     [Fact]
     public void A_disk_without_room_for_a_pull_is_found_beforehand() =>
-        Assert.Contains("has 0 MiB free", Assert.Throws<ImageException>(() => DiskSpace.CheckForPull("/proc")).Message, StringComparison.Ordinal);
+        Assert.Contains("has 0 MiB free", Assert.Throws<ImageException>(() => DiskSpace.Check("/proc", DiskSpace.NeededForPull)).Message, StringComparison.Ordinal);
 
     [Fact]
     public async Task A_tool_that_hangs_is_ended()

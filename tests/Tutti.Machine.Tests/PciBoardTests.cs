@@ -55,6 +55,33 @@ public sealed class PciBoardTests
         Assert.Equal((1, 0), (function!.Rings, function.BellWrites));
     }
 
+    /// <summary>INTA twice, level-triggered: by the I/O APIC's input 17, or the slave 8259's input 3 (IRQ 11), where slot 1 goes.</summary>
+    [Theory]
+    [SoftwareData]
+    [KvmData]
+    public void INTA_interrupts_a_guest_by_whichever_controller_it_uses(string engine)
+    {
+        foreach (bool usesIoApic in (bool[])[false, true])
+        {
+            using EventLoop loop = new("test device", _ => { });
+            GuestMemory? ram = null;
+            using VirtualMachine machine = new(new MachineOptions
+            {
+                MemorySize = 2 << 20,
+                Engine = MachineEngines.All.Single(e => e.Name == engine),
+                Boot = memory =>
+                {
+                    ram = memory;
+                    return AssembledGuest.Boot(memory, code => ServeLine(code, usesIoApic));
+                },
+                PciFunctions = [services => new BellFunction(services, loop)],
+            });
+            Assert.Equal(MachineExitKind.PoweredOff, machine.Run(Limit).Kind);
+            Assert.True(ram!.TryRead(Counter, out int count));
+            Assert.Equal(2, count);
+        }
+    }
+
     [Fact]
     public void A_doorbell_rings_while_another_holds_the_chipset_lock()
     {
@@ -169,6 +196,47 @@ public sealed class PciBoardTests
         PciFunctions = [factory],
     };
 
+    private static void ServeLine(Assembler code, bool usesIoApic)
+    {
+        const byte Vector = 0x2B;
+        SetUpInterrupts(code, irq: 2, () => code.nop());
+        Out(code, 0xA1, usesIoApic ? (byte)0xFF : (byte)0xF7);
+        PushAddress(code, () =>
+        {
+            Label again = code.CreateLabel();
+            code.pushad();
+            Store(code, Range + 8, 0);
+            Store(code, 0xFEE0_00B0, 0);
+            Out(code, 0xA0, 0x20);
+            Out(code, 0x20, 0x20);
+            code.inc(__dword_ptr[Counter]);
+            code.cmp(__dword_ptr[Counter], 2);
+            code.jb(again);
+            PowerOff(code);
+            code.Label(ref again);
+            code.mov(ebx, Range);
+            code.mov(__word_ptr[ebx], 1);
+            code.popad();
+            code.iret();
+        });
+        code.pop(ax);
+        code.mov(__word_ptr[Vector * 4], ax);
+        code.mov(__word_ptr[(Vector * 4) + 2], 0);
+        if (usesIoApic)
+        {
+            Out(code, 0x21, 0xFF);
+            Store(code, 0xFEE0_00F0, 0x1FF);
+            Store(code, 0xFEC0_0000, 0x10 + (2 * 17) + 1);
+            Store(code, 0xFEC0_0010, 0);
+            Store(code, 0xFEC0_0000, 0x10 + (2 * 17));
+            Store(code, 0xFEC0_0010, Vector | (1 << 15) | (1 << 13));
+        }
+
+        code.mov(ebx, Range);
+        code.mov(__word_ptr[ebx], 1);
+        WaitForInterrupts(code);
+    }
+
     private static void Store(Assembler code, uint address, uint value)
     {
         code.mov(ebx, address);
@@ -185,7 +253,7 @@ public sealed class PciBoardTests
         code.@out(dx, eax);
     }
 
-    /// <summary>A function in slot 1 with a doorbell at its range's start, whose worker sends vector 0.</summary>
+    /// <summary>A function in slot 1 with a doorbell at its range's start, whose worker sends vector 0 or asserts INTA; a write at 8 takes INTA back.</summary>
     private sealed class BellFunction : PciFunction, IMmioDevice
     {
         private readonly IDoorbell _bell;
@@ -202,7 +270,16 @@ public sealed class PciBoardTests
             _bell = loop.AddDoorbell(() =>
             {
                 Interlocked.Increment(ref _rings);
-                _msix.Signal(0);
+                if (IsMsixEnabled)
+                {
+                    _msix.Signal(0);
+                    return;
+                }
+
+                lock (Services.ChipsetLock)
+                {
+                    SetInterruptLine(true);
+                }
             });
         }
 
@@ -229,6 +306,10 @@ public sealed class PciBoardTests
             if (offset == 0)
             {
                 BellWrites++;
+            }
+            else if (offset == 8)
+            {
+                SetInterruptLine(false);
             }
             else if (offset is >= 0x1000 and < 0x2000)
             {

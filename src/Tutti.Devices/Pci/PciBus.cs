@@ -104,7 +104,7 @@ public sealed class PciBus : IStatefulDevice<PciBusState>
         // All ranges go before the first comes to where it was: else one could lie in another's way.
         foreach (PciFunction function in Functions)
         {
-            function.Reset();
+            function.ResetConfiguration();
         }
 
         foreach (PciFunction function in Functions)

@@ -136,18 +136,11 @@ public abstract class PciFunction : IDisposable
         DriveLine();
     }
 
-    /// <summary>Puts the configuration space back to its state at power-on: nothing decoded, no interrupts, no bus mastering.</summary>
-    public virtual void Reset()
-    {
-        for (int i = 0; i < ConfigLength; i++)
-        {
-            _configuration[i] &= (byte)~_writable[i];
-        }
-
-        _isInterruptAsserted = false;
-        _msix?.Reset();
-        ApplyAll();
-    }
+    /// <summary>
+    /// Puts the function back to its state at power-on; the configuration space does it for what is its own: nothing decoded, no
+    /// interrupts, no bus mastering.
+    /// </summary>
+    public virtual void Reset() => ResetConfiguration();
 
     /// <summary>
     /// Ends the function's work for good, when its machine ends or is reset: returns when nothing of it touches guest memory any more.
@@ -254,6 +247,18 @@ public abstract class PciFunction : IDisposable
 
         _msix?.Disconnect();
         (_bus, Slot) = (null, -1);
+    }
+
+    internal void ResetConfiguration()
+    {
+        for (int i = 0; i < ConfigLength; i++)
+        {
+            _configuration[i] &= (byte)~_writable[i];
+        }
+
+        _isInterruptAsserted = false;
+        _msix?.Reset();
+        ApplyAll();
     }
 
     /// <summary>What firmware does: gives a range its address.</summary>

@@ -1,0 +1,173 @@
+using System.Text;
+using Tutti.Guests.Disks;
+using Tutti.Guests.Server;
+using Tutti.Guests.Tests.Disks;
+
+namespace Tutti.Guests.Tests.Server;
+
+public class ServerBuildTests
+{
+    [Fact]
+    public async Task What_is_packed_lands_in_the_partition_and_nowhere_else()
+    {
+        using MemoryStream disk = new(new byte[4 << 20]);
+        await ServerBuild.ReadExtentsAsync(new MemoryStream("5 3\nabc100 2\nde"u8.ToArray()), disk, 1 << 20, default);
+        byte[] bytes = disk.ToArray();
+        Assert.Equal("abc", Encoding.ASCII.GetString(bytes, (int)GptWriter.PartitionOffset + 5, 3));
+        Assert.Equal("de", Encoding.ASCII.GetString(bytes, (int)GptWriter.PartitionOffset + 100, 2));
+        Assert.Equal(5, bytes.Count(value => value != 0));
+    }
+
+    [Theory]
+    [InlineData("5 3\nab")]
+    [InlineData("5")]
+    [InlineData("1048570 7\nabcdefg")]
+    [InlineData("-1 1\na")]
+    [InlineData("99999999999999999999 1\na")]
+    [InlineData("9223372036854775807 9223372036854775807\na")]
+    [InlineData("rubbish without an end rubbish without an end rubbish without an end rubbish without")]
+    public async Task What_makes_no_sense_is_refused(string text) => await Assert.ThrowsAsync<InvalidDataException>(
+        () => ServerBuild.ReadExtentsAsync(new MemoryStream(Encoding.ASCII.GetBytes(text)), new MemoryStream(new byte[4 << 20]), 1 << 20, default));
+
+    [Fact]
+    public void The_partition_table_is_what_our_reader_and_sfdisk_read()
+    {
+        Guid part = Guid.NewGuid();
+        byte[] bytes = new byte[8 << 20];
+        GptWriter.Write(new MemoryStream(bytes), bytes.Length, 6 << 20, Guid.NewGuid(), part);
+        Assert.Equal([new DiskPartition(1, 1 << 20, 6 << 20, part.ToString("D"))], PartitionTable.Read(new MemoryDisk(bytes)));
+        bytes.AsSpan(512, 512).Clear();
+        Assert.Equal([new DiskPartition(1, 1 << 20, 6 << 20, part.ToString("D"))], PartitionTable.Read(new MemoryDisk(bytes)));
+
+        if (File.Exists("/usr/sbin/sfdisk") || File.Exists("/sbin/sfdisk"))
+        {
+            GptWriter.Write(new MemoryStream(bytes), bytes.Length, 6 << 20, Guid.NewGuid(), part);
+            string file = Path.GetTempFileName();
+            File.WriteAllBytes(file, bytes);
+            string dump = ExtImage.Run("sfdisk", ["--dump", file]);
+            string verdict = ExtImage.Run("sfdisk", ["--verify", file]);
+            File.Delete(file);
+            Assert.Contains("start=        2048, size=       12288", dump, StringComparison.Ordinal);
+            Assert.Contains(part.ToString("D").ToUpperInvariant(), dump, StringComparison.Ordinal);
+            Assert.Contains("No errors", verdict, StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
+    public void A_host_that_cannot_build_is_told_what_to_install()
+    {
+        using FakeHost host = new();
+        ImageException error = Assert.Throws<ImageException>(() => ServerBuild.Check(host.Tools, isRoot: true));
+        Assert.EndsWith("apt install mmdebstrap", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void The_first_error_is_picked_out_of_what_mmdebstrap_says()
+    {
+        Assert.Equal("Unable to fetch x", ServerBuild.FirstError("I: running\nE: setup failed: E: apt failed\nE: Unable to fetch x\n", null));
+        Assert.Equal("mke2fs: no", ServerBuild.FirstError("I: running\nmke2fs: no\n", null));
+        Assert.Equal("cut", ServerBuild.FirstError("I: running\n", "cut"));
+    }
+
+    [PackFact]
+    public async Task A_system_that_mmdebstrap_made_becomes_a_disk_whose_kernel_is_found()
+    {
+        using FakeHost host = new();
+        string root = Directory.CreateDirectory(Path.Combine(host.Tools, "root")).FullName;
+        foreach ((string path, string text) in ((string, string)[])[("boot/vmlinuz-6.1.0", "the kernel"), ("boot/initrd.img-6.1.0", "its RAM disk"), ("etc/x", ""), ("usr/x", "")])
+        {
+            Directory.CreateDirectory(Path.GetDirectoryName(Path.Combine(root, path))!);
+            File.WriteAllText(Path.Combine(root, path), text);
+        }
+
+        host.Tool("mmdebstrap", $"case \"$1\" in --unshare-helper) shift; exec \"$@\" ;; *) echo \"$*\" > '{host.Tools}/asked'; echo 'I: creating tarball' >&2; tar -c -C '{root}' . ;; esac");
+        ImageCatalog catalog = new(host.Cache, host.Tools + ":/usr/bin:/bin");
+        GuestImage image = await catalog.GetAsync("debian-server").WaitAsync(TimeSpan.FromMinutes(1));
+        Assert.Equal("the kernel", await File.ReadAllTextAsync(image.KernelPath));
+        Assert.Equal("its RAM disk", await File.ReadAllTextAsync(image.InitrdPath));
+        Assert.Matches("^root=UUID=[-0-9a-f]{36} ro console=ttyS0", image.CommandLine);
+        Assert.Equal(ServerBuild.DiskSize, new FileInfo(image.DiskPath!).Length);
+        Assert.InRange(image.Size, 1, 200 << 20);
+        Assert.Contains("--include=", await File.ReadAllTextAsync(Path.Combine(host.Tools, "asked")), StringComparison.Ordinal);
+        Assert.Empty(host.Leftovers);
+        Assert.Equal(image, catalog.List()[1].Cached);
+        Assert.True(catalog.Remove("debian-server"));
+        Assert.Null(catalog.List()[1].Cached);
+    }
+
+    [PackFact]
+    public async Task A_build_that_fails_says_why_and_leaves_nothing()
+    {
+        using FakeHost host = new();
+        host.Tool("mmdebstrap", "case \"$1\" in --unshare-helper) shift; exec \"$@\" ;; *) echo 'E: there is no such package' >&2; exit 25 ;; esac");
+        ImageException error = await Assert.ThrowsAsync<ImageException>(() => new ImageCatalog(host.Cache, host.Tools + ":/usr/bin:/bin").GetAsync("debian-server").WaitAsync(TimeSpan.FromMinutes(1)));
+        Assert.Equal("Building the image failed: there is no such package.", error.Message);
+        Assert.Empty(host.Leftovers);
+    }
+
+    [PackFact]
+    public async Task A_build_that_is_cancelled_lets_mmdebstrap_clear_up_and_leaves_nothing()
+    {
+        using FakeHost host = new();
+        string started = Path.Combine(host.Tools, "started");
+        string cleared = Path.Combine(host.Tools, "cleared");
+        host.Tool("mmdebstrap", $"case \"$1\" in --unshare-helper) shift; exec \"$@\" ;; *) trap 'touch {cleared}; exit 1' TERM; touch {started}; while :; do sleep 0.1; done ;; esac");
+        using CancellationTokenSource cancel = new();
+        Task<GuestImage> build = new ImageCatalog(host.Cache, host.Tools + ":/usr/bin:/bin").GetAsync("debian-server", null, cancel.Token);
+        for (int i = 0; i < 300 && !File.Exists(started) && !build.IsCompleted; i++)
+        {
+            await Task.Delay(100);
+        }
+
+        await cancel.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => build.WaitAsync(TimeSpan.FromSeconds(30)));
+        Assert.True(File.Exists(cleared));
+        Assert.Empty(host.Leftovers);
+    }
+
+    [BuildFact]
+    public async Task The_server_image_is_built_and_its_kernel_found()
+    {
+        string cache = Environment.GetEnvironmentVariable("TUTTI_SERVER_CACHE") is { Length: > 0 } folder ? folder : Directory.CreateTempSubdirectory("tutti-server-test").FullName;
+        GuestImage image = await new ImageCatalog(cache).PullAsync("debian-server", new Print());
+        using RawDiskReader disk = new(image.DiskPath!);
+        DiskKernel kernel = DiskKernel.Find(disk);
+        Assert.StartsWith("root=UUID=", kernel.CommandLine, StringComparison.Ordinal);
+        Assert.Equal(new FileInfo(image.InitrdPath).Length, kernel.Initrd.Length);
+        Assert.Empty(Directory.EnumerateDirectories(cache, "work-*"));
+        Assert.Equal(image, new ImageCatalog(cache).List()[1].Cached);
+    }
+
+    private sealed class Print : IProgress<ImageProgress>
+    {
+        public void Report(ImageProgress value) => Console.WriteLine($"{DateTime.Now:T} {value.Fraction:P0} {value.Stage}");
+    }
+
+    [AttributeUsage(AttributeTargets.Method)]
+    private sealed class PackFactAttribute : FactAttribute
+    {
+        public PackFactAttribute()
+        {
+            if (ExtImage.Missing is { } missing)
+            {
+                Skip = missing;
+            }
+            else if (!Environment.IsPrivilegedProcess || !File.Exists("/usr/share/keyrings/debian-archive-keyring.gpg"))
+            {
+                Skip = "packing without mmdebstrap's own user namespace needs root, and Debian's keys";
+            }
+        }
+    }
+
+    [AttributeUsage(AttributeTargets.Method)]
+    private sealed class BuildFactAttribute : FactAttribute
+    {
+        public BuildFactAttribute()
+        {
+            if (Environment.GetEnvironmentVariable("TUTTI_BUILD_SERVER") != "1")
+            {
+                Skip = "TUTTI_BUILD_SERVER=1 is not set: building the server image takes minutes";
+            }
+        }
+    }
+}
