@@ -196,23 +196,11 @@ internal sealed partial class TcpConnection
             return OnNothingRead(count, isNew);
         }
 
-        if (isNew && count < room && !_hasHangUp)
-        {
-            // The kernel had no more; it says so when it has.
-            _canRead = false;
-        }
-
         WriteHeader(segment, sequence, TcpFlags.Ack | TcpFlags.Psh, TcpSegment.MinHeaderLength);
         int sent = _engine.Send(_toGuest, TcpSegment.MinHeaderLength, count, _segmentSize);
         if (sent <= 0)
         {
-            _canRead |= isNew;
             return false;
-        }
-
-        if (sent < count)
-        {
-            _canRead |= isNew;
         }
 
         HaveAcknowledged();
@@ -231,12 +219,8 @@ internal sealed partial class TcpConnection
 
         if (answer == 0 || IsPassing(answer))
         {
-            _canRead &= !isNew || answer != -Errno.EAGAIN;
-            if (isNew && answer != -Errno.EAGAIN)
-            {
-                _canRead = false;
-            }
-
+            // Told once per change: only when the kernel has no more may nobody ask. A short count is no sign, urgent data makes one.
+            _canRead &= !isNew;
             return false;
         }
 

@@ -43,7 +43,6 @@ internal sealed partial class TcpConnection
     private ITcpSocket? _socket;
     private bool _canRead;
     private bool _canWrite;
-    private bool _hasHangUp;
     private bool _isGuests;
 
     internal TcpConnection(TcpEngine engine)
@@ -155,7 +154,6 @@ internal sealed partial class TcpConnection
         _toGuest = new IpEndpoints(flow.IsVersion6, flow.PeerAddress, flow.GuestAddress);
         _canRead = false;
         _canWrite = false;
-        _hasHangUp = false;
         BeginReceive();
         BeginSend(initialSequence);
     }
@@ -192,7 +190,6 @@ internal sealed partial class TcpConnection
         }
 
         _canRead |= (events & (IoEvents.Readable | IoEvents.ReadHangUp | IoEvents.HangUp)) != 0;
-        _hasHangUp |= (events & (IoEvents.ReadHangUp | IoEvents.HangUp)) != 0;
         _canWrite |= (events & (IoEvents.Writable | IoEvents.HangUp)) != 0;
         _engine.MarkReady(this);
     }
@@ -214,7 +211,6 @@ internal sealed partial class TcpConnection
         State = TcpState.SynReceived;
         _canWrite = true;
         _canRead = (events & (IoEvents.Readable | IoEvents.ReadHangUp)) != 0;
-        _hasHangUp = (events & (IoEvents.ReadHangUp | IoEvents.HangUp)) != 0;
         _sendSyn = true;
         _engine.MarkReady(this);
     }

@@ -296,6 +296,13 @@ internal sealed class TcpEngine
         if (socket == null)
         {
             connection.Fail(errno);
+            if (connection.State == TcpState.Unreachable)
+            {
+                // Known at once: the guest need not ask again.
+                Output.SendUnreachable(connection.UnreachableReason);
+                connection.Abort();
+            }
+
             return;
         }
 

@@ -18,6 +18,7 @@ internal sealed class TcpSocket : ITcpSocket
         _socket = socket;
         _scratch = scratch;
         _socket.SetNoDelay();
+        _socket.SetUrgentInline();
         _peekOffset = _socket.SetPeekOffset(0) == 0 ? 0 : -1;
     }
 

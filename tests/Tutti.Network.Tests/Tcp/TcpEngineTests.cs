@@ -99,7 +99,7 @@ public sealed class TcpEngineTests
     }
 
     [Fact]
-    public void A_full_table_refuses_and_time_empties_it()
+    public void A_full_table_refuses()
     {
         Simulation simulation = new(1, 0, [], []);
         byte[] data = new byte[20];
@@ -111,7 +111,21 @@ public sealed class TcpEngineTests
 
         Assert.Equal(100, simulation.Engine.Counters.Connections);
         Assert.Equal(50, simulation.Engine.Counters.Overflows);
-        Assert.True(simulation.Run(() => simulation.Engine.Counters.Connections == 0, 300));
+        simulation.Engine.AbortAll();
+        Assert.Equal(0, simulation.Engine.Counters.Connections);
+    }
+
+    [Fact]
+    public void A_guest_that_asks_and_is_gone_is_forgotten_and_the_peer_reset()
+    {
+        Simulation simulation = new(1, trouble: 1, [], []);
+        byte[] data = new byte[20];
+        TcpSegment.Write(data, ModelGuest.Port, 80, 5, 0, TcpFlags.Syn, 1000, 20);
+        simulation.Engine.OnSegment(new IpEndpoints(false, 1, 2), data);
+        Assert.False(simulation.Run(() => simulation.Socket.IsDisposed, 30));
+        Assert.True(simulation.Run(() => simulation.Socket.IsDisposed, 300));
+        Assert.True(simulation.Socket.ResetsOnClose);
+        Assert.Equal(0, simulation.Engine.Counters.Connections);
     }
 
     [Fact]
