@@ -175,7 +175,7 @@ public sealed class UserNetworkTests
     }
 
     [Fact]
-    public void A_packet_both_ways_allocates_nothing()
+    public void A_packet_of_the_guest_in_a_known_flow_allocates_nothing()
     {
         using TestGuest guest = new(Open) { IsCounting = true };
         using Socket peer = Peer(out ushort port);
