@@ -105,7 +105,7 @@ internal sealed class MachineChoice
             HostName = words.HostName,
             User = words.User,
             SshKeys = [.. words.SshKeys.SelectMany(CloudInitSeed.ReadSshKeys)],
-            UserData = words.UserData == null ? null : ReadUserData(words.UserData),
+            UserData = words.UserData == null ? null : new ReadOnlyMemory<byte>(ReadUserData(words.UserData)),
             IsServerImage = isServer,
         };
         seed.Validate();

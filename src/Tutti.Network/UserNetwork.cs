@@ -34,6 +34,7 @@ public sealed class UserNetwork : INetworkBackend, IIpReceiver, IDisposable
     private readonly UdpPublisher[] _published;
     private readonly ITcpNat _tcp;
     private readonly LoopTimer _retry;
+    private readonly LoopDoorbell _batchEnd;
     private UInt128 _guest4;
     private UInt128 _guest6;
     private bool _isDisposed;
@@ -68,6 +69,8 @@ public sealed class UserNetwork : INetworkBackend, IIpReceiver, IDisposable
         _udp = new UdpNat(_loop, _output, _link, Policy);
         _retry = _loop.AddTimer(OnReceiveReady);
         _link.OnLimited = OnLimited;
+        _batchEnd = _loop.AddDoorbell(_link.EndBatch);
+        _link.OnBatchBegun = _batchEnd.Ring;
         TcpNat tcp = new(_loop, _output, Policy);
         _tcp = tcp;
         _guest4 = _addresses.Guest4;
@@ -212,6 +215,7 @@ public sealed class UserNetwork : INetworkBackend, IIpReceiver, IDisposable
         {
             _link.Card = null;
             _retry.Cancel();
+            _batchEnd.Dispose();
             _tcp.Dispose();
             _udp.Dispose();
             _dns.Dispose();

@@ -31,6 +31,11 @@ internal sealed class GuestLink
     /// <summary>Called when the rate is used up: no card will say when there is room again.</summary>
     public Action? OnLimited { get; set; }
 
+    /// <summary>
+    /// Called with the first frame of a batch: <see cref="EndBatch"/> is to follow when the work under way is done, whoever gives frames and whatever for.
+    /// </summary>
+    public Action? OnBatchBegun { get; set; }
+
     public long FramesGiven { get; private set; }
 
     public PacketOffloads Accepts => Card?.Accepts ?? PacketOffloads.None;
@@ -55,7 +60,12 @@ internal sealed class GuestLink
         }
 
         _capture?.Write(frame);
-        _hasGiven = true;
+        if (!_hasGiven)
+        {
+            _hasGiven = true;
+            OnBatchBegun?.Invoke();
+        }
+
         FramesGiven++;
         return true;
     }
