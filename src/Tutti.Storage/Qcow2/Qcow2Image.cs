@@ -266,6 +266,12 @@ internal sealed partial class Qcow2Image : IImageSource
             Damage($"an L1 entry names the impossible offset 0x{offset:x}");
         }
 
+        long tableEnd = _refcounts.TableOffset + ((long)_refcounts.TableClusters << _clusterBits);
+        if ((offset >= _header.L1Offset - _clusterSize + 1 && offset < _header.L1Offset + (_l1.Length * 8L)) || (offset >= _refcounts.TableOffset && offset < tableEnd))
+        {
+            Damage($"an L2 table at offset 0x{offset:x} is where other tables are");
+        }
+
         return offset;
     }
 
