@@ -69,6 +69,7 @@ internal static class CommandLine
         RootCommand root = new("Tutti runs virtual machines: at hardware speed where the host has KVM, else in software. It needs no root.");
         root.Add(RunCommandLine.Create(catalog));
         root.Add(CreateImage(catalog));
+        root.Add(DiskCommands.CreateCommand());
         root.Add(CreateDoctor());
         root.Add(CreateVersion());
         root.Add(CreateCompletion());
@@ -78,7 +79,7 @@ internal static class CommandLine
         root.Options.Remove(root.Options.First(option => option is HelpOption));
         root.Add(help);
 
-        root.SetAction(static int (_) => throw new UserException("name a command: run, image, doctor, version or completion. See 'tutti --help'."));
+        root.SetAction(static int (_) => throw new UserException("name a command: run, image, disk, doctor, version or completion. See 'tutti --help'."));
         return root;
     }
 
@@ -134,6 +135,10 @@ internal static class CommandLine
         return name;
     }
 
+    /// <summary>An option that may be given several times, with one value each.</summary>
+    internal static Option<string[]> Texts(string name, string value, string description) =>
+        new(name) { HelpName = value, Description = description, AllowMultipleArgumentsPerToken = false };
+
     internal static Option<string?> Text(string name, string value, string description) =>
         new(name) { HelpName = value, Description = description };
 
@@ -156,7 +161,7 @@ internal static class CommandLine
             bool isRun = parseResult.CommandResult.Command.Name == "run";
             if (isRun)
             {
-                output.WriteLine(RunCommandLine.Help + "\n");
+                output.WriteLine($"{RunCommandLine.Help}\n\n{DiskOption.Help}\n");
             }
 
             if (parseResult.CommandResult.Command.Name == "doctor")

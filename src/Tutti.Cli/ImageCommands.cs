@@ -81,6 +81,16 @@ internal static class ImageCommands
                 json.WriteString("version", cached.Version);
                 json.WriteString("kernel", cached.KernelPath);
                 json.WriteString("initrd", cached.InitrdPath);
+                if (cached.ModulesPath != null)
+                {
+                    json.WriteString("modules", cached.ModulesPath);
+                }
+
+                if (cached.DiskPath != null)
+                {
+                    json.WriteString("disk", cached.DiskPath);
+                }
+
                 json.WriteString("commandLine", cached.CommandLine);
                 json.WriteNumber("size", cached.Size);
             }

@@ -62,6 +62,34 @@ internal sealed class InputFile : IDisposable
         }
     }
 
+    /// <summary>Bytes of the file.</summary>
+    internal int Length => _file == null ? _bytes.Length : _length;
+
+    /// <summary>Copies the file's bytes.</summary>
+    /// <param name="into">As long as the file.</param>
+    /// <exception cref="BootException">The file cannot be read any more.</exception>
+    internal void ReadTo(Span<byte> into)
+    {
+        if (_file == null)
+        {
+            _bytes.CopyTo(into);
+            return;
+        }
+
+        try
+        {
+            for (int count = 0; count < _length;)
+            {
+                int read = RandomAccess.Read(_file.SafeFileHandle, into[count.._length], count);
+                count += read > 0 ? read : throw new BootException($"{_name} has become shorter since it was opened; start again");
+            }
+        }
+        catch (IOException e)
+        {
+            throw new BootException($"{_name} cannot be read: {e.Message}", e);
+        }
+    }
+
     /// <summary>Lends the file's bytes; they are gone when <paramref name="buffer"/> is disposed of.</summary>
     /// <param name="buffer">What holds them; null where they stay.</param>
     /// <exception cref="BootException">The file cannot be read any more.</exception>
@@ -76,16 +104,12 @@ internal sealed class InputFile : IDisposable
         buffer = new HostBuffer(_length);
         try
         {
-            for (int count = 0; count < _length;)
-            {
-                int read = RandomAccess.Read(_file.SafeFileHandle, buffer.GetSpan()[count..], count);
-                count += read > 0 ? read : throw new BootException($"{_name} has become shorter since it was opened; start again");
-            }
+            ReadTo(buffer.GetSpan());
         }
-        catch (Exception e) when (e is IOException or BootException)
+        catch
         {
             ((IDisposable)buffer).Dispose();
-            throw e as BootException ?? new BootException($"{_name} cannot be read: {e.Message}", e);
+            throw;
         }
 
         return buffer.Memory;

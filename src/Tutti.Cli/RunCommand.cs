@@ -4,7 +4,7 @@ using Tutti.Cpu;
 using Tutti.Guests;
 using Tutti.Host;
 using Tutti.Machine;
-using Tutti.Memory;
+using Tutti.Storage;
 
 namespace Tutti.Cli;
 
@@ -19,8 +19,8 @@ internal sealed class RunCommand : IDisposable
     private readonly CancellationTokenSource _cancel = new();
     private readonly TerminationSignals _signals;
     private readonly Lock _lock = new();
-    private InputFile? _kernel;
-    private InputFile? _initrd;
+    private readonly GuestDevices _devices = new();
+    private GuestKernel? _kernel;
     private VirtualMachine? _machine;
     private HostTerminal? _terminal;
     private int? _forcedStatus;
@@ -42,8 +42,8 @@ internal sealed class RunCommand : IDisposable
                 Notices.Write(notice);
             }
 
-            BootOptions boot = await PrepareAsync();
-            return RunMachine(boot);
+            await PrepareAsync();
+            return RunMachine();
         }
         catch (OperationCanceledException) when (_forcedStatus is int status)
         {
@@ -60,45 +60,33 @@ internal sealed class RunCommand : IDisposable
         _signals.Dispose();
         _cancel.Dispose();
         _kernel?.Dispose();
-        _initrd?.Dispose();
+        _devices.Dispose();
     }
 
-    private async Task<BootOptions> PrepareAsync()
+    private async Task PrepareAsync()
     {
-        _kernel = _options.Kernel;
-        _initrd = _options.Initrd;
-        string commandLine = DefaultCommandLine;
-        if (_options.Image != null)
+        foreach (DiskOptions disk in _options.Disks)
         {
-            GuestImage image = await PullProgress.RunAsync(
-                progress => _catalog.GetAsync(_options.Image, progress, _cancel.Token));
-            _kernel = InputFile.Open("the image's kernel", image.KernelPath, _options.MemorySize);
-            _initrd ??= InputFile.Open("the image's initial RAM disk", image.InitrdPath, _options.MemorySize);
-            commandLine = image.CommandLine + DescribeWindow();
+            _devices.AddDisk(disk);
         }
 
-        return new BootOptions
-        {
-            // Read at each boot.
-            Kernel = default,
-            CommandLine = $"{commandLine} {_options.Append}".Trim(),
-            ProcessorCount = _options.ProcessorCount,
-        };
+        _kernel = _options.Image != null
+            ? await OpenImageAsync(_options.Image)
+            : _options.Kernel != null
+                ? new KernelFiles(_options.Kernel, _options.Initrd != null ? [_options.Initrd] : [], DefaultCommandLine)
+                : new KernelOnDisk(_devices.BootDisk!);
     }
 
-    /// <summary>What firmware does, at power-on and at each reset.</summary>
-    private ProcessorRegisters Boot(GuestMemory memory, BootOptions options)
+    private async Task<GuestKernel> OpenImageAsync(string name)
     {
-        ReadOnlyMemory<byte> kernel = _kernel!.Read(out HostBuffer? kernelBuffer);
-        using (kernelBuffer)
+        GuestImage image = await PullProgress.RunAsync(progress => _catalog.GetAsync(name, progress, _cancel.Token));
+        List<InputFile> initrds = [_options.Initrd ?? InputFile.Open("the image's initial RAM disk", image.InitrdPath, _options.MemorySize)];
+        if (image.ModulesPath != null && _devices.Functions.Count > 0)
         {
-            HostBuffer? initrdBuffer = null;
-            ReadOnlyMemory<byte> initrd = _initrd?.Read(out initrdBuffer) ?? default;
-            using (initrdBuffer)
-            {
-                return MachineOptions.BootLinux(options with { Kernel = kernel, Initrd = initrd })(memory);
-            }
+            initrds.Add(InputFile.Open("the image's drivers", image.ModulesPath, _options.MemorySize));
         }
+
+        return new KernelFiles(InputFile.Open("the image's kernel", image.KernelPath, _options.MemorySize), initrds, image.CommandLine + DescribeWindow());
     }
 
     /// <summary>Words that tell our images' init the size of the window; a serial line has no other way.</summary>
@@ -108,14 +96,14 @@ internal sealed class RunCommand : IDisposable
             ? string.Create(CultureInfo.InvariantCulture, $" tutti.rows={rows} tutti.cols={columns}")
             : string.Empty;
 
-    private int RunMachine(BootOptions boot)
+    private int RunMachine()
     {
         bool isTerminal = HostTerminal.IsTerminal(HostStream.StandardInput);
         using TerminalConsole console = new(isTerminal ? OnKeyCommand : null);
         MachineExit exit;
         using TraceWriter? trace = _options.Trace?.Open();
         IReadOnlyList<EngineCounter> counters = [];
-        using (VirtualMachine machine = CreateMachine(boot, console, trace))
+        using (VirtualMachine machine = CreateMachine(console, trace))
         {
             lock (_lock)
             {
@@ -151,7 +139,7 @@ internal sealed class RunCommand : IDisposable
         return _forcedStatus ?? ExitStatus.Of(exit.Kind);
     }
 
-    private VirtualMachine CreateMachine(BootOptions boot, TerminalConsole console, IEngineTrace? trace)
+    private VirtualMachine CreateMachine(TerminalConsole console, IEngineTrace? trace)
     {
         try
         {
@@ -161,7 +149,8 @@ internal sealed class RunCommand : IDisposable
                 ProcessorCount = _options.ProcessorCount,
                 Cpu = _options.Cpu,
                 Engine = _options.Engine.Engine,
-                Boot = memory => Boot(memory, boot),
+                Boot = memory => _kernel!.Load(memory, _options.Append, _options.ProcessorCount),
+                PciFunctions = _devices.Functions,
                 Console = console,
                 NoReboot = _options.NoReboot,
                 CountsAccesses = _options.Verbose,

@@ -20,14 +20,15 @@ internal static class RunCommandLine
     {
         Argument<string?> image = new("IMAGE")
         {
-            HelpName = "IMAGE",
-            Description = $"The image to run; {ImageCatalog.DefaultImage} when nothing is named.",
+            HelpName = "IMAGE|DISK",
+            Description = $"The image to run, {ImageCatalog.DefaultImage} when nothing is named; or a disk with Linux on it, whose own kernel is started.",
             Arity = ArgumentArity.ZeroOrOne,
         };
         image.CompletionSources.Add(_ => ImageCatalog.Names);
         Option<string?> kernel = CommandLine.Text("--kernel", "FILE", "Boot this bzImage or vmlinux instead of an image's kernel.");
         Option<string?> initrd = CommandLine.Text("--initrd", "FILE", "Initial RAM disk; takes the place of the image's.");
         Option<string?> append = CommandLine.Text("--append", "STR", $"Words behind the kernel command line (\"{RunCommand.DefaultCommandLine}\" without an image).");
+        Option<string[]> disk = CommandLine.Texts("--disk", DiskOption.Form, "Give the guest this disk; as often as there are disks.");
         Option<string?> memory = CommandLine.Text("--memory", "SIZE", $"Guest memory, {RunOptions.MinMemory >> 20}M or more; {RunOptions.DefaultMemory} when not given.");
         Option<string?> cpus = CommandLine.Text("--cpus", "N", "Virtual processors; 1 when not given.");
         Option<string?> cpu = CommandLine.Text("--cpu", "MODEL", $"What the processors show of themselves; {CpuModel.Host} when not given.");
@@ -41,7 +42,7 @@ internal static class RunCommandLine
         trace.CompletionSources.Add(_ => TraceRequest.Names);
         Command run = new("run", "Run a guest with its serial console on this terminal. Ctrl-A h shows the keys.")
         {
-            image, kernel, initrd, append, memory, cpus, cpu, engine, timeout, noReboot, verbose, trace,
+            image, kernel, initrd, append, disk, memory, cpus, cpu, engine, timeout, noReboot, verbose, trace,
         };
         run.SetAction(async (result, _) =>
         {
@@ -51,6 +52,7 @@ internal static class RunCommandLine
                 Kernel = result.GetValue(kernel),
                 Initrd = result.GetValue(initrd),
                 Append = result.GetValue(append),
+                Disks = result.GetValue(disk) ?? [],
                 Memory = result.GetValue(memory),
                 Cpus = result.GetValue(cpus),
                 Cpu = result.GetValue(cpu),

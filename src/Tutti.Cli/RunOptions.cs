@@ -2,6 +2,7 @@ using System.Globalization;
 using Tutti.Guests;
 using Tutti.Host;
 using Tutti.Memory;
+using Tutti.Storage;
 using Tutti.X86;
 
 namespace Tutti.Cli;
@@ -16,6 +17,8 @@ internal sealed record RunArguments
     internal string? Initrd { get; init; }
 
     internal string? Append { get; init; }
+
+    internal IReadOnlyList<string> Disks { get; init; } = [];
 
     internal string? Memory { get; init; }
 
@@ -55,6 +58,9 @@ internal sealed record RunOptions
 
     internal string Append { get; private init; } = string.Empty;
 
+    /// <summary>Disks in the order of their names in the guest. The guest boots from the first one when it has neither image nor kernel file.</summary>
+    internal IReadOnlyList<DiskOptions> Disks { get; private init; } = [];
+
     internal long MemorySize { get; private init; }
 
     internal int ProcessorCount { get; private init; }
@@ -77,15 +83,21 @@ internal sealed record RunOptions
     internal static RunOptions Check(RunArguments words, HostMemory host)
     {
         EngineChoice engine = Engines.Choose(words.Engine ?? Engines.Auto);
-        if (words.Image != null && words.Kernel != null)
+        bool isDisk = words.Image != null && IsDisk(words.Image);
+        if (words.Image != null && !isDisk && words.Kernel != null)
         {
             throw new UserException("give either an image or --kernel, not both");
         }
 
-        string? image = words.Kernel == null ? words.Image ?? ImageCatalog.DefaultImage : null;
+        string? image = words.Kernel == null && !isDisk ? words.Image ?? ImageCatalog.DefaultImage : null;
         if (image != null)
         {
             CheckImage(image);
+        }
+
+        if (isDisk && words.Initrd != null && words.Kernel == null)
+        {
+            throw new UserException("--initrd goes with --kernel: a disk's kernel brings its own");
         }
 
         CpuModel cpu = CheckModel(words.Cpu ?? CpuModel.Host.Name);
@@ -95,6 +107,7 @@ internal sealed record RunOptions
             Engine = engine,
             Image = image,
             Append = CheckAppend(words.Append ?? string.Empty),
+            Disks = [.. (isDisk ? words.Disks.Prepend(words.Image!) : words.Disks).Select(DiskOption.Parse)],
             MemorySize = memory,
             ProcessorCount = CheckProcessors(words.Cpus ?? "1", engine),
             Cpu = cpu,
@@ -107,6 +120,9 @@ internal sealed record RunOptions
         };
     }
 
+    /// <summary>Whether a word names a disk: images' names have neither slash nor dot.</summary>
+    private static bool IsDisk(string word) => !word.StartsWith('-') && (word.AsSpan().ContainsAny('/', '.') || (!ImageCatalog.Names.Contains(word) && File.Exists(word)));
+
     private static void CheckImage(string image)
     {
         if (image.StartsWith('-'))
@@ -116,7 +132,7 @@ internal sealed record RunOptions
 
         if (!ImageCatalog.Names.Contains(image))
         {
-            throw new UserException($"there is no image '{image}'; images: {string.Join(", ", ImageCatalog.Names)} (a kernel file goes with --kernel)");
+            throw new UserException($"there is no image '{image}'; images: {string.Join(", ", ImageCatalog.Names)} (a disk is given by its path, a kernel file with --kernel)");
         }
     }
 

@@ -82,14 +82,14 @@ internal sealed class AptSession
     /// The sources of a suite and its updates that say they are a distribution's, as lines of a sources.list(5). The package lists must have been
     /// fetched: they say whose they are.
     /// </summary>
-    public async Task<IReadOnlyList<string>> ListSourcesAsync(string origin, string suite, CancellationToken cancellationToken)
+    public async Task<IReadOnlyList<string>> ListSourcesAsync(string origin, string suite, string keyring, CancellationToken cancellationToken)
     {
-        const string Format = "$(ORIGIN)|$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(SIGNED_BY)";
+        const string Format = "$(ORIGIN)|$(REPO_URI)|$(RELEASE)|$(COMPONENT)";
         ToolResult result = await RunAsync(_aptGet, ["indextargets", "--format", Format, "Created-By: Packages"], null, cancellationToken).ConfigureAwait(false);
         return [.. result.Output.Split('\n')
             .Select(line => line.Split('|'))
-            .Where(fields => fields.Length == 5 && fields[0] == origin && (fields[2] == suite || fields[2].StartsWith(suite + "-", StringComparison.Ordinal) && !fields[2].EndsWith("-backports", StringComparison.Ordinal)))
-            .Select(fields => $"deb {(fields[4].Length > 0 ? $"[signed-by={fields[4]}] " : string.Empty)}{fields[1]} {fields[2]} {fields[3]}")
+            .Where(fields => fields.Length == 4 && fields[0] == origin && (fields[2] == suite || fields[2].StartsWith(suite + "-", StringComparison.Ordinal) && !fields[2].EndsWith("-backports", StringComparison.Ordinal)))
+            .Select(fields => $"deb [signed-by={keyring}] {fields[1]} {fields[2]} {fields[3]}")
             .Distinct()];
     }
 

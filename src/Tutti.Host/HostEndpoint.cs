@@ -21,7 +21,8 @@ public readonly record struct HostEndpoint(bool IsVersion6, UInt128 Address, ush
     /// <summary>Such as <c>127.0.0.1:80</c> or <c>[::1]:80</c>.</summary>
     public override string ToString()
     {
-        Span<byte> bytes = stackalloc byte[16];
+        // SAFETY: a span over the stack, which the compiler keeps from leaving the method.
+        Span<byte> bytes = new byte[16];
         BinaryPrimitives.WriteUInt128BigEndian(bytes, Address);
         return IsVersion6
             ? string.Create(CultureInfo.InvariantCulture, $"[{new System.Net.IPAddress(bytes, Scope)}]:{Port}")
@@ -32,7 +33,7 @@ public readonly record struct HostEndpoint(bool IsVersion6, UInt128 Address, ush
     public static HostEndpoint From(System.Net.IPAddress address, ushort port)
     {
         ArgumentNullException.ThrowIfNull(address);
-        Span<byte> bytes = stackalloc byte[16];
+        Span<byte> bytes = new byte[16];
         bytes.Clear();
         bool isVersion6 = address.AddressFamily == System.Net.Sockets.AddressFamily.InterNetworkV6;
         address.TryWriteBytes(isVersion6 ? bytes : bytes[12..], out _);

@@ -18,4 +18,28 @@ public static unsafe class HostRandom
         while (count < 0 && Marshal.GetLastPInvokeError() == LibC.EINTR);
         return count == sizeof(ulong) ? value : throw HostException.FromLastError("getrandom");
     }
+
+    /// <summary>Fills a buffer with random bytes; others may change it meanwhile.</summary>
+    /// <exception cref="HostException">The kernel refuses.</exception>
+    public static void Fill(Span<byte> buffer)
+    {
+        while (!buffer.IsEmpty)
+        {
+            nint count;
+            fixed (byte* start = buffer)
+            {
+                // SAFETY: the buffer is fixed during the call, which writes no more than its length.
+                count = LibC.getrandom(start, (nuint)buffer.Length, 0);
+            }
+
+            if (count > 0)
+            {
+                buffer = buffer[(int)count..];
+            }
+            else if (count == 0 || Marshal.GetLastPInvokeError() != LibC.EINTR)
+            {
+                throw HostException.FromLastError("getrandom");
+            }
+        }
+    }
 }

@@ -46,6 +46,18 @@ public abstract partial class VirtioDevice
     /// <summary>Whether rings of the doorbells mean something now.</summary>
     internal bool IsLive => _isLive;
 
+    /// <summary>Whether a driver runs it that wants to hear of it.</summary>
+    internal bool HasDriver
+    {
+        get
+        {
+            lock (Lock)
+            {
+                return !_isResetting && (_status & VirtioStatus.DriverOk) != 0;
+            }
+        }
+    }
+
     /// <summary>Ties the device to memory and transport; once.</summary>
     internal void Attach(GuestMemory memory, IVirtioTransport transport)
     {
@@ -270,7 +282,9 @@ public abstract partial class VirtioDevice
                 throw new InvalidOperationException("A state is restored to a device that is reset.");
             }
 
-            if (state.Queues.Length != QueueCount || (state.Features & ~OfferedFeatures) != 0)
+            // Before FEATURES_OK a driver may have written anything.
+            bool areFinal = (state.Status & VirtioStatus.FeaturesOk) != 0;
+            if (state.Queues.Length != QueueCount || (areFinal && (state.Features & ~OfferedFeatures) != 0))
             {
                 throw new ArgumentException("The state is that of a device with other queues or features.", nameof(state));
             }

@@ -263,6 +263,12 @@ public sealed class Virtqueue
 
     internal VirtqueueState Save()
     {
+        if (IsResetting)
+        {
+            // What the reset waits for does not go along.
+            return new VirtqueueState(MaxSize, default, false, false, 0, 0, []);
+        }
+
         ushort[] underWay = [.. _repeats[.._repeatCount], .. Enumerable.Range(0, _isUnderWay.Length).Where(i => _isUnderWay[i]).Select(i => (ushort)i)];
         return new VirtqueueState(Size, Addresses, IsEnabled, _isBroken, _nextAvailable, _used, underWay);
     }

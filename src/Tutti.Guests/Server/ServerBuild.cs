@@ -16,7 +16,14 @@ internal sealed class ServerBuild(string work, string searchPath)
     /// <summary>Of the disk, in bytes; what is not written takes no room.</summary>
     public const long DiskSize = 10L << 30;
 
-    private const int MaxErrors = 1 << 16;
+    /// <summary>Lines that are kept for an error.</summary>
+    private const int MaxErrors = 300;
+
+    /// <summary>How often packages are unpacked and set up, about.</summary>
+    private const int ExpectedSteps = 400;
+
+    /// <summary>What tools say when all is well.</summary>
+    private static readonly string[] s_chatter = ["Get:", "Selecting ", "Preparing ", "(Reading ", "Processing ", "Fetched ", "Hit:", " ", "Created symlink"];
 
     /// <summary>How long building may say nothing: unpacking is quiet, and a busy host slow.</summary>
     private static readonly TimeSpan s_silence = TimeSpan.FromMinutes(20);
@@ -204,25 +211,42 @@ internal sealed class ServerBuild(string work, string searchPath)
 
     private static async Task<string> WatchAsync(Process process, Action<string, double> report, Action onLine)
     {
-        StringBuilder text = new();
+        Queue<string> last = new();
+        (string Stage, double Fraction) current = (string.Empty, 0);
+        int steps = 0;
         while (await process.StandardError.ReadLineAsync().ConfigureAwait(false) is string line)
         {
             onLine();
-            if (text.Length + line.Length < MaxErrors)
+            if (line.StartsWith("Unpacking ", StringComparison.Ordinal) || line.StartsWith("Setting up ", StringComparison.Ordinal))
             {
-                text.Append(line).Append('\n');
+                // Packages are most of the time, and of a number that hardly changes.
+                steps = Math.Min(steps + 1, ExpectedSteps);
+                report(current.Stage, current.Fraction + ((0.8 - current.Fraction) * steps / ExpectedSteps));
+                continue;
+            }
+
+            if (s_chatter.Any(sign => line.StartsWith(sign, StringComparison.Ordinal)))
+            {
+                continue;
+            }
+
+            last.Enqueue(line.Length > 1000 ? line[..1000] : line);
+            if (last.Count > MaxErrors)
+            {
+                last.Dequeue();
             }
 
             foreach ((string sign, string stage, double fraction) in s_stages)
             {
                 if (line.StartsWith(sign, StringComparison.Ordinal))
                 {
+                    current = (stage, fraction);
                     report(stage, fraction);
                 }
             }
         }
 
-        return text.ToString();
+        return string.Join('\n', last);
     }
 
     /// <summary>Lets it clear up behind itself when it is to end early, for a while.</summary>
@@ -253,7 +277,7 @@ internal sealed class ServerBuild(string work, string searchPath)
             Find("bash", searchPath)!,
             [
                 Path.Combine(work, "build"), work, size.ToString(CultureInfo.InvariantCulture), id.ToString("D"),
-                isRoot ? "--mode=root" : "--mode=unshare", "--variant=minbase", "--architectures=amd64", "--format=tar",
+                isRoot ? "--mode=root" : "--mode=unshare", "--verbose", "--variant=minbase", "--architectures=amd64", "--format=tar",
                 "--dpkgopt=force-unsafe-io", "--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/doc/*",
                 "--dpkgopt=path-include=/usr/share/doc/*/copyright", "--dpkgopt=path-exclude=/usr/share/locale/*", "--dpkgopt=path-include=/usr/share/locale/locale.alias",
                 "--include=" + string.Join(',', s_packages),
@@ -268,6 +292,7 @@ internal sealed class ServerBuild(string work, string searchPath)
             StandardErrorEncoding = Encoding.UTF8,
         };
         start.Environment["LC_ALL"] = "C";
+        start.Environment["PATH"] = searchPath;
         if (isRoot)
         {
             // Below the cache, so that a crash leaves nothing elsewhere. Who only plays root may not enter a home folder.

@@ -8,6 +8,7 @@ namespace Tutti.Guests.Server;
 internal sealed class ServerSource : ImageSource
 {
     public const string ImageName = "debian-server";
+    private const string Keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
     private const string DiskFile = "disk.img";
     private const string KernelFile = "vmlinuz";
     private const string InitrdFile = "initrd.img";
@@ -44,6 +45,11 @@ internal sealed class ServerSource : ImageSource
     public override async Task MakeAsync(string entry, string work, string searchPath, Action<string, double> report, CancellationToken cancellationToken)
     {
         ServerBuild.Check(searchPath, Environment.IsPrivilegedProcess);
+        if (!File.Exists(Keyring))
+        {
+            throw new ImageException("Building this image needs Debian's keys, which this host does not have: apt install debian-archive-keyring");
+        }
+
         DiskSpace.Check(work, NeededForBuild);
         IReadOnlyList<string> sources = await FindSourcesAsync(work, searchPath, report, cancellationToken).ConfigureAwait(false);
         string disk = Path.Combine(entry, DiskFile);
@@ -53,8 +59,7 @@ internal sealed class ServerSource : ImageSource
     }
 
     /// <summary>
-    /// The host's own sources of this Debian, as apt says them, so that its mirror is used. Where it has none, mmdebstrap knows the distribution's, and
-    /// needs to be given the keys.
+    /// The host's own sources of this Debian, as apt says them, so that its mirror is used. Where it has none, mmdebstrap knows the distribution's.
     /// </summary>
     private static async Task<IReadOnlyList<string>> FindSourcesAsync(string work, string searchPath, Action<string, double> report, CancellationToken cancellationToken)
     {
@@ -62,13 +67,8 @@ internal sealed class ServerSource : ImageSource
         string folder = Directory.CreateDirectory(Path.Combine(work, "sources")).FullName;
         AptSession apt = new(folder, searchPath);
         await apt.UpdateAsync(fraction => report("Fetching package lists", fraction * 0.05), cancellationToken).ConfigureAwait(false);
-        IReadOnlyList<string> lines = await apt.ListSourcesAsync("Debian", ServerBuild.Suite, cancellationToken).ConfigureAwait(false);
+        IReadOnlyList<string> lines = await apt.ListSourcesAsync("Debian", ServerBuild.Suite, Keyring, cancellationToken).ConfigureAwait(false);
         Directory.Delete(folder, recursive: true);
-        if (lines.Count == 0 && !File.Exists("/usr/share/keyrings/debian-archive-keyring.gpg"))
-        {
-            throw new ImageException("Building this image needs Debian's keys, which this host does not have: apt install debian-archive-keyring");
-        }
-
         return lines;
     }
 

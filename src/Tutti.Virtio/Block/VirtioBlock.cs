@@ -161,7 +161,7 @@ public sealed partial class VirtioBlock : VirtioDevice, IBlockCompletion
 
     public override void WriteConfig(int offset, ReadOnlySpan<byte> data)
     {
-        if (offset <= Writeback && offset + data.Length > Writeback)
+        if ((Features & FeatureConfigWce) != 0 && offset <= Writeback && offset + data.Length > Writeback)
         {
             _isWriteback = (data[Writeback - offset] & 1) != 0;
         }

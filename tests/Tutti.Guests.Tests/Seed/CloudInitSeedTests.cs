@@ -47,6 +47,17 @@ public class CloudInitSeedTests
         }
     }
 
+    [Fact]
+    public void A_seed_is_kept_for_a_guest_to_try_when_asked_for()
+    {
+        byte[] image = new CloudInitSeed { Machine = "m", HostName = "web", User = "ann", SshKeys = [Key], UserData = "#cloud-config\nruncmd: [[touch, /root/done]]\n"u8.ToArray(), IsServerImage = true }.ToImage();
+        Assert.Equal(0, image.Length % 2048);
+        if (Environment.GetEnvironmentVariable("TUTTI_KEEP_IMAGE") is { Length: > 0 } folder)
+        {
+            File.WriteAllBytes(Path.Combine(folder, "seed.iso"), image);
+        }
+    }
+
     [Theory]
     [InlineData("-x", null, "--hostname")]
     [InlineData("a_b", null, "--hostname")]
@@ -75,6 +86,30 @@ public class CloudInitSeedTests
         finally
         {
             File.Delete(file);
+        }
+    }
+
+    [IsoInfoFact]
+    public void Another_s_reader_finds_each_file_under_its_name_by_Rock_Ridge_and_by_Joliet()
+    {
+        byte[] large = new byte[5000];
+        Array.Fill(large, (byte)'x');
+        string image = Path.GetTempFileName();
+        File.WriteAllBytes(image, IsoWriter.Write("cidata", [("user-data", large), ("meta-data", "m"u8.ToArray()), ("a-name-with-more-letters.than-eight", [])]));
+        try
+        {
+            Assert.Contains("Volume id: cidata", ExtImage.Run("isoinfo", ["-d", "-i", image]), StringComparison.Ordinal);
+            foreach (string names in (string[])["-R", "-J"])
+            {
+                string[] list = [.. ExtImage.Run("isoinfo", [names, "-f", "-i", image]).Split('\n', StringSplitOptions.RemoveEmptyEntries).Order(StringComparer.Ordinal)];
+                Assert.Equal(["/a-name-with-more-letters.than-eight", "/meta-data", "/user-data"], list);
+                Assert.Equal(Encoding.ASCII.GetString(large), ExtImage.Run("isoinfo", [names, "-x", "/user-data", "-i", image]));
+                Assert.Equal("m", ExtImage.Run("isoinfo", [names, "-x", "/meta-data", "-i", image]));
+            }
+        }
+        finally
+        {
+            File.Delete(image);
         }
     }
 
@@ -109,6 +144,12 @@ public class CloudInitSeedTests
         {
             Directory.Delete(folder, recursive: true);
         }
+    }
+
+    [AttributeUsage(AttributeTargets.Method)]
+    private sealed class IsoInfoFactAttribute : FactAttribute
+    {
+        public IsoInfoFactAttribute() => Skip = File.Exists("/usr/bin/isoinfo") ? null : "isoinfo is not installed (Debian: genisoimage)";
     }
 
     [AttributeUsage(AttributeTargets.Method)]

@@ -69,6 +69,62 @@ public class ServerBuildTests
         Assert.Equal("cut", ServerBuild.FirstError("I: running\n", "cut"));
     }
 
+    [PackFact]
+    public async Task A_system_that_mmdebstrap_made_becomes_a_disk_whose_kernel_is_found()
+    {
+        using FakeHost host = new();
+        string root = Directory.CreateDirectory(Path.Combine(host.Tools, "root")).FullName;
+        foreach ((string path, string text) in ((string, string)[])[("boot/vmlinuz-6.1.0", "the kernel"), ("boot/initrd.img-6.1.0", "its RAM disk"), ("etc/x", ""), ("usr/x", "")])
+        {
+            Directory.CreateDirectory(Path.GetDirectoryName(Path.Combine(root, path))!);
+            File.WriteAllText(Path.Combine(root, path), text);
+        }
+
+        host.Tool("mmdebstrap", $"case \"$1\" in --unshare-helper) shift; exec \"$@\" ;; *) echo \"$*\" > '{host.Tools}/asked'; echo 'I: creating tarball' >&2; tar -c -C '{root}' . ;; esac");
+        ImageCatalog catalog = new(host.Cache, host.Tools + ":/usr/bin:/bin");
+        GuestImage image = await catalog.GetAsync("debian-server").WaitAsync(TimeSpan.FromMinutes(1));
+        Assert.Equal("the kernel", await File.ReadAllTextAsync(image.KernelPath));
+        Assert.Equal("its RAM disk", await File.ReadAllTextAsync(image.InitrdPath));
+        Assert.Matches("^root=UUID=[-0-9a-f]{36} ro console=ttyS0", image.CommandLine);
+        Assert.Equal(ServerBuild.DiskSize, new FileInfo(image.DiskPath!).Length);
+        Assert.InRange(image.Size, 1, 200 << 20);
+        Assert.Contains("--include=", await File.ReadAllTextAsync(Path.Combine(host.Tools, "asked")), StringComparison.Ordinal);
+        Assert.Empty(host.Leftovers);
+        Assert.Equal(image, catalog.List()[1].Cached);
+        Assert.True(catalog.Remove("debian-server"));
+        Assert.Null(catalog.List()[1].Cached);
+    }
+
+    [PackFact]
+    public async Task A_build_that_fails_says_why_and_leaves_nothing()
+    {
+        using FakeHost host = new();
+        host.Tool("mmdebstrap", "case \"$1\" in --unshare-helper) shift; exec \"$@\" ;; *) echo 'E: there is no such package' >&2; exit 25 ;; esac");
+        ImageException error = await Assert.ThrowsAsync<ImageException>(() => new ImageCatalog(host.Cache, host.Tools + ":/usr/bin:/bin").GetAsync("debian-server").WaitAsync(TimeSpan.FromMinutes(1)));
+        Assert.Equal("Building the image failed: there is no such package.", error.Message);
+        Assert.Empty(host.Leftovers);
+    }
+
+    [PackFact]
+    public async Task A_build_that_is_cancelled_lets_mmdebstrap_clear_up_and_leaves_nothing()
+    {
+        using FakeHost host = new();
+        string started = Path.Combine(host.Tools, "started");
+        string cleared = Path.Combine(host.Tools, "cleared");
+        host.Tool("mmdebstrap", $"case \"$1\" in --unshare-helper) shift; exec \"$@\" ;; *) trap 'touch {cleared}; exit 1' TERM; touch {started}; while :; do sleep 0.1; done ;; esac");
+        using CancellationTokenSource cancel = new();
+        Task<GuestImage> build = new ImageCatalog(host.Cache, host.Tools + ":/usr/bin:/bin").GetAsync("debian-server", null, cancel.Token);
+        for (int i = 0; i < 300 && !File.Exists(started) && !build.IsCompleted; i++)
+        {
+            await Task.Delay(100);
+        }
+
+        await cancel.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => build.WaitAsync(TimeSpan.FromSeconds(30)));
+        Assert.True(File.Exists(cleared));
+        Assert.Empty(host.Leftovers);
+    }
+
     [BuildFact]
     public async Task The_server_image_is_built_and_its_kernel_found()
     {
@@ -85,6 +141,22 @@ public class ServerBuildTests
     private sealed class Print : IProgress<ImageProgress>
     {
         public void Report(ImageProgress value) => Console.WriteLine($"{DateTime.Now:T} {value.Fraction:P0} {value.Stage}");
+    }
+
+    [AttributeUsage(AttributeTargets.Method)]
+    private sealed class PackFactAttribute : FactAttribute
+    {
+        public PackFactAttribute()
+        {
+            if (ExtImage.Missing is { } missing)
+            {
+                Skip = missing;
+            }
+            else if (!Environment.IsPrivilegedProcess || !File.Exists("/usr/share/keyrings/debian-archive-keyring.gpg"))
+            {
+                Skip = "packing without mmdebstrap's own user namespace needs root, and Debian's keys";
+            }
+        }
     }
 
     [AttributeUsage(AttributeTargets.Method)]

@@ -190,18 +190,7 @@ public sealed class VirtioBlockQueueTests
         BlockBench bench = new(queueSize: 64, ringFeatures: ringFeatures);
         bench.Disk.Log = null;
         bench.Disk.IsDeferring = isDeferring;
-        for (int i = 0; i < 300; i++)
-        {
-            Round(bench);
-        }
-
-        long before = GC.GetAllocatedBytesForCurrentThread();
-        for (int i = 0; i < 300; i++)
-        {
-            Round(bench);
-        }
-
-        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+        Assert.Equal(0, Allocations.Measure(() => Round(bench)));
     }
 
     private static void Round(BlockBench bench)

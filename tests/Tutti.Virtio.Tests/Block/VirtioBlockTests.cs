@@ -252,6 +252,7 @@ public sealed class VirtioBlockTests
     public void A_driver_without_flush_gets_a_write_through_cache_until_it_resets()
     {
         BlockBench bench = new(features: BlockBench.AllFeatures & ~(FeatureFlush | FeatureConfigWce));
+        bench.Device.WriteDeviceConfig(Writeback, [1]);
         bench.Do(TypeOut, 0, 512);
         Assert.Equal([BlockOperation.Write, BlockOperation.Flush], bench.Disk.Log!.Select(entry => entry.Operation));
         bench.Driver.Reset();
