@@ -376,6 +376,12 @@ internal sealed partial class Qcow2Image : IImageSource
 
         if (_isCorrupt)
         {
+            if (_l2.IsDirty || _dirtyL1.Count != 0)
+            {
+                // These tables stay out of a damaged file: what they name is not there after a flush, and the guest is told so.
+                throw new HostException("qcow2", Errno.EIO);
+            }
+
             _file.Flush();
             return;
         }
