@@ -79,7 +79,7 @@ internal sealed class MachineChoice
                 _ = new MachineDisks().FindPath(words.Name);
             }
 
-            return new MachineChoice(options, CheckSeed(words, words.Name ?? image ?? MachineName(disk!), isServer));
+            return new MachineChoice(options, (words.Name ?? image ?? disk) is { } machine ? CheckSeed(words, MachineName(machine), isServer) : null);
         }
         catch (ImageException e)
         {
@@ -105,7 +105,7 @@ internal sealed class MachineChoice
             HostName = words.HostName,
             User = words.User,
             SshKeys = [.. words.SshKeys.SelectMany(CloudInitSeed.ReadSshKeys)],
-            UserData = words.UserData == null ? null : new ReadOnlyMemory<byte>(ReadUserData(words.UserData)),
+            UserData = words.UserData == null ? default(ReadOnlyMemory<byte>?) : ReadUserData(words.UserData),
             IsServerImage = isServer,
         };
         seed.Validate();
@@ -120,7 +120,7 @@ internal sealed class MachineChoice
         return bytes;
     }
 
-    /// <summary>A seed's place is named after the disk's file.</summary>
+    /// <summary>A seed's place is named after the machine, or the disk's file.</summary>
     private static string MachineName(string path)
     {
         string name = new([.. Path.GetFileNameWithoutExtension(path.Split(',')[0]).Select(c => char.IsAsciiLetterOrDigit(c) || c is '-' or '_' or '.' ? c : '-').Take(60)]);
