@@ -1,10 +1,13 @@
 using Tutti.Devices.Block;
+using Tutti.Devices.Network;
 using Tutti.Devices.Pci;
 using Tutti.Machine;
+using Tutti.Network;
 using Tutti.Storage;
 using Tutti.Storage.Files;
 using Tutti.Virtio;
 using Tutti.Virtio.Block;
+using Tutti.Virtio.Network;
 using Tutti.Virtio.Pci;
 
 namespace Tutti.Cli;
@@ -15,8 +18,16 @@ namespace Tutti.Cli;
 /// </summary>
 internal sealed class GuestDevices : IDisposable
 {
+    /// <summary>The card's address where the user gives none: one of those that QEMU took for its virtual cards, as every guest is alone in its network.</summary>
+    private static readonly MacAddress CustomaryMac = new(0x52_54_00_12_34_56);
+
+    private readonly Action<Exception> _onFailure;
     private readonly List<Disk> _disks = [];
+    private readonly List<IDisposable> _networks = [];
     private readonly List<Func<BoardServices, PciFunction>> _functions = [];
+
+    /// <param name="onFailure">Told, on any thread, what went wrong that should not have; the machine is to end.</param>
+    internal GuestDevices(Action<Exception> onFailure) => _onFailure = onFailure;
 
     /// <summary>Makes the functions of a board, in the order of their slots.</summary>
     internal IReadOnlyList<Func<BoardServices, PciFunction>> Functions => _functions;
@@ -42,9 +53,38 @@ internal sealed class GuestDevices : IDisposable
         Add(() => new VirtioBlock(disk.Backend, disk.Worker, options.Serial ?? string.Empty, options.QueueCount));
     }
 
+    /// <summary>Adds a virtio-net card that is plugged into a network.</summary>
+    /// <exception cref="UserException">The network can't be had.</exception>
+    internal void AddNetwork(NetworkSpec spec)
+    {
+        if (spec.Kind == NetworkKind.None)
+        {
+            return;
+        }
+
+        UserNetwork network;
+        try
+        {
+            network = new UserNetwork(spec, _onFailure);
+        }
+        catch (NetworkException e)
+        {
+            throw new UserException(e.Message);
+        }
+
+        _networks.Add(network);
+        MacAddress mac = spec.Mac is ulong address ? new MacAddress(address) : CustomaryMac;
+        Add(() => new VirtioNet(network, mac));
+    }
+
     /// <summary>Closes everything, after the machine's end.</summary>
     public void Dispose()
     {
+        foreach (IDisposable network in _networks)
+        {
+            network.Dispose();
+        }
+
         foreach (Disk disk in _disks)
         {
             disk.Dispose();

@@ -104,12 +104,13 @@ internal sealed class KernelFiles(InputFile kernel, IReadOnlyList<InputFile> ini
 
 /// <summary>The kernel that a disk's own boot loader would start: the guest may have put a new one there before it reboots.</summary>
 /// <param name="disk">Stays its owner's.</param>
-internal sealed class KernelOnDisk(IBlockBackend disk) : GuestKernel
+/// <param name="words">Behind the disk's own command line.</param>
+internal sealed class KernelOnDisk(IBlockBackend disk, string words) : GuestKernel
 {
     internal override ProcessorRegisters Load(GuestMemory memory, string append, int processorCount)
     {
         using BlockBackendReader reader = new(disk);
         DiskKernel found = DiskKernel.Find(reader);
-        return Load(memory, found.Kernel, found.Initrd, $"{found.CommandLine} {append}", processorCount);
+        return Load(memory, found.Kernel, found.Initrd, $"{found.CommandLine}{words} {append}", processorCount);
     }
 }

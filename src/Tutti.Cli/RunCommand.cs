@@ -19,7 +19,7 @@ internal sealed class RunCommand : IDisposable
     private readonly CancellationTokenSource _cancel = new();
     private readonly TerminationSignals _signals;
     private readonly Lock _lock = new();
-    private readonly GuestDevices _devices = new();
+    private readonly GuestDevices _devices;
     private GuestKernel? _kernel;
     private VirtualMachine? _machine;
     private HostTerminal? _terminal;
@@ -29,6 +29,7 @@ internal sealed class RunCommand : IDisposable
     {
         _options = options;
         _catalog = catalog;
+        _devices = new GuestDevices(e => _machine?.Fail("device", e));
         _signals = new TerminationSignals(signal => Leave(TerminationSignals.ExitStatus(signal)));
     }
 
@@ -63,23 +64,37 @@ internal sealed class RunCommand : IDisposable
         _devices.Dispose();
     }
 
+    /// <summary>Opens what the guest boots from, its disks and its network.</summary>
     private async Task PrepareAsync()
     {
+        GuestImage? image = _options.Image is { } name
+            ? await PullProgress.RunAsync(progress => _catalog.GetAsync(name, progress, _cancel.Token))
+            : null;
+        if (image?.DiskPath != null)
+        {
+            _devices.AddDisk(new DiskOptions { Path = await _options.Machine.PrepareDiskAsync(image, _cancel.Token), Format = ImageFormat.Qcow2 });
+        }
+
         foreach (DiskOptions disk in _options.Disks)
         {
             _devices.AddDisk(disk);
         }
 
-        _kernel = _options.Image != null
-            ? await OpenImageAsync(_options.Image)
+        if (_options.Machine.WriteSeed() is { } seed)
+        {
+            _devices.AddDisk(new DiskOptions { Path = seed, Format = ImageFormat.Raw, IsReadOnly = true });
+        }
+
+        _devices.AddNetwork(_options.Network);
+        _kernel = image is { DiskPath: null }
+            ? OpenKernel(image)
             : _options.Kernel != null
                 ? new KernelFiles(_options.Kernel, _options.Initrd != null ? [_options.Initrd] : [], DefaultCommandLine)
-                : new KernelOnDisk(_devices.BootDisk!);
+                : new KernelOnDisk(_devices.BootDisk!, DescribeWindow());
     }
 
-    private async Task<GuestKernel> OpenImageAsync(string name)
+    private KernelFiles OpenKernel(GuestImage image)
     {
-        GuestImage image = await PullProgress.RunAsync(progress => _catalog.GetAsync(name, progress, _cancel.Token));
         List<InputFile> initrds = [_options.Initrd ?? InputFile.Open("the image's initial RAM disk", image.InitrdPath, _options.MemorySize)];
         if (image.ModulesPath != null && _devices.Functions.Count > 0)
         {

@@ -29,6 +29,16 @@ internal static class RunCommandLine
         Option<string?> initrd = CommandLine.Text("--initrd", "FILE", "Initial RAM disk; takes the place of the image's.");
         Option<string?> append = CommandLine.Text("--append", "STR", $"Words behind the kernel command line (\"{RunCommand.DefaultCommandLine}\" without an image).");
         Option<string[]> disk = CommandLine.Texts("--disk", DiskOption.Form, "Give the guest this disk; as often as there are disks.");
+        Option<string?> net = CommandLine.Text("--net", "NET", $"What the guest's network card is plugged into: none, or user for this host's networks; {RunOptions.DefaultNetwork} when not given.");
+        Option<string[]> publish = CommandLine.Texts("--publish", "[IP:]PORT:PORT[/udp]", "Lead a port of this host to one of the guest; as often as there are ports.");
+        publish.Aliases.Add("-p");
+        Option<string?> name = CommandLine.Text("--name", "NAME", "The machine, whose disk is kept under this name; the image's name when not given.");
+        Option<bool> fresh = new("--fresh") { Description = "Throw away what the machine's disk holds, and start from the image." };
+        Option<string?> diskSize = CommandLine.Text("--disk-size", "SIZE", "Size of a new machine's disk; the guest grows its file system at its first start.");
+        Option<string?> hostName = CommandLine.Text("--hostname", "NAME", "The guest's host name.");
+        Option<string?> user = CommandLine.Text("--user", "NAME", "Make this user in the guest, who may use sudo.");
+        Option<string[]> sshKey = CommandLine.Texts("--ssh-key", "FILE|KEY", "Let the holder of this public key in by ssh; as often as there are keys.");
+        Option<string?> userData = CommandLine.Text("--user-data", "FILE", "Give this file to cloud-init in the guest.");
         Option<string?> memory = CommandLine.Text("--memory", "SIZE", $"Guest memory, {RunOptions.MinMemory >> 20}M or more; {RunOptions.DefaultMemory} when not given.");
         Option<string?> cpus = CommandLine.Text("--cpus", "N", "Virtual processors; 1 when not given.");
         Option<string?> cpu = CommandLine.Text("--cpu", "MODEL", $"What the processors show of themselves; {CpuModel.Host} when not given.");
@@ -42,7 +52,7 @@ internal static class RunCommandLine
         trace.CompletionSources.Add(_ => TraceRequest.Names);
         Command run = new("run", "Run a guest with its serial console on this terminal. Ctrl-A h shows the keys.")
         {
-            image, kernel, initrd, append, disk, memory, cpus, cpu, engine, timeout, noReboot, verbose, trace,
+            image, kernel, initrd, append, disk, net, publish, name, fresh, diskSize, hostName, user, sshKey, userData, memory, cpus, cpu, engine, timeout, noReboot, verbose, trace,
         };
         run.SetAction(async (result, _) =>
         {
@@ -53,6 +63,18 @@ internal static class RunCommandLine
                 Initrd = result.GetValue(initrd),
                 Append = result.GetValue(append),
                 Disks = result.GetValue(disk) ?? [],
+                Network = result.GetValue(net),
+                Publish = result.GetValue(publish) ?? [],
+                Machine = new MachineArguments
+                {
+                    Name = result.GetValue(name),
+                    IsFresh = result.GetValue(fresh),
+                    DiskSize = result.GetValue(diskSize),
+                    HostName = result.GetValue(hostName),
+                    User = result.GetValue(user),
+                    SshKeys = result.GetValue(sshKey) ?? [],
+                    UserData = result.GetValue(userData),
+                },
                 Memory = result.GetValue(memory),
                 Cpus = result.GetValue(cpus),
                 Cpu = result.GetValue(cpu),

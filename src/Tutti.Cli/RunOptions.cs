@@ -2,6 +2,7 @@ using System.Globalization;
 using Tutti.Guests;
 using Tutti.Host;
 using Tutti.Memory;
+using Tutti.Network;
 using Tutti.Storage;
 using Tutti.X86;
 
@@ -19,6 +20,12 @@ internal sealed record RunArguments
     internal string? Append { get; init; }
 
     internal IReadOnlyList<string> Disks { get; init; } = [];
+
+    internal string? Network { get; init; }
+
+    internal IReadOnlyList<string> Publish { get; init; } = [];
+
+    internal MachineArguments Machine { get; init; } = new();
 
     internal string? Memory { get; init; }
 
@@ -41,6 +48,7 @@ internal sealed record RunArguments
 internal sealed record RunOptions
 {
     internal const string DefaultMemory = "512M";
+    internal const string DefaultNetwork = "user";
     internal const long MinMemory = 64L << 20;
     private const long PageSize = 4096;
 
@@ -60,6 +68,12 @@ internal sealed record RunOptions
 
     /// <summary>Disks in the order of their names in the guest. The guest boots from the first one when it has neither image nor kernel file.</summary>
     internal IReadOnlyList<DiskOptions> Disks { get; private init; } = [];
+
+    /// <summary>What the guest's network card is plugged into.</summary>
+    internal required NetworkSpec Network { get; init; }
+
+    /// <summary>Which machine's disk it is, and what its guest is told at its first start.</summary>
+    internal MachineChoice Machine { get; private init; } = new();
 
     internal long MemorySize { get; private init; }
 
@@ -107,6 +121,8 @@ internal sealed record RunOptions
             Engine = engine,
             Image = image,
             Append = CheckAppend(words.Append ?? string.Empty),
+            Network = CheckNetwork(words),
+            Machine = MachineChoice.Check(words.Machine, image, isDisk ? words.Image : null),
             Disks = [.. (isDisk ? words.Disks.Prepend(words.Image!) : words.Disks).Select(DiskOption.Parse)],
             MemorySize = memory,
             ProcessorCount = CheckProcessors(words.Cpus ?? "1", engine),
@@ -133,6 +149,21 @@ internal sealed record RunOptions
         if (!ImageCatalog.Names.Contains(image))
         {
             throw new UserException($"there is no image '{image}'; images: {string.Join(", ", ImageCatalog.Names)} (a disk is given by its path, a kernel file with --kernel)");
+        }
+    }
+
+    private static NetworkSpec CheckNetwork(RunArguments words)
+    {
+        try
+        {
+            NetworkSpec network = NetworkSpec.Parse(words.Network ?? DefaultNetwork);
+            return network.Kind == NetworkKind.User || words.Publish.Count == 0
+                ? network with { Published = [.. words.Publish.SelectMany(PublishRule.Parse)], HostName = words.Machine.HostName ?? string.Empty }
+                : throw new UserException("--publish goes with --net user, where the guest is behind this host");
+        }
+        catch (NetworkException e)
+        {
+            throw new UserException(e.Message);
         }
     }
 

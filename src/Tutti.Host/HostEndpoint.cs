@@ -21,6 +21,7 @@ public readonly record struct HostEndpoint(bool IsVersion6, UInt128 Address, ush
     /// <summary>Such as <c>127.0.0.1:80</c> or <c>[::1]:80</c>.</summary>
     public override string ToString()
     {
+        // SAFETY: a span over the stack, which the compiler keeps from leaving the method.
         Span<byte> bytes = new byte[16];
         BinaryPrimitives.WriteUInt128BigEndian(bytes, Address);
         return IsVersion6

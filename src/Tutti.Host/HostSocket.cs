@@ -188,6 +188,9 @@ public sealed unsafe class HostSocket : IDisposable
     /// <summary>Sends small segments at once (TCP_NODELAY).</summary>
     public void SetNoDelay() => _ = SetOption(LibC.IPPROTO_TCP, LibC.TCP_NODELAY, 1);
 
+    /// <summary>Leaves urgent bytes where they are in the stream (SO_OOBINLINE), so that counts of bytes and of sequence numbers agree.</summary>
+    public void SetUrgentInline() => _ = SetOption(LibC.SOL_SOCKET, LibC.SO_OOBINLINE, 1);
+
     /// <summary>Lets a listener take an address that has connections in TIME_WAIT (SO_REUSEADDR).</summary>
     public void SetReuseAddress() => _ = SetOption(LibC.SOL_SOCKET, LibC.SO_REUSEADDR, 1);
 

@@ -16,6 +16,7 @@ internal static unsafe partial class LibC
     internal const int SOL_SOCKET = 1;
     internal const int SO_REUSEADDR = 2;
     internal const int SO_ERROR = 4;
+    internal const int SO_OOBINLINE = 10;
     internal const int SO_LINGER = 13;
     internal const int SO_PEEK_OFF = 42;
     internal const int IPPROTO_TCP = 6;

@@ -126,6 +126,11 @@ public sealed class VirtualMachine : IDisposable
     /// <summary>Ends the run as soon as the processors have stopped.</summary>
     public void Stop(string? message = null) => RequestEnd(new MachineExit(MachineExitKind.Stopped, message));
 
+    /// <summary>Ends the run with an internal error: something that the machine depends on has failed. Safe from any thread.</summary>
+    /// <param name="where">What failed.</param>
+    /// <param name="error">With what.</param>
+    public void Fail(string where, Exception error) => OnFailure(where, error);
+
     /// <summary>Presses the ACPI power button.</summary>
     public void PressPowerButton()
     {

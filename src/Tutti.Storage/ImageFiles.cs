@@ -119,7 +119,7 @@ public static class ImageFiles
                 DiskException when e.Message.Contains(temporary, StringComparison.Ordinal) => new DiskException(e.Message.Replace(temporary, path, StringComparison.Ordinal), e),
                 DiskException => e,
                 HostException { Errno: Errno.ENOSPC } => new DiskException($"disk '{path}' cannot be made: the host's disk is full", e),
-                HostException { Errno: Errno.EFBIG or Errno.EINVAL } => new DiskException($"disk '{path}' cannot be made: its file system has no files of that size", e),
+                HostException { Errno: Errno.EFBIG or Errno.EINVAL } => new DiskException($"disk '{path}' cannot be made: its file system, or a limit of this process (ulimit -f), allows no file of that size", e),
                 IOException or UnauthorizedAccessException => new DiskException($"disk '{path}' cannot be made: {e.Message}", e),
                 _ => e,
             };

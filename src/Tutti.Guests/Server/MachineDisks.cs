@@ -59,14 +59,14 @@ public sealed class MachineDisks(string? dataFolder = null)
     /// <summary>The disk of a machine: the one that it had, or a new one over the image's.</summary>
     /// <param name="image">With a disk.</param>
     /// <param name="options">Which machine.</param>
-    /// <param name="createOverlay">Makes an overlay.</param>
+    /// <param name="createOverlay">Makes an overlay; null for <see cref="ImageFiles"/>.</param>
     /// <returns>Absolute path of a qcow2 image.</returns>
     /// <exception cref="ImageException">It cannot be had, or is in use when it is to be thrown away.</exception>
-    public async Task<string> PrepareAsync(GuestImage image, MachineDiskOptions options, OverlayFactory createOverlay, CancellationToken cancellationToken = default)
+    public async Task<string> PrepareAsync(GuestImage image, MachineDiskOptions options, OverlayFactory? createOverlay = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(image);
         ArgumentNullException.ThrowIfNull(options);
-        ArgumentNullException.ThrowIfNull(createOverlay);
+        createOverlay ??= (file, backing, size) => ImageFiles.Create(file, ImageFormat.Qcow2, size, backing, ImageFormat.Raw);
         string path = FindPath(options.Name ?? image.Name);
         try
         {

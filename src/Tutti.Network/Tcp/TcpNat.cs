@@ -1,0 +1,103 @@
+using Tutti.Devices.Network;
+using Tutti.Host;
+using Tutti.Network.Ip;
+using Tutti.Workers;
+
+namespace Tutti.Network.Tcp;
+
+/// <summary>TCP of a user network: each connection of the guest's becomes one of the host's, and each to a published port one of the guest's.</summary>
+internal sealed class TcpNat : ITcpNat, ITcpHost
+{
+    private const int MaxConnections = 16384;
+
+    /// <summary>Descriptors that are left to the rest of the process.</summary>
+    private const int SpareDescriptors = 256;
+
+    private readonly ReachPolicy _policy;
+    private readonly EventLoop _loop;
+    private readonly LoopTimer _timer;
+    private readonly LoopDoorbell _deferred;
+    private readonly byte[] _scratch = GC.AllocateUninitializedArray<byte>(65536);
+    private readonly List<TcpListener> _listeners = [];
+    private readonly TcpEngine _engine;
+
+    /// <summary>On the network's loop, or before it has work.</summary>
+    internal TcpNat(EventLoop loop, IIpOutput output, ReachPolicy policy)
+    {
+        _loop = loop;
+        _policy = policy;
+        _timer = loop.AddTimer(() => _engine!.RunTimers());
+        _deferred = loop.AddDoorbell(() => _engine!.Flush());
+        int most = (int)Math.Clamp(DescriptorLimit.Raise() - SpareDescriptors, 16, MaxConnections);
+        _engine = new TcpEngine(this, output, most);
+    }
+
+    internal TcpCounters Counters => _engine.Counters;
+
+    long ITcpHost.Now => HostTime.Nanoseconds;
+
+    public void OnSegment(in IpEndpoints endpoints, ReadOnlySpan<byte> segment, in PacketOffload offload) => _engine.OnSegment(endpoints, segment);
+
+    public void OnSendEnded() => _engine.Flush();
+
+    public void OnReceiveReady() => _engine.OnReceiveReady();
+
+    public void OnLinkChanged(bool isUp)
+    {
+        if (isUp)
+        {
+            _engine.OnReceiveReady();
+        }
+    }
+
+    /// <summary>Takes connections at a host's address for a port of the guest's.</summary>
+    /// <param name="at">Where to listen.</param>
+    /// <param name="guest">Who the guest is to believe is calling, and the guest's address, asked for each connection; null while it has none, and then callers are reset.</param>
+    /// <param name="guestPort">The guest's port.</param>
+    /// <exception cref="IOException">The address can't be had; the message says why.</exception>
+    internal HostEndpoint Publish(in HostEndpoint at, Func<IpEndpoints?> guest, ushort guestPort)
+    {
+        TcpListener listener = new(_loop, _engine, at, guest, guestPort, _scratch);
+        _listeners.Add(listener);
+        return listener.Local;
+    }
+
+    public void Dispose()
+    {
+        foreach (TcpListener listener in _listeners)
+        {
+            listener.Dispose();
+        }
+
+        _listeners.Clear();
+        _engine.AbortAll();
+        _timer.Cancel();
+        _deferred.Dispose();
+    }
+
+    void ITcpHost.WakeAt(long deadline) => _timer.Arm(deadline);
+
+    void ITcpHost.Defer() => _deferred.Ring();
+
+    Reach ITcpHost.Decide(in TcpFlow flow, out HostEndpoint destination) =>
+        _policy.Decide(flow.IsVersion6, flow.PeerAddress, flow.PeerPort, out destination);
+
+    ITcpSocket? ITcpHost.Connect(in HostEndpoint destination, Action<IoEvents> onReady, out int errno)
+    {
+        HostSocket? socket = HostSocket.TryOpenTcp(destination.IsVersion6, out errno);
+        if (socket == null)
+        {
+            return null;
+        }
+
+        int answer = socket.Connect(destination);
+        if (answer is not 0 and not -Errno.EINPROGRESS)
+        {
+            errno = -answer;
+            socket.Dispose();
+            return null;
+        }
+
+        return TcpSocket.TryWatch(_loop, socket, onReady, _scratch, out errno);
+    }
+}

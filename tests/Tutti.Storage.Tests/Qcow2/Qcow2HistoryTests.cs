@@ -1,0 +1,207 @@
+using Tutti.Devices.Block;
+
+namespace Tutti.Storage.Tests.Qcow2;
+
+/// <summary>Random histories on a disk, against an array, with qemu-img as the judge of the file.</summary>
+public sealed class Qcow2HistoryTests : IDisposable
+{
+    private readonly TempFolder _folder = new();
+
+    public void Dispose() => _folder.Dispose();
+
+    private static readonly string[] s_options =
+    [
+        "cluster_size=65536", "cluster_size=512", "cluster_size=4096,refcount_bits=1", "cluster_size=2M", "cluster_size=512,refcount_bits=64",
+        "compat=0.10", "cluster_size=1024,refcount_bits=4", "cluster_size=4096,refcount_bits=32,lazy_refcounts=on", "cluster_size=512,refcount_bits=2",
+    ];
+
+    [QemuFact]
+    public void An_image_made_here_lives_through_a_random_history()
+    {
+        string path = _folder.File("own.qcow2");
+        ImageFiles.Create(path, ImageFormat.Qcow2, 8 << 20);
+        Assert.Equal(0, QemuImage.Run("qemu-img", "check", path).Status);
+        Live(path, new byte[8 << 20], seed: 1);
+    }
+
+    [QemuFact]
+    public void Images_of_all_shapes_live_through_a_random_history()
+    {
+        int seed = 10;
+        foreach (string options in s_options)
+        {
+            string path = _folder.File($"{seed}.qcow2");
+            Do("create", "-f", "qcow2", "-o", options, path, "6M");
+            Live(path, new byte[6 << 20], seed++);
+        }
+    }
+
+    [QemuFact]
+    public void An_image_on_a_shorter_backing_file_lives_through_a_random_history()
+    {
+        byte[] model = new byte[6 << 20];
+        new Random(3).NextBytes(model.AsSpan(0, 3 << 20));
+        _folder.File("base.raw", model[..(3 << 20)]);
+        string path = _folder.File("top.qcow2");
+        ImageFiles.Create(path, ImageFormat.Qcow2, 6 << 20, "base.raw", ImageFormat.Raw);
+        Live(path, model, seed: 4);
+        string old = _folder.File("old.qcow2");
+        Do("create", "-f", "qcow2", "-o", "compat=0.10", "-b", "top.qcow2", "-F", "qcow2", old);
+        Live(old, model, seed: 5);
+    }
+
+    [QemuFact]
+    public void Compressed_clusters_are_read_and_overwritten()
+    {
+        foreach (string type in (string[])["zlib", "zstd"])
+        {
+            byte[] model = new byte[4 << 20];
+            for (int i = 0; i < model.Length; i++)
+            {
+                model[i] = (byte)((i >> 9) * (i & 7));
+            }
+
+            string raw = _folder.File($"{type}.raw", model);
+            string path = _folder.File($"{type}.qcow2");
+            Do("convert", "-c", "-O", "qcow2", "-o", $"compression_type={type}", raw, path);
+            Live(path, model, seed: 6);
+        }
+    }
+
+    [QemuFact]
+    public void A_snapshot_keeps_its_bytes_while_the_image_is_written()
+    {
+        byte[] model = new byte[4 << 20];
+        new Random(7).NextBytes(model);
+        byte[] before = [.. model];
+        string path = _folder.File("snap.qcow2");
+        Do("convert", "-O", "qcow2", _folder.File("snap.raw", model), path);
+        Do("snapshot", "-c", "one", path);
+        Live(path, model, seed: 8);
+        Do("convert", "-l", "one", "-O", "raw", path, _folder.File("back.raw"));
+        Assert.True(File.ReadAllBytes(_folder.File("back.raw")).AsSpan().SequenceEqual(before));
+        Do("snapshot", "-d", "one", path);
+        Live(path, model, seed: 9);
+    }
+
+    [QemuFact]
+    public void A_process_that_ends_anywhere_leaves_lost_clusters_at_most_and_all_that_was_flushed()
+    {
+        string path = _folder.File("crash.qcow2");
+        Do("create", "-f", "qcow2", "-o", "cluster_size=512", path, "6M");
+        byte[] model = new byte[6 << 20];
+        Random random = new(77);
+        using Disk disk = Disk.Open(new DiskOptions { Path = path, Format = ImageFormat.Qcow2 });
+        for (int i = 0; i < 12; i++)
+        {
+            Step(disk.Backend, model, random);
+            TestRequests requests = new(disk.Backend);
+            Assert.Equal(BlockStatus.Ok, requests.Flush());
+            // What the kernel has of the file now is what it would have after kill -9. Later writes are not to harm what was flushed: they go elsewhere.
+            using NativeBytes bytes = new(1 << 18, (byte)i);
+            int offset = 1 << 20;
+            for (int more = 0; more < 3; more++)
+            {
+                Assert.Equal(BlockStatus.Ok, requests.Write(offset, bytes.Segment));
+                Assert.Equal(BlockStatus.Ok, requests.Run(BlockOperation.Discard, offset, 1 << 18, []));
+            }
+
+            string copy = _folder.File($"copy{i}.qcow2");
+            File.Copy(path, copy);
+            (int status, string output, _) = QemuImage.Run("qemu-img", "check", copy);
+            Assert.True(status is 0 or 3, output);
+            Assert.Equal(status == 3, ImageFiles.Check(copy, repair: false, ImageFormat.Qcow2).Check!.Leaks > 0);
+            Assert.Equal(0, ImageFiles.Check(copy, repair: false, ImageFormat.Qcow2).Check!.Corruptions);
+            using Disk found = Disk.Open(new DiskOptions { Path = copy, Format = ImageFormat.Qcow2, IsReadOnly = true });
+            TestRequests reads = new(found.Backend);
+            for (int at = 2 << 20; at < model.Length; at += 1 << 18)
+            {
+                Assert.Equal(BlockStatus.Ok, reads.Read(at, bytes.Segment));
+                Assert.True(bytes.Span.SequenceEqual(model.AsSpan(at, 1 << 18)), $"flushed bytes at {at} are lost");
+            }
+
+            model.AsSpan(offset, 1 << 18).Clear();
+        }
+    }
+
+    [QemuFact]
+    public void A_resized_image_shows_zeroes_where_it_grew()
+    {
+        byte[] model = new byte[4 << 20];
+        new Random(5).NextBytes(model);
+        _folder.File("base.raw", model);
+        string path = _folder.File("top.qcow2");
+        Do("create", "-f", "qcow2", "-o", "cluster_size=512", "-b", "base.raw", "-F", "raw", path);
+        ImageFiles.Resize(path, _ => 1_000_448);
+        Do("check", path);
+        ImageFiles.Resize(path, _ => 40 << 20);
+        Do("check", path);
+        byte[] now = new byte[40 << 20];
+        model.AsSpan(0, 1_000_448).CopyTo(now);
+        Live(path, now, seed: 12);
+    }
+
+    private static void Do(params string[] args)
+    {
+        (int status, string output, string error) = QemuImage.Run("qemu-img", args);
+        Assert.True(status == 0, $"qemu-img {string.Join(' ', args)}: {output}{error}");
+    }
+
+    private void Live(string path, byte[] model, int seed)
+    {
+        Random random = new(seed);
+        for (int round = 0; round < 3; round++)
+        {
+            using (Disk disk = Disk.Open(new DiskOptions { Path = path, Format = ImageFormat.Qcow2 }))
+            {
+                Step(disk.Backend, model, random);
+            }
+
+            Do("check", path);
+            ImageCheck check = ImageFiles.Check(path, repair: false, ImageFormat.Qcow2).Check!;
+            Assert.Equal((0, 0), (check.Leaks, check.Corruptions));
+            string raw = _folder.File("model.raw", model);
+            Do("compare", "-f", "raw", "-F", "qcow2", raw, path);
+        }
+    }
+
+    private static void Step(IBlockBackend disk, byte[] model, Random random)
+    {
+        TestRequests requests = new(disk);
+        using NativeBytes bytes = new(1 << 18);
+        for (int i = 0; i < 100; i++)
+        {
+            int length = random.Next(1, random.Next(2) == 0 ? 9 : 513) * 512;
+            int offset = random.Next(0, ((model.Length - length) / 512) + 1) * 512;
+            Span<byte> part = model.AsSpan(offset, length);
+            BlockStatus status;
+            switch (random.Next(8))
+            {
+                case 0:
+                    status = requests.Run(BlockOperation.WriteZeroes, offset, length, [], mayUnmap: random.Next(2) == 0);
+                    part.Clear();
+                    break;
+                case 1:
+                    status = requests.Run(BlockOperation.Discard, offset, length, []);
+                    // What a discarded part reads as is not said: the model takes it as it is.
+                    Assert.Equal(BlockStatus.Ok, requests.Read(offset, bytes.Part(0, length)));
+                    bytes.Span[..length].CopyTo(part);
+                    break;
+                case 2:
+                    status = requests.Flush();
+                    break;
+                case 3 or 4:
+                    status = requests.Read(offset, bytes.Part(0, length));
+                    Assert.True(bytes.Span[..length].SequenceEqual(part), $"step {i}: bytes at {offset} are not what was written");
+                    break;
+                default:
+                    random.NextBytes(bytes.Span[..length]);
+                    status = requests.Write(offset, bytes.Part(0, length));
+                    bytes.Span[..length].CopyTo(part);
+                    break;
+            }
+
+            Assert.Equal(BlockStatus.Ok, status);
+        }
+    }
+}
