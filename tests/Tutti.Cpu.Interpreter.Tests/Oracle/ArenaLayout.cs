@@ -82,6 +82,7 @@ internal static class RecordLayout
     public const int FaultAddress = 0x1C0;
     public const int FaultRip = 0x1C8;
     public const int UseFx = 0x1D0;
+    public const int FaultRsp = 0x1D8;
 
     /// <summary>Handlers that were installed before, by signal number.</summary>
     public const int OldHandlers = 0x200;

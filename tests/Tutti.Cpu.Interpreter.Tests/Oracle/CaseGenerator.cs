@@ -26,6 +26,7 @@ internal sealed class CaseGenerator(SeededRandom random, int bits)
         do
         {
             FillOnce(input, form, group);
+            input.Gpr[Rsp] = HostFeatures.StackPointer(input.Gpr[Rsp]);
         }
         while (form.Accesses && form.Instruction.IsStackInstruction
             && (input.Gpr[Rsp] - (ArenaLayout.Code - 16) < (2 * ArenaLayout.PageSize) + 32 || input.Gpr[Rsp] - (ArenaLayout.Record - 16) < ArenaLayout.PageSize + 32));

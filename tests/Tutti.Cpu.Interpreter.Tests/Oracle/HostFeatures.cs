@@ -45,6 +45,14 @@ internal static class HostFeatures
         [CpuidFeature.PREFETCHW] = (0x8000_0001, Ecx, 8),
     };
 
+    private static readonly bool IsVirtual = IsSet([0, 0, (uint)X86Base.CpuId(1, 0).Ecx, 0], Ecx, 31);
+
+    /// <summary>
+    /// A value that RSP may have on this host while tested code runs. Some hypervisors answer IRET to a non-canonical RSP with #GP
+    /// for ever, or kill the thread at the next fault of theirs: under any, bit 47 is extended; on a bare processor nothing changes.
+    /// </summary>
+    public static ulong StackPointer(ulong value) => IsVirtual ? (ulong)((long)value << 16 >> 16) : value;
+
     /// <summary>Why a form cannot be compared here, or null: a feature that the host, or the processor model, does not show.</summary>
     public static string? Missing(Code code)
     {

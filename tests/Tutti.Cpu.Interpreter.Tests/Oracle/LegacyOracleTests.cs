@@ -27,7 +27,7 @@ public class LegacyOracleTests(ProcessorOracle oracle, ITestOutputHelper output)
         }
     }
 
-    [Theory]
+    [LegacyTheory]
     [MemberData(nameof(Shards))]
     public void Instructions_of_32_bit_code_match_the_processor(string group, string mnemonic) => oracle.Check(group, mnemonic, 32, output);
 }

@@ -14,6 +14,7 @@ namespace Tutti.Cpu.Interpreter.Tests.Oracle;
 public sealed unsafe class SequenceTests : IDisposable
 {
     private const int RunsPerProgram = 4;
+    private const int Rsp = 4;
     private const int R14 = 14;
     private const int R15 = 15;
 
@@ -114,6 +115,7 @@ public sealed unsafe class SequenceTests : IDisposable
             BinaryPrimitives.WriteUInt64LittleEndian(_data.AsSpan(i), random.Value());
         }
 
+        _gpr[Rsp] = HostFeatures.StackPointer(_gpr[Rsp]);
         _gpr[R14] = (ulong)random.Between(1, 5);
         _gpr[R15] = ArenaLayout.Data;
         _flags = Rflags.AlwaysOne | Rflags.Interrupt | (random.Next() & Rflags.Arithmetic);

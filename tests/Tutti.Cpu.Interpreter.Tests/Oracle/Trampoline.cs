@@ -20,6 +20,7 @@ internal sealed class Trampoline
     public const ushort LegacyCode = 0x23;
 
     // Offsets in ucontext_t of x86-64 Linux.
+    private const int ContextRsp = 160;
     private const int ContextRip = 168;
     private const int ContextCs = 184;
     private const int ContextError = 192;
@@ -52,7 +53,7 @@ internal sealed class Trampoline
         Label entry = trampoline.EmitEntry();
         Label exit = trampoline.EmitExit();
         Label[] pads = [.. Enumerable.Range(0, PadCount).Select(n => trampoline.EmitPad(n, exit))];
-        Label fault = trampoline.EmitPad(RecordLayout.FaultLanding, exit);
+        Label fault = trampoline.EmitPad(RecordLayout.FaultLanding, exit, () => trampoline._code.mov(rsp, Field(RecordLayout.FaultRsp)));
         Label handler = trampoline.EmitHandler(fault);
         using MemoryStream stream = new();
         AssemblerResult result = trampoline._code.Assemble(new StreamCodeWriter(stream), ArenaLayout.Trampoline, BlockEncoderOptions.ReturnNewInstructionOffsets);
@@ -158,9 +159,10 @@ internal sealed class Trampoline
         }
     }
 
-    private Label EmitPad(int number, Label exit)
+    private Label EmitPad(int number, Label exit, Action? before = null)
     {
         Label pad = Mark();
+        before?.Invoke();
         _code.mov(Field(RecordLayout.Landing), number);
         _code.jmp(exit);
         return pad;
@@ -178,7 +180,7 @@ internal sealed class Trampoline
         _code.jne(notOurs);
         foreach ((int from, int to) in new[]
         {
-            (ContextRip, RecordLayout.FaultRip), (ContextError, RecordLayout.FaultError),
+            (ContextRsp, RecordLayout.FaultRsp), (ContextRip, RecordLayout.FaultRip), (ContextError, RecordLayout.FaultError),
             (ContextTrap, RecordLayout.FaultVector), (ContextCr2, RecordLayout.FaultAddress),
         })
         {
@@ -186,6 +188,9 @@ internal sealed class Trampoline
             _code.mov(Field(to), rax);
         }
 
+        // Tested code may have left anything in RSP: see HostFeatures.StackPointer.
+        _code.mov(rax, Field(RecordLayout.HostRsp));
+        _code.mov(__qword_ptr[rdx + ContextRsp], rax);
         _code.lea(rax, __[fault]);
         _code.mov(__qword_ptr[rdx + ContextRip], rax);
         _code.mov(__word_ptr[rdx + ContextCs], LongCode);
