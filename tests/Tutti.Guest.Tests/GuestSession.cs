@@ -20,6 +20,13 @@ internal sealed partial class GuestSession : IDisposable
     private int _seen;
 
     public GuestSession(params string[] arguments)
+        : this(dataFolder: null, arguments)
+    {
+    }
+
+    /// <param name="dataFolder">Where machines' disks are kept; the user's own place when null.</param>
+    /// <param name="arguments">Of `tutti run`.</param>
+    public GuestSession(string? dataFolder, string[] arguments)
     {
         var start = new ProcessStartInfo("dotnet")
         {
@@ -31,6 +38,11 @@ internal sealed partial class GuestSession : IDisposable
         foreach (string argument in arguments)
         {
             start.ArgumentList.Add(argument);
+        }
+
+        if (dataFolder != null)
+        {
+            start.Environment["XDG_DATA_HOME"] = dataFolder;
         }
 
         _process = Process.Start(start)!;
