@@ -8,8 +8,10 @@ using Tutti.Storage;
 using Tutti.Storage.Files;
 using Tutti.Virtio;
 using Tutti.Virtio.Block;
+using Tutti.Virtio.Entropy;
 using Tutti.Virtio.Network;
 using Tutti.Virtio.Pci;
+using Tutti.Workers;
 
 namespace Tutti.Cli;
 
@@ -25,6 +27,7 @@ internal sealed class GuestDevices : IDisposable
     private readonly Action<Exception> _onFailure;
     private readonly List<Disk> _disks = [];
     private readonly List<IDisposable> _networks = [];
+    private readonly List<IDisposable> _loops = [];
     private readonly List<Func<BoardServices, PciFunction>> _functions = [];
 
     /// <param name="onFailure">Told, on any thread, what went wrong that should not have; the machine is to end.</param>
@@ -90,9 +93,23 @@ internal sealed class GuestDevices : IDisposable
         Add(() => new VirtioNet(network, mac));
     }
 
+    /// <summary>Adds a virtio-rng device with the host's random numbers.</summary>
+    internal void AddEntropy()
+    {
+        EventLoop loop = new("entropy", _onFailure);
+        _loops.Add(loop);
+        _functions.Add(services => new VirtioPciFunction(
+            new VirtioRng(new HostEntropy(), loop, services.Clock), services.Memory, services.Doorbells, services.ChipsetLock));
+    }
+
     /// <summary>Closes everything, after the machine's end.</summary>
     public void Dispose()
     {
+        foreach (IDisposable loop in _loops)
+        {
+            loop.Dispose();
+        }
+
         foreach (IDisposable network in _networks)
         {
             network.Dispose();
