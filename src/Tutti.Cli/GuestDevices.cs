@@ -3,6 +3,7 @@ using Tutti.Devices.Network;
 using Tutti.Devices.Pci;
 using Tutti.Machine;
 using Tutti.Network;
+using Tutti.Network.Tap;
 using Tutti.Storage;
 using Tutti.Storage.Files;
 using Tutti.Virtio;
@@ -20,7 +21,7 @@ namespace Tutti.Cli;
 /// </summary>
 internal sealed class GuestDevices : IDisposable
 {
-    /// <summary>The card's address where the user gives none: one of those that QEMU took for its virtual cards, as every guest is alone in its network.</summary>
+    /// <summary>The card's address where the user gives none: one of those that QEMU took for its virtual cards, as every guest is alone in its user network.</summary>
     private static readonly MacAddress CustomaryMac = new(0x52_54_00_12_34_56);
 
     private readonly Action<Exception> _onFailure;
@@ -65,18 +66,30 @@ internal sealed class GuestDevices : IDisposable
             return;
         }
 
-        UserNetwork network;
+        INetworkBackend network;
+        MacAddress mac = CustomaryMac;
         try
         {
-            network = new UserNetwork(spec, _onFailure);
+            if (spec.Kind == NetworkKind.Tap)
+            {
+                TapNetwork tap = new(spec, _onFailure, Notices.Write);
+                _networks.Add(tap);
+                network = tap;
+                mac = new MacAddress(TapAddress.For(spec.TapName));
+            }
+            else
+            {
+                UserNetwork user = new(spec, _onFailure);
+                _networks.Add(user);
+                network = user;
+            }
         }
         catch (NetworkException e)
         {
             throw new UserException(e.Message);
         }
 
-        _networks.Add(network);
-        MacAddress mac = spec.Mac is ulong address ? new MacAddress(address) : CustomaryMac;
+        mac = spec.Mac is ulong address ? new MacAddress(address) : mac;
         Add(() => new VirtioNet(network, mac));
     }
 

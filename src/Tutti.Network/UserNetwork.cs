@@ -131,10 +131,11 @@ public sealed class UserNetwork : INetworkBackend, IIpReceiver, IDisposable
 
     internal IReadOnlyList<UdpPublisher> PublishedUdp => _published;
 
-    /// <summary>Pulls the cable out or puts it in. Safe from any thread. The card's driver is not told.</summary>
+    /// <summary>Pulls the cable out or puts it in. Safe from any thread.</summary>
     public void SetLink(bool isUp) => _loop.Run(() =>
     {
         _link.IsUp = isUp;
+        _link.Card?.OnLinkChanged();
         _tcp.OnLinkChanged(isUp);
     });
 
