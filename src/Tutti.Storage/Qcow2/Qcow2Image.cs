@@ -37,7 +37,7 @@ internal sealed partial class Qcow2Image : IImageSource
     private ulong[] _l1;
     private bool _isCorrupt;
 
-    private Qcow2Image(BlockFile file, Qcow2Header header, IImageSource? backing)
+    private Qcow2Image(BlockFile file, Qcow2Header header, IImageSource? backing, long cacheBytes)
     {
         _file = file;
         _header = header;
@@ -46,8 +46,8 @@ internal sealed partial class Qcow2Image : IImageSource
         _clusterSize = header.ClusterSize;
         _l2Bits = _clusterBits - 3;
         _isCorrupt = header.Incompatible.HasFlag(Qcow2Incompatible.Corrupt);
-        _l2 = new Qcow2TableCache(file, _clusterSize, WriteTables);
-        _refcounts = new Qcow2Refcounts(file, header, Damage);
+        _l2 = new Qcow2TableCache(file, _clusterSize, cacheBytes, WriteTables);
+        _refcounts = new Qcow2Refcounts(file, header, cacheBytes, Damage);
         _compressed = new Qcow2Compressed(file, header);
         _fill = GC.AllocateArray<byte>(_clusterSize, pinned: true);
         _zeroes = GC.AllocateArray<byte>(_clusterSize, pinned: true);
@@ -71,7 +71,7 @@ internal sealed partial class Qcow2Image : IImageSource
 
     /// <summary>Opens an image and what it stands on. The file is its own from now on, also when this throws.</summary>
     /// <exception cref="DiskException">It is damaged, wants what is not built, or lacks its backing file.</exception>
-    internal static Qcow2Image Open(BlockFile file, int depth = 0, bool opensBacking = true)
+    internal static Qcow2Image Open(BlockFile file, int depth = 0, bool opensBacking = true, long cacheBytes = Qcow2TableCache.DefaultBytes)
     {
         IImageSource? backing = null;
         try
@@ -83,7 +83,7 @@ internal sealed partial class Qcow2Image : IImageSource
             }
 
             backing = header.BackingFile == null || !opensBacking ? null : Qcow2Backing.Open(file, header, depth + 1);
-            Qcow2Image image = new(file, header, backing);
+            Qcow2Image image = new(file, header, backing, cacheBytes);
             return image;
         }
         catch
