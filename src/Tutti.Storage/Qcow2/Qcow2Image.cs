@@ -37,6 +37,9 @@ internal sealed partial class Qcow2Image : IImageSource
     private ulong[] _l1;
     private bool _isCorrupt;
 
+    /// <summary>The file is so long at least: it never becomes shorter.</summary>
+    private long _knownEnd;
+
     private Qcow2Image(BlockFile file, Qcow2Header header, IImageSource? backing, long cacheBytes)
     {
         _file = file;
@@ -91,6 +94,17 @@ internal sealed partial class Qcow2Image : IImageSource
             backing?.Dispose();
             file.Dispose();
             throw;
+        }
+    }
+
+    /// <summary>Refuses a file that ends before its tables do, such as a download that broke off: what is behind the end would read as zeroes.</summary>
+    /// <exception cref="DiskException">It is such a file.</exception>
+    internal void RefuseCut()
+    {
+        long length = _file.Length;
+        if (_header.L1Offset + (_l1.Length * 8L) > length || _refcounts.TableOffset >= length || _l1.Any(entry => (long)(entry & OffsetMask) >= length))
+        {
+            throw new DiskException($"disk '{_file.Path}' is cut short: after its {length} bytes more must come; copy or download it again");
         }
     }
 
@@ -298,6 +312,7 @@ internal sealed partial class Qcow2Image : IImageSource
             switch (run.Kind)
             {
                 case RunKind.Data:
+                    CheckThere(run.Place);
                     Do(scratch, IoKind.Read, run.Place, segments, skip, run.Length);
                     break;
                 case RunKind.Compressed:
@@ -316,6 +331,25 @@ internal sealed partial class Qcow2Image : IImageSource
             skip += run.Length;
             offset += run.Length;
             length -= run.Length;
+        }
+    }
+
+    /// <summary>A file that was cut has no zeroes where it ends, but damage. A last cluster may be there in part.</summary>
+    private void CheckThere(long place)
+    {
+        long end = Volatile.Read(ref _knownEnd);
+        if (place >= end)
+        {
+            end = _file.Length;
+            Volatile.Write(ref _knownEnd, end);
+        }
+
+        if (place >= end)
+        {
+            lock (_tables)
+            {
+                Damage($"an L2 entry names offset 0x{place:x}, behind the file's end");
+            }
         }
     }
 

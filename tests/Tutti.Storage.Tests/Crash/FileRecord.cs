@@ -7,9 +7,6 @@ internal sealed class FileRecord : IBlockFileWatch
 {
     private readonly List<Event> _events = [];
 
-    /// <summary>Moments at which the power may go are one more.</summary>
-    public int Count => _events.Count;
-
     public void OnWrite(ReadOnlySpan<byte> bytes, long offset) => _events.Add(new Event { Offset = offset, Bytes = bytes.ToArray() });
 
     public void OnZero(long offset, long length) => _events.Add(new Event { Offset = offset, Bytes = new byte[length], IsHole = true });
@@ -22,6 +19,20 @@ internal sealed class FileRecord : IBlockFileWatch
 
     /// <summary>The disk has this size from now on.</summary>
     public void Grown(long size) => _events.Add(new Event { Size = size });
+
+    /// <summary>When the power goes: at any moment, or shortly before an fdatasync ends, when most is unstable.</summary>
+    /// <returns>Events before it.</returns>
+    public int Choose(Random random)
+    {
+        int moment = random.Next(_events.Count + 1);
+        if (random.Next(2) == 0)
+        {
+            int flush = _events.FindIndex(moment, e => e.IsFlush);
+            moment = flush < 0 ? moment : Math.Max(flush - random.Next(3), 0);
+        }
+
+        return moment;
+    }
 
     /// <summary>The file as it may be when the power goes at a moment.</summary>
     /// <param name="before">The file before all of it.</param>

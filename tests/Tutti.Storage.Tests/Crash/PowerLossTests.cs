@@ -64,7 +64,7 @@ public sealed class PowerLossTests(ITestOutputHelper output) : IDisposable
                 {
                     Random random = new(HashCode.Combine(seed, i));
                     CrashModel model = new(Room / SectorStamp.Size, sector => sector < stamped ? BackingWrite : SectorStamp.Zeroes);
-                    int moment = random.Next(record.Count + 1);
+                    int moment = record.Choose(random);
                     long size = record.Replay(before, moment, random, model, out byte[] left);
                     string cut = _folder.File("cut.qcow2", left);
                     leaks += Judge(cut, model, Math.Max(size, Size), random, asksQemu: i % 6 == 0) ? 1 : 0;
