@@ -231,7 +231,8 @@ public sealed class PowerLossTests(ITestOutputHelper output) : IDisposable
         if (asksQemu)
         {
             (int status, string text, string error) = QemuImage.Run("qemu-img", "check", path);
-            Assert.True(status == (hasLeaks ? 3 : 0), $"qemu-img check: {status} {text}{error}");
+            // Counts of clusters that the file's end has not reached are lost clusters here, and not looked at there.
+            Assert.True(status == 0 || (status == 3 && hasLeaks), $"qemu-img check: {status} {text}{error}");
         }
 
         using (Qcow2Image image = Qcow2Image.Open(BlockFile.Open(path, isReadOnly: false)))
