@@ -17,7 +17,7 @@ public sealed class PowerLossTests(ITestOutputHelper output) : IDisposable
 {
     private const int Size = 4 << 20;
     private const int Room = Size * 2;
-    private const int CutsPerHistory = 24;
+    private const int CutsPerHistory = 20;
     private const int Steps = 160;
 
     /// <summary>So few bytes of tables that they are written back all the time.</summary>
@@ -29,7 +29,7 @@ public sealed class PowerLossTests(ITestOutputHelper output) : IDisposable
         ("cluster_size=512", 0, Base.None), ("cluster_size=4096,lazy_refcounts=on", 0, Base.None), ("cluster_size=512,refcount_bits=64", Size / 1024, Base.Backing),
         ("cluster_size=1024,refcount_bits=4", Size / 1024, Base.Snapshot), ("cluster_size=65536", 0, Base.None), ("compat=0.10,cluster_size=2048", 0, Base.None),
         ("cluster_size=65536", (Size / 512) - 3, Base.Backing), ("cluster_size=512", Size / 512, Base.Snapshot), ("cluster_size=1024,refcount_bits=1", 0, Base.None),
-        ("cluster_size=512", Size / 1024, Base.Compressed),
+        ("cluster_size=512", Size / 1024, Base.Compressed), ("cluster_size=65536", Size / 512, Base.Compressed),
     ];
 
     private enum Base
@@ -90,7 +90,7 @@ public sealed class PowerLossTests(ITestOutputHelper output) : IDisposable
             string options = s_shapes[seed % s_shapes.Length].Options;
             try
             {
-                string path = Make(options, Size / 1024, number % 2 == 0 ? Base.Snapshot : Base.Compressed);
+                string path = Make(options, Size / 1024, number % 2 == 0 || options.EndsWith("bits=1", StringComparison.Ordinal) ? Base.Compressed : Base.Snapshot);
                 byte[] before = Spoil(File.ReadAllBytes(path), random);
                 File.WriteAllBytes(path, before);
                 FileRecord record = new();
