@@ -95,7 +95,8 @@ internal sealed partial class Qcow2Image : IImageSource
     }
 
     /// <summary>Makes an image that is to be written ready for that.</summary>
-    /// <exception cref="DiskException">Its reference counts can't be trusted.</exception>
+    /// <exception cref="DiskException">Its reference counts can't be trusted, nor made anew.</exception>
+    /// <exception cref="HostException">The storage fails.</exception>
     internal void BeginWriting()
     {
         if (IsReadOnly)
@@ -105,7 +106,13 @@ internal sealed partial class Qcow2Image : IImageSource
 
         if (_header.Incompatible.HasFlag(Qcow2Incompatible.Dirty))
         {
-            throw new DiskException($"disk '{_file.Path}' was not closed properly, and its reference counts are to be mended: run 'qemu-img check -r all' on it, or add ro to only read it");
+            ImageCheck left = Mend();
+            if (left.Corruptions != 0)
+            {
+                throw new DiskException($"disk '{_file.Path}' was not closed properly, and is damaged ({left.Messages[0]}); add ro to read what is there, or try 'qemu-img check -r all' on a copy");
+            }
+
+            _file.Notices.Report(_file.Path, $"it was not closed properly; its reference counts were made anew ({left.LeaksFixed + left.CorruptionsFixed} were wrong)");
         }
 
         if (_header.Autoclear != 0)
@@ -421,27 +428,28 @@ internal sealed partial class Qcow2Image : IImageSource
     /// <summary>Nothing in the file uses these clusters any more: now they may be used anew.</summary>
     private void ApplyFrees()
     {
-        long start = 0;
-        long end = 0;
-        foreach (long cluster in _pendingFrees)
+        int done = 0;
+        try
         {
-            if (!_refcounts.Drop(cluster))
-            {
-                continue;
-            }
+            GiveBack(_pendingFrees.Where(cluster => TryFree(cluster, ref done)));
+        }
+        finally
+        {
+            // A full host may stop this half-way: what has been counted down must not be so twice.
+            _pendingFrees.RemoveRange(0, done);
+        }
+    }
 
+    private bool TryFree(long cluster, ref int done)
+    {
+        bool isFree = _refcounts.Drop(cluster);
+        done++;
+        if (isFree)
+        {
             _l2.Forget(cluster << _clusterBits);
-            if (cluster != end)
-            {
-                Punch(start, end);
-                start = cluster;
-            }
-
-            end = cluster + 1;
         }
 
-        Punch(start, end);
-        _pendingFrees.Clear();
+        return isFree;
     }
 
     private void Punch(long start, long end)

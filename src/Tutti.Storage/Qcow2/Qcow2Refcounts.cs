@@ -90,6 +90,20 @@ internal sealed class Qcow2Refcounts
         }
     }
 
+    /// <summary>Forgets blocks that can't be there: what they should count counts as free until it is set.</summary>
+    internal void DropBlocks(Func<ulong, bool> isWrong)
+    {
+        for (int i = 0; i < _table.Length; i++)
+        {
+            if (_table[i] != 0 && isWrong(_table[i]))
+            {
+                Metadata.Remove((long)_table[i]);
+                _table[i] = 0;
+                _isTableDirty = true;
+            }
+        }
+    }
+
     /// <summary>One user less. A count of 0 already is damage.</summary>
     /// <returns>Whether the cluster is free now.</returns>
     internal bool Drop(long cluster)
@@ -290,7 +304,8 @@ internal sealed class Qcow2Refcounts
         _isTableDirty = true;
         _isTableMoved = true;
         Write();
-        for (int i = 0; i < oldClusters; i++)
+        // While counts are being rebuilt, the old table's may not be right yet: it is found as lost later.
+        for (int i = 0; i < oldClusters && IsReserved == null; i++)
         {
             Drop((oldOffset / _header.ClusterSize) + i);
         }
