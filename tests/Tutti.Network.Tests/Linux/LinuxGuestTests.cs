@@ -30,7 +30,7 @@ public sealed class LinuxGuestTests
         Task<byte[]> atGuest = Task.Run(() => ReceiveAll(pair.Guest));
         Task fromGuest = Task.Run(() => SendAll(pair.Guest, data));
         Task fromHost = Task.Run(() => SendAll(pair.Host, data));
-        Assert.True(Task.WaitAll([atHost, atGuest, fromGuest, fromHost], TimeSpan.FromSeconds(100)));
+        Assert.True(Task.WaitAll([atHost, atGuest, fromGuest, fromHost], TimeSpan.FromSeconds(40)));
         Assert.True(data.AsSpan().SequenceEqual(atHost.Result));
         Assert.True(data.AsSpan().SequenceEqual(atGuest.Result));
         Assert.Equal(loss > 0, guest.Lost > 0);
