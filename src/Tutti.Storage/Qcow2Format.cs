@@ -13,6 +13,7 @@ internal sealed class Qcow2Format : ImageFormat
         Qcow2Image image = Qcow2Image.Open(file);
         try
         {
+            image.RefuseCut();
             image.BeginWriting();
             return new Qcow2Disk(image, queue);
         }
@@ -57,6 +58,7 @@ internal sealed class Qcow2Format : ImageFormat
     internal override void Resize(BlockFile file, long size)
     {
         using Qcow2Image image = Qcow2Image.Open(file);
+        image.RefuseCut();
         image.BeginWriting();
         if (image.IsReadOnly)
         {

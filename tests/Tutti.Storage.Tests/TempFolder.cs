@@ -4,8 +4,10 @@ namespace Tutti.Storage.Tests;
 internal sealed class TempFolder : IDisposable
 {
     private const string Memory = "/dev/shm";
+    private const long EnoughMemory = 256 << 20;
 
-    public TempFolder(bool inMemory = false) => Path = inMemory && Directory.Exists(Memory)
+    /// <param name="inMemory">Whether a flush is to cost little, where the host has the room.</param>
+    public TempFolder(bool inMemory = false) => Path = inMemory && Directory.Exists(Memory) && new DriveInfo(Memory).AvailableFreeSpace > EnoughMemory
         ? Directory.CreateDirectory(System.IO.Path.Combine(Memory, $"tutti-storage-{Guid.NewGuid():N}")).FullName
         : Directory.CreateTempSubdirectory("tutti-storage-").FullName;
 

@@ -37,7 +37,10 @@ internal sealed partial class Qcow2Image : IImageSource
     private ulong[] _l1;
     private bool _isCorrupt;
 
-    private Qcow2Image(BlockFile file, Qcow2Header header, IImageSource? backing)
+    /// <summary>The file is so long at least: it never becomes shorter.</summary>
+    private long _knownEnd;
+
+    private Qcow2Image(BlockFile file, Qcow2Header header, IImageSource? backing, long cacheBytes)
     {
         _file = file;
         _header = header;
@@ -46,8 +49,8 @@ internal sealed partial class Qcow2Image : IImageSource
         _clusterSize = header.ClusterSize;
         _l2Bits = _clusterBits - 3;
         _isCorrupt = header.Incompatible.HasFlag(Qcow2Incompatible.Corrupt);
-        _l2 = new Qcow2TableCache(file, _clusterSize, WriteTables);
-        _refcounts = new Qcow2Refcounts(file, header, Damage);
+        _l2 = new Qcow2TableCache(file, _clusterSize, cacheBytes, WriteTables);
+        _refcounts = new Qcow2Refcounts(file, header, cacheBytes, Damage);
         _compressed = new Qcow2Compressed(file, header);
         _fill = GC.AllocateArray<byte>(_clusterSize, pinned: true);
         _zeroes = GC.AllocateArray<byte>(_clusterSize, pinned: true);
@@ -71,7 +74,7 @@ internal sealed partial class Qcow2Image : IImageSource
 
     /// <summary>Opens an image and what it stands on. The file is its own from now on, also when this throws.</summary>
     /// <exception cref="DiskException">It is damaged, wants what is not built, or lacks its backing file.</exception>
-    internal static Qcow2Image Open(BlockFile file, int depth = 0, bool opensBacking = true)
+    internal static Qcow2Image Open(BlockFile file, int depth = 0, bool opensBacking = true, long cacheBytes = Qcow2TableCache.DefaultBytes)
     {
         IImageSource? backing = null;
         try
@@ -83,7 +86,7 @@ internal sealed partial class Qcow2Image : IImageSource
             }
 
             backing = header.BackingFile == null || !opensBacking ? null : Qcow2Backing.Open(file, header, depth + 1);
-            Qcow2Image image = new(file, header, backing);
+            Qcow2Image image = new(file, header, backing, cacheBytes);
             return image;
         }
         catch
@@ -91,6 +94,17 @@ internal sealed partial class Qcow2Image : IImageSource
             backing?.Dispose();
             file.Dispose();
             throw;
+        }
+    }
+
+    /// <summary>Refuses a file that ends before its tables do, such as a download that broke off: what is behind the end would read as zeroes.</summary>
+    /// <exception cref="DiskException">It is such a file.</exception>
+    internal void RefuseCut()
+    {
+        long length = _file.Length;
+        if (_header.L1Offset + (_l1.Length * 8L) > length || _refcounts.TableOffset >= length || _l1.Any(entry => (long)(entry & OffsetMask) >= length))
+        {
+            throw new DiskException($"disk '{_file.Path}' is cut short: after its {length} bytes more must come; copy or download it again");
         }
     }
 
@@ -298,6 +312,7 @@ internal sealed partial class Qcow2Image : IImageSource
             switch (run.Kind)
             {
                 case RunKind.Data:
+                    CheckThere(run.Place);
                     Do(scratch, IoKind.Read, run.Place, segments, skip, run.Length);
                     break;
                 case RunKind.Compressed:
@@ -316,6 +331,25 @@ internal sealed partial class Qcow2Image : IImageSource
             skip += run.Length;
             offset += run.Length;
             length -= run.Length;
+        }
+    }
+
+    /// <summary>A file that was cut has no zeroes where it ends, but damage. A last cluster may be there in part.</summary>
+    private void CheckThere(long place)
+    {
+        long end = Volatile.Read(ref _knownEnd);
+        if (place >= end)
+        {
+            end = _file.Length;
+            Volatile.Write(ref _knownEnd, end);
+        }
+
+        if (place >= end)
+        {
+            lock (_tables)
+            {
+                Damage($"an L2 entry names offset 0x{place:x}, behind the file's end");
+            }
         }
     }
 

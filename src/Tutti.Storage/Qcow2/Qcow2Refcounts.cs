@@ -22,7 +22,7 @@ internal sealed class Qcow2Refcounts
     private bool _isTableMoved;
     private long _firstFree;
 
-    internal Qcow2Refcounts(BlockFile file, Qcow2Header header, Action<string> onDamage)
+    internal Qcow2Refcounts(BlockFile file, Qcow2Header header, long cacheBytes, Action<string> onDamage)
     {
         _file = file;
         _header = header;
@@ -30,7 +30,7 @@ internal sealed class Qcow2Refcounts
         _bits = header.RefcountBits;
         _countsPerBlock = header.ClusterSize * 8 / _bits;
         _max = _bits == 64 ? long.MaxValue : (1UL << _bits) - 1;
-        _blocks = new Qcow2TableCache(file, header.ClusterSize, Write);
+        _blocks = new Qcow2TableCache(file, header.ClusterSize, cacheBytes, Write);
         TableOffset = header.RefcountTableOffset;
         TableClusters = header.RefcountTableClusters;
         byte[] bytes = new byte[(long)TableClusters * header.ClusterSize];

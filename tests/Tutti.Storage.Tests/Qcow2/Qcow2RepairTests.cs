@@ -10,7 +10,7 @@ public sealed class Qcow2RepairTests : IDisposable
 {
     private const int Size = 4 << 20;
     private const byte Dirty = 1;
-    private readonly TempFolder _folder = new();
+    private readonly TempFolder _folder = new(inMemory: true);
 
     public void Dispose() => _folder.Dispose();
 
