@@ -28,6 +28,7 @@ internal sealed partial class Qcow2Image
         census.Use(0, _clusterSize, Qcow2Use.Alone, "the header");
         census.Use(_refcounts.TableOffset, (long)_refcounts.TableClusters << _clusterBits, Qcow2Use.Alone, "the refcount table");
         bool areCountsThere = true;
+        long damages = census.Damages;
         foreach (ulong entry in _refcounts.Table)
         {
             if (entry == 0)
@@ -50,21 +51,30 @@ internal sealed partial class Qcow2Image
             }
         }
 
-        CountL1(census, _l1, _header.L1Offset, isActive: true);
+        // A block that is in the table twice is not gone through twice.
+        areCountsThere &= census.Damages == damages;
+        bool isOnce = CountL1(census, _l1, _header.L1Offset, isActive: true);
         CountSnapshots(census);
         if (areCountsThere)
         {
-            CheckCopied(census);
+            if (isOnce)
+            {
+                CheckCopied(census);
+            }
+
             CompareCounts(census);
         }
 
         return census;
     }
 
-    private void CountL1(Qcow2Census census, ulong[] l1, long offset, bool isActive)
+    /// <returns>False where an L2 table is there twice.</returns>
+    private bool CountL1(Qcow2Census census, ulong[] l1, long offset, bool isActive)
     {
         census.Use(offset, l1.Length * 8L, Qcow2Use.Alone, "an L1 table");
         byte[] table = new byte[_clusterSize];
+        HashSet<long> seen = [];
+        bool isOnce = true;
         foreach (ulong entry in l1)
         {
             long place = (long)(entry & OffsetMask);
@@ -80,12 +90,22 @@ internal sealed partial class Qcow2Image
             }
 
             census.Use(place, _clusterSize, Qcow2Use.Table, "an L2 table");
+            if (!seen.Add(place))
+            {
+                // Not counted again: a file of few bytes could keep us busy for hours.
+                census.Corrupt($"the L2 table at offset 0x{place:x} is there twice");
+                isOnce = false;
+                continue;
+            }
+
             _file.Read(table, place);
             for (int i = 0; i < table.Length / 8; i++)
             {
                 CountEntry(census, Entry(table, i), isActive);
             }
         }
+
+        return isOnce;
     }
 
     private void CountEntry(Qcow2Census census, ulong entry, bool isActive)
@@ -185,7 +205,7 @@ internal sealed partial class Qcow2Image
         int perBlock = _clusterSize * 8 / _header.RefcountBits;
         for (long cluster = 0; cluster < Math.Max(census.Length, (long)_refcounts.Table.Length * perBlock); cluster++)
         {
-            if (cluster >= census.Length && _refcounts.Table[(int)(cluster / perBlock)] == 0)
+            if (cluster >= census.Length && (cluster % perBlock == 0 || cluster == census.Length) && IsIdle(census, _refcounts.Table[(int)(cluster / perBlock)]))
             {
                 cluster += perBlock - 1 - (cluster % perBlock);
                 continue;
@@ -199,6 +219,10 @@ internal sealed partial class Qcow2Image
             }
         }
     }
+
+    /// <summary>Whether a refcount block has nothing to say of clusters behind the file's end.</summary>
+    private bool IsIdle(Qcow2Census census, ulong block) =>
+        block == 0 || !census.Has((long)block) || !_refcounts.HasCounts((long)block);
 
     /// <summary>Entries of the active L1 table and its L2 tables that may say that nobody else uses their cluster; what the action returns takes an entry's place.</summary>
     private void ForEachCopied(Func<ulong, long, ulong> act)

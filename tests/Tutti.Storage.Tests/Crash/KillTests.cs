@@ -145,7 +145,8 @@ public sealed class KillTests(ITestOutputHelper output) : IDisposable
         Assert.True(status is 0 or 3, $"qemu-img check: {status} {text}{error}");
         ImageCheck check = ImageFiles.Check(image.Path, repair: false, ImageFormat.Qcow2).Check!;
         Assert.True(check.Corruptions == 0, string.Join('\n', check.Messages));
-        Assert.Equal(status == 3, check.Leaks > 0);
+        // Counts of clusters that the file's end has not reached are lost clusters here, and not looked at there.
+        Assert.True(status == 0 || check.Leaks > 0, text);
         if (mends)
         {
             Assert.Equal(0, ImageFiles.Check(image.Path, repair: true, ImageFormat.Qcow2).Check!.Leaks);
@@ -163,7 +164,7 @@ public sealed class KillTests(ITestOutputHelper output) : IDisposable
         }
 
         image.Model.Settle();
-        return status == 3;
+        return check.Leaks > 0;
     }
 
     private static void Do(params string[] args)
