@@ -41,6 +41,9 @@ internal sealed class LinuxGuest : INetworkReceiver, IDisposable
         Command.Run("ip", "link", "set", name, "netns", Space.Name);
         Space.Run("ip", "link", "set", "lo", "up");
         Space.Run("ip", "addr", "add", "10.0.2.15/24", "dev", name);
+
+        // Seconds of waiting, each time.
+        Space.Run("sh", "-c", $"cd /proc/sys/net/ipv6/conf/{name}; echo 0 > accept_dad; echo 0 > router_solicitation_delay");
         Network.Attach(this);
         _watch = Network.Loop.Watch(_tap.Descriptor, IoEvents.Readable, _ => ReadFrames());
         Space.Run("ip", "link", "set", name, "up");
@@ -82,6 +85,17 @@ internal sealed class LinuxGuest : INetworkReceiver, IDisposable
 
     public void OnLinkChanged()
     {
+    }
+
+    /// <summary>What the network's thread has allocated so far, the few bytes of this question included.</summary>
+    public long AllocatedBytes
+    {
+        get
+        {
+            long bytes = 0;
+            Network.Loop.Run(() => bytes = GC.GetAllocatedBytesForCurrentThread());
+            return bytes;
+        }
     }
 
     /// <summary>A TCP connection of the guest's.</summary>
