@@ -122,7 +122,7 @@ internal static class DiskCommands
         }
         else
         {
-            DiskReports.Write(output, check);
+            DiskReports.Write(output, check, repair);
         }
 
         return check switch

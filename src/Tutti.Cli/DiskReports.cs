@@ -105,13 +105,13 @@ internal static class DiskReports
             Line("version", details.Compat == "0.10" ? "2 (compat 0.10)" : "3 (compat 1.1)");
             Line("compression", details.CompressionType);
             Line("refcounts", $"{details.RefcountBits} bits{(details.LazyRefcounts ? ", lazy" : string.Empty)}");
-            Line("state", details.IsCorrupt ? "marked as corrupt" : info.IsDirty ? "not closed properly; it is mended when next opened" : "clean");
+            Line("state", details.IsCorrupt ? "marked as corrupt" : info.IsDirty ? "not closed properly; mended when next opened for writing, or by 'tutti disk check --repair'" : "clean");
         }
 
         void Line(string name, string value) => output.WriteLine($"{name + ':',-16}{value}");
     }
 
-    internal static void Write(TextWriter output, ImageCheck check)
+    internal static void Write(TextWriter output, ImageCheck check, bool isRepaired)
     {
         foreach (string message in check.Messages)
         {
@@ -126,6 +126,7 @@ internal static class DiskReports
         output.WriteLine(check switch
         {
             { CheckErrors: > 0 } => string.Create(CultureInfo.InvariantCulture, $"{check.CheckErrors} parts could not be looked at"),
+            { Corruptions: > 0 } when isRepaired => string.Create(CultureInfo.InvariantCulture, $"{check.Corruptions} errors, {check.Leaks} leaked clusters that can't be mended here: copy what matters, then try 'qemu-img check -r all'"),
             { Corruptions: > 0 } => string.Create(CultureInfo.InvariantCulture, $"{check.Corruptions} errors, {check.Leaks} leaked clusters: data may be damaged; copy what matters, then use --repair"),
             { Leaks: > 0 } => string.Create(CultureInfo.InvariantCulture, $"{check.Leaks} leaked clusters: space is wasted, no data is harmed; --repair gives it back"),
             _ => "no errors",

@@ -3,12 +3,15 @@ using Tutti.Devices.Network;
 using Tutti.Devices.Pci;
 using Tutti.Machine;
 using Tutti.Network;
+using Tutti.Network.Tap;
 using Tutti.Storage;
 using Tutti.Storage.Files;
 using Tutti.Virtio;
 using Tutti.Virtio.Block;
+using Tutti.Virtio.Entropy;
 using Tutti.Virtio.Network;
 using Tutti.Virtio.Pci;
+using Tutti.Workers;
 
 namespace Tutti.Cli;
 
@@ -18,12 +21,13 @@ namespace Tutti.Cli;
 /// </summary>
 internal sealed class GuestDevices : IDisposable
 {
-    /// <summary>The card's address where the user gives none: one of those that QEMU took for its virtual cards, as every guest is alone in its network.</summary>
+    /// <summary>The card's address where the user gives none: one of those that QEMU took for its virtual cards, as every guest is alone in its user network.</summary>
     private static readonly MacAddress CustomaryMac = new(0x52_54_00_12_34_56);
 
     private readonly Action<Exception> _onFailure;
     private readonly List<Disk> _disks = [];
     private readonly List<IDisposable> _networks = [];
+    private readonly List<IDisposable> _loops = [];
     private readonly List<Func<BoardServices, PciFunction>> _functions = [];
 
     /// <param name="onFailure">Told, on any thread, what went wrong that should not have; the machine is to end.</param>
@@ -62,24 +66,50 @@ internal sealed class GuestDevices : IDisposable
             return;
         }
 
-        UserNetwork network;
+        INetworkBackend network;
+        MacAddress mac = CustomaryMac;
         try
         {
-            network = new UserNetwork(spec, _onFailure);
+            if (spec.Kind == NetworkKind.Tap)
+            {
+                TapNetwork tap = new(spec, _onFailure, Notices.Write);
+                _networks.Add(tap);
+                network = tap;
+                mac = new MacAddress(TapAddress.For(spec.TapName));
+            }
+            else
+            {
+                UserNetwork user = new(spec, _onFailure);
+                _networks.Add(user);
+                network = user;
+            }
         }
         catch (NetworkException e)
         {
             throw new UserException(e.Message);
         }
 
-        _networks.Add(network);
-        MacAddress mac = spec.Mac is ulong address ? new MacAddress(address) : CustomaryMac;
+        mac = spec.Mac is ulong address ? new MacAddress(address) : mac;
         Add(() => new VirtioNet(network, mac));
+    }
+
+    /// <summary>Adds a virtio-rng device with the host's random numbers.</summary>
+    internal void AddEntropy()
+    {
+        EventLoop loop = new("entropy", _onFailure);
+        _loops.Add(loop);
+        _functions.Add(services => new VirtioPciFunction(
+            new VirtioRng(new HostEntropy(), loop, services.Clock), services.Memory, services.Doorbells, services.ChipsetLock));
     }
 
     /// <summary>Closes everything, after the machine's end.</summary>
     public void Dispose()
     {
+        foreach (IDisposable loop in _loops)
+        {
+            loop.Dispose();
+        }
+
         foreach (IDisposable network in _networks)
         {
             network.Dispose();

@@ -86,6 +86,12 @@ internal sealed class RunCommand : IDisposable
         }
 
         _devices.AddNetwork(_options.Network);
+        if (_devices.Functions.Count > 0)
+        {
+            // Not alone: a guest without other devices needs no drivers for it, and starts sooner.
+            _devices.AddEntropy();
+        }
+
         _kernel = image is { DiskPath: null }
             ? OpenKernel(image)
             : _options.Kernel != null

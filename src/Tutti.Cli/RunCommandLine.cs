@@ -29,7 +29,7 @@ internal static class RunCommandLine
         Option<string?> initrd = CommandLine.Text("--initrd", "FILE", "Initial RAM disk; takes the place of the image's.");
         Option<string?> append = CommandLine.Text("--append", "STR", $"Words behind the kernel command line (\"{RunCommand.DefaultCommandLine}\" without an image).");
         Option<string[]> disk = CommandLine.Texts("--disk", DiskOption.Form, "Give the guest this disk; as often as there are disks.");
-        Option<string?> net = CommandLine.Text("--net", "NET", $"What the guest's network card is plugged into: none, or user for this host's networks; {RunOptions.DefaultNetwork} when not given.");
+        Option<string?> net = CommandLine.Text("--net", "NET", $"What the guest's network card is plugged into: none; user[,OPTION] for this host's networks; tap=NAME[,OPTION] for a TAP device; {RunOptions.DefaultNetwork} when not given.");
         Option<string[]> publish = CommandLine.Texts("--publish", "[IP:]PORT:PORT[/udp]", "Lead a port of this host to one of the guest; as often as there are ports.");
         publish.Aliases.Add("-p");
         Option<string?> name = CommandLine.Text("--name", "NAME", "The machine, whose disk is kept under this name; the image's name when not given.");

@@ -3,14 +3,21 @@ using System.Net;
 using System.Net.NetworkInformation;
 using System.Net.Sockets;
 using System.Buffers.Binary;
+using Tutti.Host;
 
 namespace Tutti.Network;
 
 /// <summary>What the guest's card is plugged into.</summary>
 public enum NetworkKind
 {
+    /// <summary>Nothing; there is no card.</summary>
     None,
+
+    /// <summary>A network of its own behind this host's, which needs no privileges.</summary>
     User,
+
+    /// <summary>A TAP device of the host's.</summary>
+    Tap,
 }
 
 /// <summary>Whether the guest is offered IPv6.</summary>
@@ -25,9 +32,13 @@ public enum Ip6Mode
 /// <summary>A network as asked for: <c>--net</c>'s text, read.</summary>
 public sealed record NetworkSpec
 {
-    private const string Form = "The forms are none and user[,host=allow][,ipv6=on|off|auto][,net=10.0.2.0/24][,mtu=N][,pcap=FILE][,bps=N][,pps=N][,mac=MAC]";
+    private const string Form = "The forms are none, user[,host=allow][,ipv6=on|off|auto][,net=10.0.2.0/24][,mtu=N][,pcap=FILE][,bps=N][,pps=N][,mac=MAC] and tap=NAME[,pcap=FILE][,bps=N][,pps=N][,mac=MAC]";
+    private const string TapPrefix = "tap=";
 
     public NetworkKind Kind { get; init; } = NetworkKind.User;
+
+    /// <summary>The TAP device's name, for <see cref="NetworkKind.Tap"/>.</summary>
+    public string TapName { get; init; } = string.Empty;
 
     /// <summary>Whether the guest may reach the host's own services, at the gateway's address.</summary>
     public bool IsHostAllowed { get; init; }
@@ -71,6 +82,8 @@ public sealed record NetworkSpec
         {
             "none" => new NetworkSpec { Kind = NetworkKind.None },
             "user" => new NetworkSpec(),
+            string tap when tap.StartsWith(TapPrefix, StringComparison.Ordinal) => new NetworkSpec { Kind = NetworkKind.Tap, TapName = CheckTapName(text, tap[TapPrefix.Length..]) },
+            "tap" => throw new NetworkException($"--net {text}: the TAP device's name is missing; write tap=NAME."),
             _ => throw new NetworkException($"--net {text}: '{parts[0]}' is no kind of network. {Form}."),
         };
         if (spec.Kind == NetworkKind.None && parts.Length > 1)
@@ -94,6 +107,7 @@ public sealed record NetworkSpec
 
     private NetworkSpec With(string text, string name, string value) => name switch
     {
+        "host" or "ipv6" or "net" or "mtu" when Kind == NetworkKind.Tap => throw new NetworkException($"--net {text}: {name} goes with user; at a TAP device the host's own network has its settings."),
         "host" when value is "allow" or "deny" => this with { IsHostAllowed = value == "allow" },
         "ipv6" when Enum.TryParse(value, true, out Ip6Mode mode) && value is "on" or "off" or "auto" => this with { Ip6 = mode },
         "net" when TryNetwork(value, out uint subnet, out int length) => this with { Subnet = subnet, PrefixLength = length },
@@ -115,6 +129,11 @@ public sealed record NetworkSpec
 
     private static NetworkException Wrong(string text, string name, string value, string what) =>
         new($"--net {text}: {name}='{value}' must be {what}.");
+
+    private static string CheckTapName(string text, string name) =>
+        name.Length is > 0 and <= HostTap.MaxNameLength && name is not ("." or "..") && !name.Any(c => c is <= ' ' or > '~' or '/' or ':' or '%')
+            ? name
+            : throw new NetworkException($"--net {text}: '{name}' is no name of a network device: 1 to {HostTap.MaxNameLength} characters, no spaces, and none of / : %.");
 
     private static bool TryNumber(string text, out long number)
     {

@@ -71,8 +71,8 @@ public sealed class UserNetwork : INetworkBackend, IIpReceiver, IDisposable
         _link.OnLimited = OnLimited;
         _batchEnd = _loop.AddDoorbell(_link.EndBatch);
         _link.OnBatchBegun = _batchEnd.Ring;
-        TcpNat tcp = new(_loop, _output, Policy);
-        _tcp = tcp;
+        Tcp = new TcpNat(_loop, _output, Policy);
+        _tcp = Tcp;
         _guest4 = _addresses.Guest4;
         List<UdpPublisher> published = [];
         _published = [];
@@ -87,7 +87,7 @@ public sealed class UserNetwork : INetworkBackend, IIpReceiver, IDisposable
                 }
 
                 bool isVersion6 = rule.Host.IsVersion6;
-                tcp.Publish(rule.Host, () => GuestEndpoints(isVersion6), rule.GuestPort);
+                Tcp.Publish(rule.Host, () => GuestEndpoints(isVersion6), rule.GuestPort);
             }
         }
         catch (Exception e)
@@ -129,12 +129,15 @@ public sealed class UserNetwork : INetworkBackend, IIpReceiver, IDisposable
 
     internal UdpNat Udp => _udp;
 
+    internal TcpNat Tcp { get; }
+
     internal IReadOnlyList<UdpPublisher> PublishedUdp => _published;
 
-    /// <summary>Pulls the cable out or puts it in. Safe from any thread. The card's driver is not told.</summary>
+    /// <summary>Pulls the cable out or puts it in. Safe from any thread.</summary>
     public void SetLink(bool isUp) => _loop.Run(() =>
     {
         _link.IsUp = isUp;
+        _link.Card?.OnLinkChanged();
         _tcp.OnLinkChanged(isUp);
     });
 

@@ -3,7 +3,7 @@ using Tutti.Storage.Qcow2;
 
 namespace Tutti.Storage;
 
-/// <summary>QEMU's image format. Repairs are left to qemu-img.</summary>
+/// <summary>QEMU's image format.</summary>
 internal sealed class Qcow2Format : ImageFormat
 {
     public override string Name => "qcow2";
@@ -13,6 +13,7 @@ internal sealed class Qcow2Format : ImageFormat
         Qcow2Image image = Qcow2Image.Open(file);
         try
         {
+            image.RefuseCut();
             image.BeginWriting();
             return new Qcow2Disk(image, queue);
         }
@@ -48,17 +49,20 @@ internal sealed class Qcow2Format : ImageFormat
         };
     }
 
-    internal override ImageCheck? Check(BlockFile file, bool repair) => repair
-        ? throw new DiskException($"disk '{file.Path}' is qcow2, which Tutti checks but does not mend yet; use 'qemu-img check -r all'")
-        : Qcow2Image.Open(file, opensBacking: false).Check();
+    internal override ImageCheck? Check(BlockFile file, bool repair)
+    {
+        Qcow2Image image = Qcow2Image.Open(file, opensBacking: false);
+        return repair ? image.Mend() : image.Check();
+    }
 
     internal override void Resize(BlockFile file, long size)
     {
         using Qcow2Image image = Qcow2Image.Open(file);
+        image.RefuseCut();
         image.BeginWriting();
         if (image.IsReadOnly)
         {
-            throw new DiskException($"disk '{file.Path}' is marked as damaged and can't be written; mend it with 'qemu-img check -r all'");
+            throw new DiskException($"disk '{file.Path}' is marked as damaged and can't be written; mend it with 'tutti disk check --repair'");
         }
 
         image.Resize(size);

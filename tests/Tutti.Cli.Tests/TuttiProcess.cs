@@ -28,9 +28,24 @@ internal sealed class TuttiProcess : IDisposable
     }
 
     /// <summary>Runs to the end with no input.</summary>
-    public (int Status, string Output, string Error) Run(params string[] args)
+    public (int Status, string Output, string Error) Run(params string[] args) => RunUnder([], args);
+
+    /// <summary>The same, started by another program; the command follows that one's arguments.</summary>
+    public (int Status, string Output, string Error) RunUnder(string[] wrapper, params string[] args)
     {
-        using Process process = Process.Start(Describe(args))!;
+        ProcessStartInfo start = Describe(args);
+        if (wrapper.Length > 0)
+        {
+            string[] command = [.. wrapper[1..], start.FileName, .. start.ArgumentList];
+            start.FileName = wrapper[0];
+            start.ArgumentList.Clear();
+            foreach (string word in command)
+            {
+                start.ArgumentList.Add(word);
+            }
+        }
+
+        using Process process = Process.Start(start)!;
         process.StandardInput.Close();
         Task<string> output = process.StandardOutput.ReadToEndAsync();
         Task<string> error = process.StandardError.ReadToEndAsync();

@@ -11,6 +11,11 @@ public sealed class NetworkSpecTests
         Assert.Equal(NetworkKind.None, NetworkSpec.Parse("none").Kind);
     }
 
+    [Fact]
+    public void A_tap_device_takes_rates_a_capture_and_an_address() => Assert.Equal(
+        new NetworkSpec { Kind = NetworkKind.Tap, TapName = "vm-tap0", CaptureFile = "x", BitsPerSecond = 8000, PacketsPerSecond = 5, Mac = 0x5254_0012_3456 },
+        NetworkSpec.Parse("tap=vm-tap0,pcap=x,bps=8k,pps=5,mac=52:54:00:12:34:56") with { Published = new NetworkSpec().Published });
+
     [Theory]
     [InlineData("user,host=yes", "--net user,host=yes: host='yes' must be allow or deny.")]
     [InlineData("user,net=10.0.2.1/24", "--net user,net=10.0.2.1/24: net='10.0.2.1/24' must be an IPv4 network of 8 to 28 bits, such as 10.0.2.0/24.")]

@@ -45,6 +45,10 @@ internal sealed class TestGuest : INetworkReceiver, IDisposable
     {
     }
 
+    public void OnLinkChanged()
+    {
+    }
+
     public void Send(byte[] frame, PacketOffload offload = default) => Network.Loop.Run(() =>
     {
         Network.Send(frame, offload);

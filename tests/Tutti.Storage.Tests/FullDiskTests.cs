@@ -1,7 +1,9 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
 using Tutti.Devices.Block;
+using Tutti.Memory;
 using Tutti.Storage.Files;
+using Tutti.Storage.Tests.Crash;
 
 namespace Tutti.Storage.Tests;
 
@@ -47,6 +49,95 @@ public sealed class FullDiskTests : IDisposable
         Assert.Equal(BlockStatus.Ok, requests.Run(BlockOperation.Discard, 0, 512 << 10, []));
         Assert.Equal(BlockStatus.Ok, requests.Write(4 << 20, bytes.Segment));
         Assert.Equal(BlockStatus.Ok, requests.Flush());
+        foreach (long there in (long[])[(written - 1) * (256L << 10), 4 << 20])
+        {
+            Assert.Equal(BlockStatus.Ok, requests.Read(there, back.Segment));
+            Assert.True(back.Span.SequenceEqual(bytes.Span));
+        }
+    }
+
+    /// <summary>Random requests, most of which find no room; then there is room again.</summary>
+    [QemuRootTheory]
+    [InlineData("cluster_size=512", false)]
+    [InlineData("cluster_size=4096,refcount_bits=1", false)]
+    [InlineData("cluster_size=65536", true)]
+    [InlineData("cluster_size=512,refcount_bits=64", true)]
+    public void A_qcow2_image_on_a_full_host_fails_requests_and_is_never_damaged(string shape, bool hasBacking)
+    {
+        const int Sectors = (8 << 20) / SectorStamp.Size;
+        using SmallFileSystem small = new(_folder.File("small"), "2m");
+        string path = Path.Combine(small.Path, "disk.qcow2");
+        byte[] below = new byte[hasBacking ? Sectors * SectorStamp.Size : 0];
+        SectorStamp.Fill(below, 0, SectorStamp.First);
+        string backing = _folder.File("base.raw", below);
+        Assert.Equal(0, QemuImage.Run("qemu-img", ["create", "-q", "-f", "qcow2", "-o", shape, .. hasBacking ? (string[])["-b", backing, "-F", "raw"] : [], path, "8M"]).Status);
+        CrashModel model = new(Sectors, _ => hasBacking ? SectorStamp.First : SectorStamp.Zeroes);
+        Random random = new(9);
+        ConcurrentQueue<string> lines = new();
+        int failures = 0;
+        long id = 1;
+        for (int life = 0; life < 3; life++)
+        {
+            using (Disk disk = Disk.Open(new DiskOptions { Path = path, Format = ImageFormat.Qcow2 }, new StorageNotices(lines.Enqueue)))
+            {
+                for (int i = 0; i < 150; i++)
+                {
+                    failures += Step(disk.Backend, model, random, id++) ? 0 : 1;
+                }
+            }
+
+            Judge(path, model);
+        }
+
+        Assert.InRange(failures, 50, 400);
+        Assert.StartsWith("the host's disk is full", lines.First(), StringComparison.Ordinal);
+        Process.Start("mount", ["-o", "remount,size=64m", small.Path]).WaitForExit();
+        using (Disk disk = Disk.Open(new DiskOptions { Path = path, Format = ImageFormat.Qcow2 }))
+        {
+            for (int i = 0; i < 100; i++)
+            {
+                Assert.True(Step(disk.Backend, model, random, id++), "a request fails though there is room");
+            }
+        }
+
+        Judge(path, model);
+    }
+
+    /// <returns>Whether the guest was told that it is done.</returns>
+    private static bool Step(IBlockBackend disk, CrashModel model, Random random, long id)
+    {
+        BlockOperation operation = random.Next(20) switch { < 14 => BlockOperation.Write, 14 => BlockOperation.Discard, 15 => BlockOperation.WriteZeroes, _ => BlockOperation.Flush };
+        int sectors = operation == BlockOperation.Flush ? 0 : random.Next(1, 257);
+        long first = random.NextInt64(0, model.Sectors - sectors + 1);
+        CrashRequest request = new(id, operation, first * SectorStamp.Size, sectors * SectorStamp.Size);
+        using NativeBytes bytes = new(256 * SectorStamp.Size);
+        SectorStamp.Fill(bytes.Span[..(int)request.Length], first, id);
+        model.Submit(request);
+        MemorySegment[] segments = operation == BlockOperation.Write ? [bytes.Part(0, (int)request.Length)] : [];
+        BlockStatus status = new TestRequests(disk).Run(operation, request.Offset, request.Length, segments, mayUnmap: random.Next(2) == 0);
+        if (status == BlockStatus.Ok)
+        {
+            model.Complete(id);
+        }
+
+        return status == BlockStatus.Ok;
+    }
+
+    private static void Judge(string path, CrashModel model)
+    {
+        (int status, string text, string error) = QemuImage.Run("qemu-img", "check", path);
+        Assert.True(status is 0 or 3, $"qemu-img check: {status} {text}{error}");
+        Assert.Equal(0, ImageFiles.Check(path, repair: false, ImageFormat.Qcow2).Check!.Corruptions);
+        using Disk disk = Disk.Open(new DiskOptions { Path = path, Format = ImageFormat.Qcow2, IsReadOnly = true });
+        using NativeBytes bytes = new(1 << 18);
+        for (long at = 0; at < disk.Backend.Size; at += bytes.Length)
+        {
+            Assert.Equal(BlockStatus.Ok, new TestRequests(disk.Backend).Read(at, bytes.Segment));
+            string? wrong = model.Adopt(at / SectorStamp.Size, bytes.Span);
+            Assert.True(wrong == null, wrong);
+        }
+
+        model.Settle();
     }
 
     [RootFact]
@@ -55,7 +146,8 @@ public sealed class FullDiskTests : IDisposable
         using SmallFileSystem small = new(_folder.File("small"), "64k");
         File.WriteAllBytes(Path.Combine(small.Path, "rest"), new byte[64 << 10]);
         string path = Path.Combine(small.Path, "disk.qcow2");
-        Assert.Throws<DiskException>(() => ImageFiles.Create(path, ImageFormat.Qcow2, 1 << 30));
+        string message = Assert.Throws<DiskException>(() => ImageFiles.Create(path, ImageFormat.Qcow2, 1 << 30)).Message;
+        Assert.Equal($"disk '{path}' cannot be made: the host's disk is full", message);
         Assert.Single(Directory.EnumerateFileSystemEntries(small.Path));
     }
 
@@ -86,6 +178,13 @@ public sealed class FullDiskTests : IDisposable
 internal sealed class RootFactAttribute : FactAttribute
 {
     public RootFactAttribute() => Skip = Environment.IsPrivilegedProcess ? null : RootTheoryAttribute.Reason;
+}
+
+/// <summary>The same, of one that takes QEMU's programs too.</summary>
+[AttributeUsage(AttributeTargets.Method)]
+internal sealed class QemuRootTheoryAttribute : TheoryAttribute
+{
+    public QemuRootTheoryAttribute() => Skip = !Environment.IsPrivilegedProcess ? RootTheoryAttribute.Reason : QemuImage.IsInstalled ? null : QemuImage.Missing;
 }
 
 /// <inheritdoc cref="RootFactAttribute"/>

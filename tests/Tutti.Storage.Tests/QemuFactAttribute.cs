@@ -10,7 +10,7 @@ internal sealed class QemuFactAttribute : FactAttribute
     {
         if (!QemuImage.IsInstalled)
         {
-            Skip = "qemu-img and qemu-io are not installed (Debian package qemu-utils)";
+            Skip = QemuImage.Missing;
         }
     }
 }
@@ -18,6 +18,8 @@ internal sealed class QemuFactAttribute : FactAttribute
 /// <summary>QEMU's image programs.</summary>
 internal static class QemuImage
 {
+    public const string Missing = "qemu-img and qemu-io are not installed (Debian package qemu-utils)";
+
     public static bool IsInstalled { get; } = (Environment.GetEnvironmentVariable("PATH") ?? string.Empty).Split(':')
         .Any(folder => File.Exists(Path.Combine(folder, "qemu-img")) && File.Exists(Path.Combine(folder, "qemu-io")));
 

@@ -90,4 +90,7 @@ public interface INetworkReceiver
 
     /// <summary>No more frames follow at once: now is the time to interrupt the guest.</summary>
     void EndReceive();
+
+    /// <summary><see cref="INetworkBackend.IsLinkUp"/> has changed; the guest is told.</summary>
+    void OnLinkChanged();
 }

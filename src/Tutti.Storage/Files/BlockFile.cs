@@ -69,6 +69,9 @@ public sealed class BlockFile : IDisposable
     /// <summary>What tells the user of trouble with this file.</summary>
     public StorageNotices Notices { get; }
 
+    /// <summary>Null but in tests.</summary>
+    internal IBlockFileWatch? Watch { get; set; }
+
     internal HostFile File => _file;
 
     /// <summary>Opens an image file or block device, and locks it as <paramref name="locking"/> says.</summary>
@@ -111,7 +114,11 @@ public sealed class BlockFile : IDisposable
 
     /// <summary>Writes at an offset; a file grows when need be.</summary>
     /// <exception cref="HostException">The storage fails, or is full; a part may be written.</exception>
-    public void Write(ReadOnlySpan<byte> bytes, long offset) => _file.Write(bytes, offset);
+    public void Write(ReadOnlySpan<byte> bytes, long offset)
+    {
+        Watch?.OnWrite(bytes, offset);
+        _file.Write(bytes, offset);
+    }
 
     /// <summary>Brings everything that has been written to stable storage. Once that has failed it fails for good: the kernel forgets what it could not write.</summary>
     /// <exception cref="HostException">The storage fails, or a write has failed behind our back.</exception>
@@ -154,7 +161,13 @@ public sealed class BlockFile : IDisposable
     internal int TryFlush()
     {
         int error = _flushError;
-        return error != 0 ? error : NoteFlush(_file.TryFlush());
+        error = error != 0 ? error : NoteFlush(_file.TryFlush());
+        if (error == 0)
+        {
+            Watch?.OnFlushed();
+        }
+
+        return error;
     }
 
     /// <summary>The error that a flush is to end with, where one has failed before or now.</summary>
@@ -202,6 +215,7 @@ public sealed class BlockFile : IDisposable
             }
         }
 
+        Watch?.OnZero(offset, length);
         if (!_lacksZeroRange)
         {
             int error = _file.TryZeroRange(offset, length);
@@ -275,6 +289,7 @@ public sealed class BlockFile : IDisposable
             return Errno.EOPNOTSUPP;
         }
 
+        Watch?.OnZero(offset, length);
         int error = _file.TryPunchHole(offset, length);
         if (IsRefusal(error))
         {

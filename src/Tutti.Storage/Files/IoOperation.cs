@@ -180,6 +180,7 @@ public class IoOperation
 
                 break;
             case IoKind.Write:
+                TellWatch();
                 while (!Advance(File!.File.TryWriteVector(VectorsAddress, VectorCount, Position)))
                 {
                 }
@@ -197,6 +198,19 @@ public class IoOperation
             case IoKind.Work:
                 Error = RunWork();
                 break;
+        }
+    }
+
+    private void TellWatch()
+    {
+        if (File!.Watch is IBlockFileWatch watch)
+        {
+            long at = Offset;
+            for (int i = 0; i < _count; i++)
+            {
+                watch.OnWrite(_vectors[i].Span, at);
+                at += _vectors[i].Length;
+            }
         }
     }
 

@@ -51,7 +51,22 @@ internal static class Qcow2Backing
             throw;
         }
 
-        return format == ImageFormat.Qcow2 ? Qcow2Image.Open(file, depth) : new RawSource(file);
+        return format == ImageFormat.Qcow2 ? OpenQcow2(file, depth) : new RawSource(file);
+    }
+
+    private static Qcow2Image OpenQcow2(BlockFile file, int depth)
+    {
+        Qcow2Image image = Qcow2Image.Open(file, depth);
+        try
+        {
+            image.RefuseCut();
+            return image;
+        }
+        catch
+        {
+            image.Dispose();
+            throw;
+        }
     }
 
     private static bool IsPath(string name)

@@ -37,7 +37,10 @@ internal sealed partial class Qcow2Image : IImageSource
     private ulong[] _l1;
     private bool _isCorrupt;
 
-    private Qcow2Image(BlockFile file, Qcow2Header header, IImageSource? backing)
+    /// <summary>The file is so long at least: it never becomes shorter.</summary>
+    private long _knownEnd;
+
+    private Qcow2Image(BlockFile file, Qcow2Header header, IImageSource? backing, long cacheBytes)
     {
         _file = file;
         _header = header;
@@ -46,8 +49,8 @@ internal sealed partial class Qcow2Image : IImageSource
         _clusterSize = header.ClusterSize;
         _l2Bits = _clusterBits - 3;
         _isCorrupt = header.Incompatible.HasFlag(Qcow2Incompatible.Corrupt);
-        _l2 = new Qcow2TableCache(file, _clusterSize, WriteTables);
-        _refcounts = new Qcow2Refcounts(file, header, Damage);
+        _l2 = new Qcow2TableCache(file, _clusterSize, cacheBytes, WriteTables);
+        _refcounts = new Qcow2Refcounts(file, header, cacheBytes, Damage);
         _compressed = new Qcow2Compressed(file, header);
         _fill = GC.AllocateArray<byte>(_clusterSize, pinned: true);
         _zeroes = GC.AllocateArray<byte>(_clusterSize, pinned: true);
@@ -71,7 +74,7 @@ internal sealed partial class Qcow2Image : IImageSource
 
     /// <summary>Opens an image and what it stands on. The file is its own from now on, also when this throws.</summary>
     /// <exception cref="DiskException">It is damaged, wants what is not built, or lacks its backing file.</exception>
-    internal static Qcow2Image Open(BlockFile file, int depth = 0, bool opensBacking = true)
+    internal static Qcow2Image Open(BlockFile file, int depth = 0, bool opensBacking = true, long cacheBytes = Qcow2TableCache.DefaultBytes)
     {
         IImageSource? backing = null;
         try
@@ -83,7 +86,7 @@ internal sealed partial class Qcow2Image : IImageSource
             }
 
             backing = header.BackingFile == null || !opensBacking ? null : Qcow2Backing.Open(file, header, depth + 1);
-            Qcow2Image image = new(file, header, backing);
+            Qcow2Image image = new(file, header, backing, cacheBytes);
             return image;
         }
         catch
@@ -94,18 +97,41 @@ internal sealed partial class Qcow2Image : IImageSource
         }
     }
 
+    /// <summary>Refuses a file that ends before its tables do, such as a download that broke off: what is behind the end would read as zeroes.</summary>
+    /// <exception cref="DiskException">It is such a file.</exception>
+    internal void RefuseCut()
+    {
+        long length = _file.Length;
+        if (_header.L1Offset + (_l1.Length * 8L) > length || _refcounts.TableOffset >= length || _l1.Any(entry => (long)(entry & OffsetMask) >= length))
+        {
+            throw new DiskException($"disk '{_file.Path}' is cut short: after its {length} bytes more must come; copy or download it again");
+        }
+    }
+
     /// <summary>Makes an image that is to be written ready for that.</summary>
-    /// <exception cref="DiskException">Its reference counts can't be trusted.</exception>
+    /// <exception cref="DiskException">Its reference counts can't be trusted, nor made anew.</exception>
+    /// <exception cref="HostException">The storage fails.</exception>
     internal void BeginWriting()
     {
         if (IsReadOnly)
         {
+            if (!_file.IsReadOnly)
+            {
+                _file.Notices.Report(_file.Path, "it is marked as damaged, so the guest can only read it; mend it with 'tutti disk check --repair'");
+            }
+
             return;
         }
 
         if (_header.Incompatible.HasFlag(Qcow2Incompatible.Dirty))
         {
-            throw new DiskException($"disk '{_file.Path}' was not closed properly, and its reference counts are to be mended: run 'qemu-img check -r all' on it, or add ro to only read it");
+            ImageCheck left = Mend();
+            if (left.Corruptions != 0)
+            {
+                throw new DiskException($"disk '{_file.Path}' was not closed properly, and is damaged ({left.Messages[0]}); add ro to read what is there, or try 'qemu-img check -r all' on a copy");
+            }
+
+            _file.Notices.Report(_file.Path, $"it was not closed properly; its reference counts were made anew ({left.LeaksFixed + left.CorruptionsFixed} were wrong)");
         }
 
         if (_header.Autoclear != 0)
@@ -291,6 +317,7 @@ internal sealed partial class Qcow2Image : IImageSource
             switch (run.Kind)
             {
                 case RunKind.Data:
+                    CheckThere(run.Place);
                     Do(scratch, IoKind.Read, run.Place, segments, skip, run.Length);
                     break;
                 case RunKind.Compressed:
@@ -309,6 +336,25 @@ internal sealed partial class Qcow2Image : IImageSource
             skip += run.Length;
             offset += run.Length;
             length -= run.Length;
+        }
+    }
+
+    /// <summary>A file that was cut has no zeroes where it ends, but damage. A last cluster may be there in part.</summary>
+    private void CheckThere(long place)
+    {
+        long end = Volatile.Read(ref _knownEnd);
+        if (place >= end)
+        {
+            end = _file.Length;
+            Volatile.Write(ref _knownEnd, end);
+        }
+
+        if (place >= end)
+        {
+            lock (_tables)
+            {
+                Damage($"an L2 entry names offset 0x{place:x}, behind the file's end");
+            }
         }
     }
 
@@ -390,7 +436,10 @@ internal sealed partial class Qcow2Image : IImageSource
         {
             WriteTables();
             _file.Flush();
-            ApplyFrees();
+            if (_pendingFrees.Count != 0)
+            {
+                ApplyFrees();
+            }
         }
     }
 
@@ -421,27 +470,28 @@ internal sealed partial class Qcow2Image : IImageSource
     /// <summary>Nothing in the file uses these clusters any more: now they may be used anew.</summary>
     private void ApplyFrees()
     {
-        long start = 0;
-        long end = 0;
-        foreach (long cluster in _pendingFrees)
+        int done = 0;
+        try
         {
-            if (!_refcounts.Drop(cluster))
-            {
-                continue;
-            }
+            GiveBack(_pendingFrees.Where(cluster => TryFree(cluster, ref done)));
+        }
+        finally
+        {
+            // A full host may stop this half-way: what has been counted down must not be so twice.
+            _pendingFrees.RemoveRange(0, done);
+        }
+    }
 
+    private bool TryFree(long cluster, ref int done)
+    {
+        bool isFree = _refcounts.Drop(cluster);
+        done++;
+        if (isFree)
+        {
             _l2.Forget(cluster << _clusterBits);
-            if (cluster != end)
-            {
-                Punch(start, end);
-                start = cluster;
-            }
-
-            end = cluster + 1;
         }
 
-        Punch(start, end);
-        _pendingFrees.Clear();
+        return isFree;
     }
 
     private void Punch(long start, long end)

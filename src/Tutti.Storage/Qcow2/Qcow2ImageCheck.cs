@@ -1,17 +1,19 @@
 using System.Buffers.Binary;
 using System.Globalization;
-using Tutti.Host;
 
 namespace Tutti.Storage.Qcow2;
 
 /// <summary>Counts what uses each cluster, and compares that with what the image says.</summary>
 internal sealed partial class Qcow2Image
 {
-    private const int MaxMessages = 100;
+    private const ulong ReservedInL1 = 0x7F00_0000_0000_01FF;
+    private const ulong ReservedInL2 = 0x3F00_0000_0000_01FE;
     private const long MaxCheckedClusters = 1 << 28;
 
     /// <exception cref="DiskException">The file is too large for its clusters to be counted in memory, or has bitmaps.</exception>
-    internal ImageCheck Check()
+    internal ImageCheck Check() => TakeCensus().Result();
+
+    private Qcow2Census TakeCensus()
     {
         long clusters = (_file.Length + _clusterSize - 1) >> _clusterBits;
         if (clusters > MaxCheckedClusters)
@@ -24,37 +26,64 @@ internal sealed partial class Qcow2Image
             throw new DiskException($"disk '{_file.Path}' has bitmaps, which are not looked at here; use 'qemu-img check'");
         }
 
-        Census census = new(new uint[clusters], _clusterBits) { TotalClusters = (Size + _clusterSize - 1) >> _clusterBits };
-        census.Use(0, _clusterSize, "the header");
-        census.Use(_refcounts.TableOffset, (long)_refcounts.TableClusters << _clusterBits, "the refcount table");
+        Qcow2Census census = new((int)clusters, _clusterBits) { TotalClusters = (Size + _clusterSize - 1) >> _clusterBits };
+        census.Use(0, _clusterSize, Qcow2Use.Alone, "the header");
+        census.Use(_refcounts.TableOffset, (long)_refcounts.TableClusters << _clusterBits, Qcow2Use.Alone, "the refcount table");
+        bool areCountsThere = true;
+        long damages = census.Damages;
         foreach (ulong entry in _refcounts.Table)
         {
-            if (entry != 0 && _refcounts.IsBlock(entry))
+            if (entry == 0)
             {
-                census.Use((long)entry, _clusterSize, "a refcount block");
+                continue;
             }
-            else if (entry != 0)
+
+            if (!_refcounts.IsBlock(entry))
             {
-                census.Corrupt($"a refcount table entry names the impossible offset 0x{entry:x}");
+                census.Miscount($"a refcount table entry names the impossible offset 0x{entry:x}");
+                areCountsThere = false;
+            }
+            else if (!census.Has((long)entry))
+            {
+                census.Miscount($"a refcount block is behind the file's end, at offset 0x{entry:x}");
+            }
+            else
+            {
+                census.Use((long)entry, _clusterSize, Qcow2Use.Alone, "a refcount block");
             }
         }
 
-        CountL1(census, _l1, _header.L1Offset, isActive: true);
+        // A block that is in the table twice is not gone through twice.
+        areCountsThere &= census.Damages == damages;
+        bool isOnce = CountL1(census, _l1, _header.L1Offset, isActive: true);
         CountSnapshots(census);
-        if (census.Corruptions == 0 || _refcounts.Table.ToArray().All(e => e == 0 || _refcounts.IsBlock(e)))
+        if (areCountsThere)
         {
+            if (isOnce)
+            {
+                CheckCopied(census);
+            }
+
             CompareCounts(census);
         }
 
-        return census.Result();
+        return census;
     }
 
-    private void CountL1(Census census, ulong[] l1, long offset, bool isActive)
+    /// <returns>False where an L2 table is there twice.</returns>
+    private bool CountL1(Qcow2Census census, ulong[] l1, long offset, bool isActive)
     {
-        census.Use(offset, l1.Length * 8L, "an L1 table");
+        census.Use(offset, l1.Length * 8L, Qcow2Use.Alone, "an L1 table");
         byte[] table = new byte[_clusterSize];
+        HashSet<long> seen = [];
+        bool isOnce = true;
         foreach (ulong entry in l1)
         {
+            if ((entry & ReservedInL1) != 0)
+            {
+                census.Corrupt($"an L1 entry has reserved bits set: 0x{entry:x}");
+            }
+
             long place = (long)(entry & OffsetMask);
             if (place == 0)
             {
@@ -67,26 +96,40 @@ internal sealed partial class Qcow2Image
                 continue;
             }
 
-            census.Use(place, _clusterSize, "an L2 table");
-            CheckCopied(census, entry, place, isActive);
+            census.Use(place, _clusterSize, Qcow2Use.Table, "an L2 table");
+            if (!seen.Add(place))
+            {
+                // Not counted again: a file of few bytes could keep us busy for hours.
+                census.Corrupt($"the L2 table at offset 0x{place:x} is there twice");
+                isOnce = false;
+                continue;
+            }
+
             _file.Read(table, place);
             for (int i = 0; i < table.Length / 8; i++)
             {
                 CountEntry(census, Entry(table, i), isActive);
             }
         }
+
+        return isOnce;
     }
 
-    private void CountEntry(Census census, ulong entry, bool isActive)
+    private void CountEntry(Qcow2Census census, ulong entry, bool isActive)
     {
         if ((entry & Compressed) != 0)
         {
             (long start, int length) = _compressed.Locate(entry);
-            census.Use(start, length, "a compressed cluster");
+            census.Use(start, length, Qcow2Use.Data, "a compressed cluster");
             census.AllocatedClusters += isActive ? 1 : 0;
             census.CompressedClusters += isActive ? 1 : 0;
             census.NextPlace = 0;
             return;
+        }
+
+        if ((entry & ReservedInL2) != 0)
+        {
+            census.Corrupt($"an L2 entry has reserved bits set: 0x{entry:x}");
         }
 
         long place = (long)(entry & OffsetMask);
@@ -101,8 +144,7 @@ internal sealed partial class Qcow2Image
             return;
         }
 
-        census.Use(place, _clusterSize, "data");
-        CheckCopied(census, entry, place, isActive);
+        census.Use(place, _clusterSize, Qcow2Use.Data, "data");
         if (isActive)
         {
             census.AllocatedClusters++;
@@ -111,21 +153,31 @@ internal sealed partial class Qcow2Image
         }
     }
 
-    private void CheckCopied(Census census, ulong entry, long place, bool isActive)
+    /// <summary>What the entries of the active image say of others that use their cluster.</summary>
+    private void CheckCopied(Qcow2Census census) => ForEachCopied((entry, place) =>
     {
-        if (isActive && census.Has(place) && ((entry & Copied) != 0) != (_refcounts.Get(place >> _clusterBits) == 1))
+        if (census.Has(place) && ((entry & Copied) != 0) != (_refcounts.Get(place >> _clusterBits) == 1))
         {
-            census.Corrupt($"the entry for offset 0x{place:x} says wrongly whether others use it");
+            census.Miscount($"the entry for offset 0x{place:x} says wrongly whether others use it");
         }
-    }
 
-    private void CountSnapshots(Census census)
+        return entry;
+    });
+
+    private void CountSnapshots(Qcow2Census census)
     {
         const int FixedLength = 40;
         long at = _header.SnapshotsOffset;
         Span<byte> head = stackalloc byte[FixedLength];
-        for (int i = 0; i < _header.SnapshotCount && at < _file.Length; i++)
+        long end = _file.Length;
+        for (int i = 0; i < _header.SnapshotCount; i++)
         {
+            if (at > end - FixedLength)
+            {
+                census.Corrupt("the snapshot table is behind the file's end");
+                return;
+            }
+
             _file.Read(head, at);
             long offset = BinaryPrimitives.ReadInt64BigEndian(head);
             uint entries = BinaryPrimitives.ReadUInt32BigEndian(head[8..]);
@@ -145,113 +197,89 @@ internal sealed partial class Qcow2Image
 
         if (_header.SnapshotCount != 0)
         {
-            census.Use(_header.SnapshotsOffset, at - _header.SnapshotsOffset, "the snapshot table");
+            census.Use(_header.SnapshotsOffset, at - _header.SnapshotsOffset, Qcow2Use.Alone, "the snapshot table");
         }
     }
 
-    private void CompareCounts(Census census)
+    private void CompareCounts(Qcow2Census census) => ForEachWrongCount(census, (cluster, expected, count) =>
+    {
+        string text = string.Create(CultureInfo.InvariantCulture, $"cluster {cluster} is used {expected} times, and counted {count} times");
+        if (expected > _refcounts.Max)
+        {
+            census.Corrupt($"{text}, which can't be mended");
+        }
+        else if (count > expected)
+        {
+            census.Leak(text);
+        }
+        else
+        {
+            census.Miscount(text);
+        }
+    });
+
+    /// <summary>Clusters whose count is not the number of their users. The action may change the count, and the census behind the cluster.</summary>
+    private void ForEachWrongCount(Qcow2Census census, Action<long, ulong, ulong> act)
     {
         int perBlock = _clusterSize * 8 / _header.RefcountBits;
-        long end = Math.Max(census.Counts.Length, (long)_refcounts.Table.Length * perBlock);
-        for (long cluster = 0; cluster < end; cluster++)
+        for (long cluster = 0; cluster < Math.Max(census.Length, (long)_refcounts.Table.Length * perBlock); cluster++)
         {
-            if (cluster >= census.Counts.Length && _refcounts.Table[(int)(cluster / perBlock)] == 0)
+            if (cluster >= census.Length && (cluster % perBlock == 0 || cluster == census.Length) && IsIdle(census, _refcounts.Table[(int)(cluster / perBlock)]))
             {
                 cluster += perBlock - 1 - (cluster % perBlock);
                 continue;
             }
 
-            ulong expected = cluster < census.Counts.Length ? census.Counts[cluster] : 0;
+            ulong expected = census.UsersOf(cluster);
             ulong count = _refcounts.Get(cluster);
-            if (count == expected)
+            if (count != expected)
             {
-                continue;
-            }
-
-            string text = string.Create(CultureInfo.InvariantCulture, $"cluster {cluster} is used {expected} times, and counted {count} times");
-            if (count > expected)
-            {
-                census.Leak(text);
-            }
-            else
-            {
-                census.Corrupt(text);
+                act(cluster, expected, count);
             }
         }
     }
 
-    private sealed class Census(uint[] counts, int clusterBits)
+    /// <summary>Whether a refcount block has nothing to say of clusters behind the file's end.</summary>
+    private bool IsIdle(Qcow2Census census, ulong block) =>
+        block == 0 || !census.Has((long)block) || !_refcounts.HasCounts((long)block);
+
+    /// <summary>Entries of the active L1 table and its L2 tables that may say that nobody else uses their cluster; what the action returns takes an entry's place.</summary>
+    private void ForEachCopied(Func<ulong, long, ulong> act)
     {
-        private readonly List<string> _messages = [];
-        private long _leaks;
-        private long _last;
-
-        internal uint[] Counts => counts;
-
-        internal long TotalClusters { get; init; }
-
-        internal long AllocatedClusters { get; set; }
-
-        internal long CompressedClusters { get; set; }
-
-        internal long FragmentedClusters { get; set; }
-
-        internal long NextPlace { get; set; }
-
-        internal long Corruptions { get; private set; }
-
-        internal bool Has(long place) => place >> clusterBits < counts.Length;
-
-        internal void Use(long place, long length, string what)
+        byte[] table = new byte[_clusterSize];
+        for (int i = 0; i < _l1.Length; i++)
         {
-            if (length == 0)
+            ulong l1 = _l1[i];
+            long place = (long)(l1 & OffsetMask);
+            if (place == 0 || (place & (_clusterSize - 1)) != 0)
             {
-                return;
+                continue;
             }
 
-            long last = (place + length - 1) >> clusterBits;
-            for (long cluster = place >> clusterBits; cluster <= last; cluster++)
+            ulong changed = act(l1, place);
+            if (changed != l1)
             {
-                if (cluster >= counts.Length)
+                _l1[i] = changed;
+                _dirtyL1.Add(i);
+            }
+
+            _file.Read(table, place);
+            bool isChanged = false;
+            for (int at = 0; at < table.Length / 8; at++)
+            {
+                ulong entry = Entry(table, at);
+                long data = (long)(entry & OffsetMask);
+                if ((entry & Compressed) == 0 && data != 0 && (data & (_clusterSize - 1)) == 0)
                 {
-                    Corrupt($"{what} is behind the file's end, at offset 0x{place:x}");
-                    return;
+                    ulong now = act(entry, data);
+                    isChanged |= now != entry;
+                    BinaryPrimitives.WriteUInt64BigEndian(table.AsSpan(at * 8), now);
                 }
-
-                counts[cluster]++;
-                _last = Math.Max(_last, cluster + 1);
             }
-        }
 
-        internal void Leak(string text)
-        {
-            _leaks++;
-            Say($"leaked: {text}");
-        }
-
-        internal void Corrupt(string text)
-        {
-            Corruptions++;
-            Say($"ERROR: {text}");
-        }
-
-        internal ImageCheck Result() => new()
-        {
-            EndOffset = _last << clusterBits,
-            TotalClusters = TotalClusters,
-            AllocatedClusters = AllocatedClusters,
-            CompressedClusters = CompressedClusters,
-            FragmentedClusters = FragmentedClusters,
-            Leaks = _leaks,
-            Corruptions = Corruptions,
-            Messages = _messages,
-        };
-
-        private void Say(string text)
-        {
-            if (_messages.Count < MaxMessages)
+            if (isChanged)
             {
-                _messages.Add(text);
+                _file.Write(table, place);
             }
         }
     }

@@ -22,7 +22,7 @@ internal sealed class Qcow2Refcounts
     private bool _isTableMoved;
     private long _firstFree;
 
-    internal Qcow2Refcounts(BlockFile file, Qcow2Header header, Action<string> onDamage)
+    internal Qcow2Refcounts(BlockFile file, Qcow2Header header, long cacheBytes, Action<string> onDamage)
     {
         _file = file;
         _header = header;
@@ -30,7 +30,7 @@ internal sealed class Qcow2Refcounts
         _bits = header.RefcountBits;
         _countsPerBlock = header.ClusterSize * 8 / _bits;
         _max = _bits == 64 ? long.MaxValue : (1UL << _bits) - 1;
-        _blocks = new Qcow2TableCache(file, header.ClusterSize, Write);
+        _blocks = new Qcow2TableCache(file, header.ClusterSize, cacheBytes, Write);
         TableOffset = header.RefcountTableOffset;
         TableClusters = header.RefcountTableClusters;
         byte[] bytes = new byte[(long)TableClusters * header.ClusterSize];
@@ -66,6 +66,9 @@ internal sealed class Qcow2Refcounts
 
     internal ulong Max => _max;
 
+    /// <summary>Whether a block that is there counts anything.</summary>
+    internal bool HasCounts(long block) => _blocks.Get(block).Bytes.AsSpan().ContainsAnyExcept((byte)0);
+
     internal ulong Get(long cluster)
     {
         long index = cluster / _countsPerBlock;
@@ -87,6 +90,20 @@ internal sealed class Qcow2Refcounts
         if (count == 0)
         {
             _firstFree = Math.Min(_firstFree, cluster);
+        }
+    }
+
+    /// <summary>Forgets blocks that can't be there: what they should count counts as free until it is set.</summary>
+    internal void DropBlocks(Func<ulong, bool> isWrong)
+    {
+        for (int i = 0; i < _table.Length; i++)
+        {
+            if (_table[i] != 0 && isWrong(_table[i]))
+            {
+                Metadata.Remove((long)_table[i]);
+                _table[i] = 0;
+                _isTableDirty = true;
+            }
         }
     }
 
@@ -290,7 +307,8 @@ internal sealed class Qcow2Refcounts
         _isTableDirty = true;
         _isTableMoved = true;
         Write();
-        for (int i = 0; i < oldClusters; i++)
+        // While counts are being rebuilt, the old table's may not be right yet: it is found as lost later.
+        for (int i = 0; i < oldClusters && IsReserved == null; i++)
         {
             Drop((oldOffset / _header.ClusterSize) + i);
         }

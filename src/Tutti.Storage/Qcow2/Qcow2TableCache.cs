@@ -5,7 +5,8 @@ namespace Tutti.Storage.Qcow2;
 /// <summary>Tables of one cluster each, L2 tables or refcount blocks, that are kept in memory and written back. Its image's lock is held.</summary>
 internal sealed class Qcow2TableCache
 {
-    private const long BudgetBytes = 8 << 20;
+    /// <summary>Bytes of tables that are kept when nothing else is said.</summary>
+    internal const long DefaultBytes = 8 << 20;
     private const int MinTables = 8;
     private readonly BlockFile _file;
     private readonly int _clusterSize;
@@ -18,12 +19,13 @@ internal sealed class Qcow2TableCache
 
     /// <param name="file">The image.</param>
     /// <param name="clusterSize">Bytes of a table.</param>
+    /// <param name="budget">Bytes of tables to keep, about.</param>
     /// <param name="beforeEviction">Is to make all tables clean, in the order that a crash asks for.</param>
-    internal Qcow2TableCache(BlockFile file, int clusterSize, Action beforeEviction)
+    internal Qcow2TableCache(BlockFile file, int clusterSize, long budget, Action beforeEviction)
     {
         _file = file;
         _clusterSize = clusterSize;
-        _capacity = (int)Math.Max(MinTables, BudgetBytes / clusterSize);
+        _capacity = (int)Math.Max(MinTables, budget / clusterSize);
         _beforeEviction = beforeEviction;
     }
 
