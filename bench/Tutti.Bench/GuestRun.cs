@@ -21,6 +21,9 @@ internal sealed record GuestSetup(GuestImage Image, string InitrdPath, string Wo
     /// <summary>Whether what the guest writes goes to a new qcow2 image over the disk, which is thrown away.</summary>
     public bool IsDiskThrownAway { get; init; }
 
+    /// <summary>How QEMU gets at the disk's file: "io_uring", as Tutti does, or "threads", which is its own choice.</summary>
+    public string QemuAio { get; init; } = "io_uring";
+
     /// <summary>Whether there is a network card, in a user-mode network where the host's services are at the gateway's address.</summary>
     public bool HasNetwork { get; init; }
 }
@@ -103,7 +106,7 @@ internal sealed class GuestRun : IDisposable
             "-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio",
             .. setup.DiskPath is string disk
                 ? (string[])[
-                    "-drive", $"file={disk.Replace(",", ",,", StringComparison.Ordinal)},if=none,id=disk,format=raw,cache=writeback{(setup.IsDiskThrownAway ? ",snapshot=on" : "")}",
+                    "-drive", $"file={disk.Replace(",", ",,", StringComparison.Ordinal)},if=none,id=disk,format=raw,cache=writeback,aio={setup.QemuAio}{(setup.IsDiskThrownAway ? ",snapshot=on" : "")}",
                     "-device", "virtio-blk-pci,drive=disk"]
                 : [],
             .. setup.HasNetwork ? (string[])["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile="] : [],

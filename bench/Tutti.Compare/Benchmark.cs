@@ -110,13 +110,13 @@ internal sealed record Benchmark(string Name, string What, Unit Unit, Threshold?
         Io("disk-randwrite-1", "write 4 KiB anywhere, one at once", ThousandPerSecond, Threshold.TimesQemu(1.5)),
         Io("disk-randwrite-32", "the same, 32 at once", ThousandPerSecond, Threshold.TimesQemu(1.5)),
         Io("disk-randwrite-32-cpu", "host's processor for that", SecondsPerGigabyte),
+        Io("net-ping", "ping of the gateway", Unit.Time("µs", 1e3)),
+        Io("net-request", "HTTP, on one connection", ThousandPerSecond),
+        Io("net-connect", "HTTP, a connection each", ThousandPerSecond),
         Io("net-send", "TCP, guest to host", MegabytesPerSecond, Threshold.TimesQemu(3)),
         Io("net-send-cpu", "host's processor for that", SecondsPerGigabyte),
         Io("net-receive", "TCP, host to guest", MegabytesPerSecond, Threshold.TimesQemu(3)),
         Io("net-receive-cpu", "host's processor for that", SecondsPerGigabyte),
-        Io("net-connect", "HTTP, a connection each", ThousandPerSecond),
-        Io("net-request", "HTTP, on one connection", ThousandPerSecond),
-        Io("net-ping", "ping of the gateway", Unit.Time("µs", 1e3)),
         new(Login, "process start to Debian's login", new Unit("s", seconds => seconds, false), Threshold.PartOfQemu(0.5)) { Group = IoGroup },
     ];
 

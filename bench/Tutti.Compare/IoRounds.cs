@@ -39,8 +39,26 @@ internal sealed class IoRounds(
     private void MeasureGuest(IoMeasurements io, Place place, IoServer other)
     {
         List<string> names = [.. chosen.Select(benchmark => benchmark.IoMeasurement).OfType<string>().Distinct()];
+        Dictionary<Benchmark, double> best = [];
+        MeasureGuest(io, place, other, names, "io_uring", best);
+
+        // Which of its two ways is the faster one for QEMU depends on what is done: the better figure counts.
+        List<string> again = [.. names.Where(name => name.StartsWith("disk-", StringComparison.Ordinal))];
+        if (place == Place.Qemu && again.Count > 0)
+        {
+            MeasureGuest(io, place, other, again, "threads", best);
+        }
+
+        foreach ((Benchmark benchmark, double figure) in best)
+        {
+            comparison.Add(benchmark.Name, place, figure);
+        }
+    }
+
+    private void MeasureGuest(IoMeasurements io, Place place, IoServer other, List<string> names, string qemuAio, Dictionary<Benchmark, double> best)
+    {
         string words = $"-- measure {IoMeasurements.Milliseconds} 10.0.2.2:{other.Port} /dev/vda {string.Join(' ', names)}";
-        GuestSetup setup = new(image, io.Initrd, words) { DiskPath = io.Disk, HasNetwork = true };
+        GuestSetup setup = new(image, io.Initrd, words) { DiskPath = io.Disk, HasNetwork = true, QemuAio = qemuAio };
         using GuestRun run = Start(place, setup);
         string? failure = run.WaitFor(IoOutput.Init, BootPatience) is null ? $"failed: no init: {run.LastWords}" : null;
         foreach (string name in names)
@@ -48,7 +66,15 @@ internal sealed class IoRounds(
             (IoResult result, double processor) = failure is null ? Watch(run, name) : (new IoResult(0, 0, 0, failure), 0);
             foreach (Benchmark benchmark in chosen.Where(benchmark => benchmark.IoMeasurement == name))
             {
-                Add(benchmark, place, result, processor);
+                if (result.Problem is not null)
+                {
+                    comparison.AddProblem(benchmark.Name, place, result.Problem, isBroken: true);
+                    continue;
+                }
+
+                double figure = Figure(benchmark, result, processor);
+                best[benchmark] = !best.TryGetValue(benchmark, out double before) ? figure
+                    : benchmark.Unit.MoreIsBetter ? Math.Max(before, figure) : Math.Min(before, figure);
             }
         }
     }
@@ -63,19 +89,13 @@ internal sealed class IoRounds(
         return (isThere ? IoOutput.Find(run.Output, name)! : new IoResult(0, 0, 0, $"failed: no answer: {run.LastWords}"), after - before);
     }
 
-    private void Add(Benchmark benchmark, Place place, IoResult result, double processor)
+    private static double Figure(Benchmark benchmark, IoResult result, double processor)
     {
-        if (result.Problem is not null)
-        {
-            comparison.AddProblem(benchmark.Name, place, result.Problem, isBroken: true);
-            return;
-        }
-
         bool isProcessor = benchmark.Name != benchmark.IoMeasurement;
-        double nanoseconds = isProcessor ? processor * 1e9 / result.Bytes
+        return benchmark.Unit.FromNanoseconds(
+            isProcessor ? processor * 1e9 / result.Bytes
             : benchmark.CountsBytes ? (double)result.Nanoseconds / result.Bytes
-            : (double)result.Nanoseconds / result.Operations;
-        comparison.Add(benchmark.Name, place, benchmark.Unit.FromNanoseconds(nanoseconds));
+            : (double)result.Nanoseconds / result.Operations);
     }
 
     /// <summary>From the image as it was built, each time: what is written goes to an image over it that is thrown away.</summary>
