@@ -436,7 +436,10 @@ internal sealed partial class Qcow2Image : IImageSource
         {
             WriteTables();
             _file.Flush();
-            ApplyFrees();
+            if (_pendingFrees.Count != 0)
+            {
+                ApplyFrees();
+            }
         }
     }
 

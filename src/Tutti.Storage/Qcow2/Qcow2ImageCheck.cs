@@ -6,6 +6,8 @@ namespace Tutti.Storage.Qcow2;
 /// <summary>Counts what uses each cluster, and compares that with what the image says.</summary>
 internal sealed partial class Qcow2Image
 {
+    private const ulong ReservedInL1 = 0x7F00_0000_0000_01FF;
+    private const ulong ReservedInL2 = 0x3F00_0000_0000_01FE;
     private const long MaxCheckedClusters = 1 << 28;
 
     /// <exception cref="DiskException">The file is too large for its clusters to be counted in memory, or has bitmaps.</exception>
@@ -77,6 +79,11 @@ internal sealed partial class Qcow2Image
         bool isOnce = true;
         foreach (ulong entry in l1)
         {
+            if ((entry & ReservedInL1) != 0)
+            {
+                census.Corrupt($"an L1 entry has reserved bits set: 0x{entry:x}");
+            }
+
             long place = (long)(entry & OffsetMask);
             if (place == 0)
             {
@@ -120,6 +127,11 @@ internal sealed partial class Qcow2Image
             return;
         }
 
+        if ((entry & ReservedInL2) != 0)
+        {
+            census.Corrupt($"an L2 entry has reserved bits set: 0x{entry:x}");
+        }
+
         long place = (long)(entry & OffsetMask);
         if (place == 0)
         {
@@ -157,8 +169,15 @@ internal sealed partial class Qcow2Image
         const int FixedLength = 40;
         long at = _header.SnapshotsOffset;
         Span<byte> head = stackalloc byte[FixedLength];
-        for (int i = 0; i < _header.SnapshotCount && at < _file.Length; i++)
+        long end = _file.Length;
+        for (int i = 0; i < _header.SnapshotCount; i++)
         {
+            if (at > end - FixedLength)
+            {
+                census.Corrupt("the snapshot table is behind the file's end");
+                return;
+            }
+
             _file.Read(head, at);
             long offset = BinaryPrimitives.ReadInt64BigEndian(head);
             uint entries = BinaryPrimitives.ReadUInt32BigEndian(head[8..]);

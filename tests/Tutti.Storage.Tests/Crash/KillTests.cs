@@ -14,8 +14,6 @@ public sealed class KillTests(ITestOutputHelper output) : IDisposable
     private const int Size = 8 << 20;
     private const int Sectors = Size / SectorStamp.Size;
 
-    /// <summary>Of bytes that the backing file has.</summary>
-    private const long BackingWrite = long.MaxValue;
 
     private readonly TempFolder _folder = new();
 
@@ -79,12 +77,12 @@ public sealed class KillTests(ITestOutputHelper output) : IDisposable
         else
         {
             byte[] bytes = new byte[shape.BackingSectors * SectorStamp.Size];
-            SectorStamp.Fill(bytes, 0, BackingWrite);
+            SectorStamp.Fill(bytes, 0, SectorStamp.First);
             string backing = folder.File($"{index}.raw", bytes);
             Do("create", "-q", "-f", "qcow2", "-o", shape.Options, "-b", backing, "-F", "raw", path, Size.ToString(CultureInfo.InvariantCulture));
         }
 
-        return new Image(path, shape.Options, new CrashModel(Sectors, sector => sector < shape.BackingSectors ? BackingWrite : SectorStamp.Zeroes));
+        return new Image(path, shape.Options, new CrashModel(Sectors, sector => sector < shape.BackingSectors ? SectorStamp.First : SectorStamp.Zeroes));
     }
 
     private static void RunAndKill(Image image, int seed, int milliseconds)
