@@ -14,6 +14,18 @@ internal sealed record GuestSetup(GuestImage Image, string InitrdPath, string Wo
     public int MemoryMegabytes { get; init; } = 512;
 
     public int Processors { get; init; } = 1;
+
+    /// <summary>A raw image, the guest's only disk; null for none.</summary>
+    public string? DiskPath { get; init; }
+
+    /// <summary>Whether what the guest writes goes to a new qcow2 image over the disk, which is thrown away.</summary>
+    public bool IsDiskThrownAway { get; init; }
+
+    /// <summary>How QEMU gets at the disk's file: "io_uring", as Tutti does, or "threads", which is its own choice.</summary>
+    public string QemuAio { get; init; } = "io_uring";
+
+    /// <summary>Whether there is a network card, in a user-mode network where the host's services are at the gateway's address.</summary>
+    public bool HasNetwork { get; init; }
 }
 
 /// <summary>A VMM as a process with a real kernel in it, watched from outside as a user would.</summary>
@@ -63,21 +75,41 @@ internal sealed class GuestRun : IDisposable
         }
     }
 
+    /// <summary>The last line that came, from the VMM itself where it said anything.</summary>
+    public string LastWords => (Errors.Trim().Length > 0 ? Errors : Output)
+        .Split('\n', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries).LastOrDefault() ?? "it printed nothing";
+
+    /// <summary>Since the process was started.</summary>
+    public TimeSpan Elapsed => _watch.Elapsed;
+
+    public bool HasEnded => _process.HasExited;
+
     /// <param name="setup">The guest.</param>
     /// <param name="engine">A name for <c>--engine</c>; null for the command's own choice.</param>
     public static GuestRun Tutti(GuestSetup setup, string? engine = null) => new(
         Path.Combine(RepositoryRoot(), "tutti"),
         [
-            "run", setup.Image.Name, "--initrd", setup.InitrdPath, "--append", setup.Words, "--memory", $"{setup.MemoryMegabytes}M",
-            "--cpus", $"{setup.Processors}", .. engine is null ? Array.Empty<string>() : ["--engine", engine],
+            // An image on a disk would get a machine of its own, whose disk is kept.
+            "run", .. setup.Image.DiskPath is null ? (string[])[setup.Image.Name] : ["--kernel", setup.Image.KernelPath],
+            "--initrd", setup.InitrdPath, "--append", setup.Image.DiskPath is null ? setup.Words : $"{setup.Image.CommandLine} {setup.Words}",
+            "--memory", $"{setup.MemoryMegabytes}M", "--cpus", $"{setup.Processors}", "--net", setup.HasNetwork ? "user,host=allow" : "none",
+            .. setup.DiskPath is string disk ? (string[])["--disk", $"{disk.Replace(",", ",,", StringComparison.Ordinal)},format=raw{(setup.IsDiskThrownAway ? ",overlay" : "")}"] : [],
+            .. engine is null ? Array.Empty<string>() : ["--engine", engine],
         ],
         setup);
 
+    /// <summary>The same with QEMU's own translator. Its disk is in the mode of Tutti's: the host's page cache, asynchronous calls.</summary>
     public static GuestRun Qemu(GuestSetup setup) => new(
         "qemu-system-x86_64",
         [
             "-accel", "tcg", "-cpu", "max", "-m", $"{setup.MemoryMegabytes}M", "-smp", $"{setup.Processors}",
             "-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio",
+            .. setup.DiskPath is string disk
+                ? (string[])[
+                    "-drive", $"file={disk.Replace(",", ",,", StringComparison.Ordinal)},if=none,id=disk,format=raw,cache=writeback,aio={setup.QemuAio}{(setup.IsDiskThrownAway ? ",snapshot=on" : "")}",
+                    "-device", "virtio-blk-pci,drive=disk"]
+                : [],
+            .. setup.HasNetwork ? (string[])["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile="] : [],
             "-kernel", setup.Image.KernelPath, "-initrd", setup.InitrdPath, "-append", $"{setup.Image.CommandLine} {setup.Words}",
         ],
         setup);

@@ -58,9 +58,26 @@ internal sealed record Benchmark(string Name, string What, Unit Unit, Threshold?
     internal const string Boot = "boot";
     internal const string Memory = "memory";
 
+    internal const string Login = "login";
+
+    /// <summary>Behind the name of a measurement of disk or network: the host's processor time for it.</summary>
+    internal const string ProcessorTime = "-cpu";
+
     /// <summary>The program that <see cref="TwoProcessors"/> is made of, run alone and as a pair.</summary>
     internal const string Integer = "integer";
     internal const string Pair = "pair";
+
+    private const string ProcessorGroup = "cpu";
+    private const string IoGroup = "io";
+
+    /// <summary>Of nanoseconds a byte.</summary>
+    private static Unit MegabytesPerSecond { get; } = Unit.Rate("MB/s", 1e3);
+
+    /// <summary>Of nanoseconds an operation.</summary>
+    private static Unit ThousandPerSecond { get; } = Unit.Rate("1000/s", 1e6);
+
+    /// <summary>Of processor nanoseconds a byte.</summary>
+    private static Unit SecondsPerGigabyte { get; } = Unit.Time("s/GB", 1);
 
     /// <summary>All, in the order of the table.</summary>
     internal static IReadOnlyList<Benchmark> All { get; } =
@@ -83,8 +100,41 @@ internal sealed record Benchmark(string Name, string What, Unit Unit, Threshold?
         new(TwoProcessors, "integer mix, two vCPUs to one", new Unit("×", scaling => scaling, true), new Threshold(Yardstick.Itself, 1.9, "≥ 1.9 × one")),
         new(Boot, "process start to init", Unit.Time("s", 1e9), Threshold.PartOfQemu(0.7), Threshold.PartOfQemu(0.5)),
         new(Memory, "host memory beyond guest", new Unit("MiB", bytes => bytes / (1 << 20), false), Threshold.PartOfQemu(0.5)),
+        Io("disk-read", "read 1 MiB after 1 MiB", MegabytesPerSecond),
+        Io("disk-read-cpu", "host's processor for that", SecondsPerGigabyte),
+        Io("disk-write", "write 1 MiB after 1 MiB", MegabytesPerSecond),
+        Io("disk-write-cpu", "host's processor for that", SecondsPerGigabyte),
+        Io("disk-randread-1", "read 4 KiB anywhere, one at once", ThousandPerSecond, Threshold.TimesQemu(1.5)),
+        Io("disk-randread-32", "the same, 32 at once", ThousandPerSecond, Threshold.TimesQemu(1.5)),
+        Io("disk-randread-32-cpu", "host's processor for that", SecondsPerGigabyte),
+        Io("disk-randwrite-1", "write 4 KiB anywhere, one at once", ThousandPerSecond, Threshold.TimesQemu(1.5)),
+        Io("disk-randwrite-32", "the same, 32 at once", ThousandPerSecond, Threshold.TimesQemu(1.5)),
+        Io("disk-randwrite-32-cpu", "host's processor for that", SecondsPerGigabyte),
+        Io("net-ping", "ping of the gateway", Unit.Time("µs", 1e3)),
+        Io("net-request", "HTTP, on one connection", ThousandPerSecond),
+        Io("net-connect", "HTTP, a connection each", ThousandPerSecond),
+        Io("net-send", "TCP, guest to host", MegabytesPerSecond, Threshold.TimesQemu(3)),
+        Io("net-send-cpu", "host's processor for that", SecondsPerGigabyte),
+        Io("net-receive", "TCP, host to guest", MegabytesPerSecond, Threshold.TimesQemu(3)),
+        Io("net-receive-cpu", "host's processor for that", SecondsPerGigabyte),
+        new(Login, "process start to Debian's login", new Unit("s", seconds => seconds, false), Threshold.PartOfQemu(0.5)) { Group = IoGroup },
     ];
 
+    /// <summary>Names that stand for several in <c>--only</c>.</summary>
+    internal static IReadOnlyList<string> Groups { get; } = [ProcessorGroup, IoGroup];
+
+    /// <summary>The one of <see cref="Groups"/> that it belongs to.</summary>
+    internal string Group { get; private init; } = ProcessorGroup;
+
     /// <summary>Whether it is a program that runs in a machine with one processor, under its own name.</summary>
-    internal bool IsProgram => Name is not (TwoProcessors or Boot or Memory);
+    internal bool IsProgram => Group == ProcessorGroup && Name is not (TwoProcessors or Boot or Memory);
+
+    /// <summary>The measurement of bench/compare-io that it is a figure of; null where it is another's.</summary>
+    internal string? IoMeasurement =>
+        Group != IoGroup || Name == Login ? null : Name.EndsWith(ProcessorTime, StringComparison.Ordinal) ? Name[..^ProcessorTime.Length] : Name;
+
+    /// <summary>Whether its figure is of bytes, not of operations.</summary>
+    internal bool CountsBytes => Unit == MegabytesPerSecond || Unit == SecondsPerGigabyte;
+
+    private static Benchmark Io(string name, string what, Unit unit, Threshold? bar = null) => new(name, what, unit, bar) { Group = IoGroup };
 }

@@ -1,11 +1,6 @@
-using System.ComponentModel;
-using System.Diagnostics;
 using Tutti.Boot;
 
 namespace Tutti.Compare;
-
-/// <summary>What the user has to mend before anything can be measured; one line.</summary>
-internal sealed class CompareException(string message) : Exception(message);
 
 /// <summary>The benchmark programs, one static executable, and the initial RAM disk that has it as its init.</summary>
 internal sealed class BenchmarkPrograms
@@ -33,7 +28,7 @@ internal sealed class BenchmarkPrograms
     {
         Directory.CreateDirectory(folder);
         BenchmarkPrograms programs = new(Path.Combine(folder, "programs"), Path.Combine(folder, "initrd.img"));
-        Compile(sources, programs.Executable);
+        StaticCompiler.Compile(sources, programs.Executable);
         using FileStream initrd = File.Create(programs.Initrd);
         CpioWriter cpio = new(initrd);
         cpio.AddDirectory("dev");
@@ -49,27 +44,4 @@ internal sealed class BenchmarkPrograms
 
     /// <summary>How long a run may take from begin to end.</summary>
     internal static TimeSpan Patience(int programs) => TimeSpan.FromSeconds((Limit + 2) * programs);
-
-    private static void Compile(string sources, string executable)
-    {
-        string[] files = [.. Directory.EnumerateFiles(sources, "*.c").Order(StringComparer.Ordinal)];
-        ProcessStartInfo start = new("gcc", ["-std=gnu11", "-O2", "-static", "-o", executable, .. files])
-        {
-            RedirectStandardError = true,
-        };
-        try
-        {
-            using Process compiler = Process.Start(start)!;
-            string errors = compiler.StandardError.ReadToEnd();
-            compiler.WaitForExit();
-            if (compiler.ExitCode != 0)
-            {
-                throw new CompareException($"gcc could not compile {sources}: {errors.Split('\n').FirstOrDefault(line => line.Contains("error", StringComparison.Ordinal)) ?? errors.Trim()}");
-            }
-        }
-        catch (Win32Exception)
-        {
-            throw new CompareException("there is no gcc for the benchmark programs (Debian and Ubuntu: apt-get install gcc libc6-dev)");
-        }
-    }
 }

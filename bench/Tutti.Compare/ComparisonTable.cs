@@ -36,7 +36,7 @@ internal static class ComparisonTable
         benchmark.Unit.Text,
         Figure(comparison, benchmark, Place.Tutti),
         Figure(comparison, benchmark, Place.Qemu),
-        benchmark.Name is Benchmark.Boot or Benchmark.Memory ? "–" : Figure(comparison, benchmark, Place.Native),
+        benchmark.Name is Benchmark.Boot or Benchmark.Memory or Benchmark.Login || benchmark.IoMeasurement is not null ? "–" : Figure(comparison, benchmark, Place.Native),
         Number(comparison.Times(benchmark, Place.Qemu)),
         Number(comparison.Times(benchmark, Place.Native) * 100),
         .. Verdict(comparison, benchmark, benchmark.Bar),

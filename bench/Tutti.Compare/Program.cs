@@ -11,7 +11,7 @@ Option<int> rounds = new("--rounds") { HelpName = "N", Description = "How often 
 Option<string?> only = new("--only")
 {
     HelpName = "NAME[,NAME]",
-    Description = $"Measure only these: {string.Join(", ", Benchmark.All.Select(benchmark => benchmark.Name))}.",
+    Description = $"Measure only these: {string.Join(", ", Benchmark.Groups)}, or of these parts {string.Join(", ", Benchmark.All.Select(benchmark => benchmark.Name))}.",
 };
 Option<string> engine = new("--engine") { HelpName = "NAME", Description = "Tutti's engine.", DefaultValueFactory = _ => "software" };
 Option<bool> json = new("--json") { Description = "Print JSON." };
@@ -52,7 +52,8 @@ static async Task<int> RunAsync(int rounds, string? only, string engine, bool js
     string repository = GuestRun.RepositoryRoot();
     BenchmarkPrograms programs = BenchmarkPrograms.Build(
         Path.Combine(repository, "bench/compare-programs"), Path.Combine(repository, "artifacts/compare"));
-    GuestImage image = await new ImageCatalog().GetAsync(ImageCatalog.DefaultImage, null, cancellation);
+    ImageCatalog images = new();
+    GuestImage image = await images.GetAsync(ImageCatalog.DefaultImage, null, cancellation);
     IReadOnlyDictionary<string, string> facts = Facts.Gather(image, engine, rounds);
     Comparison comparison = new();
     if (Facts.Load() is double load and > 0.5)
@@ -60,7 +61,11 @@ static async Task<int> RunAsync(int rounds, string? only, string engine, bool js
         comparison.AddNote($"this host's load average was {load} before the run: the figures are worth less than those of an idle one");
     }
 
-    new Rounds(programs, image, engine, chosen, comparison, line => Console.Error.WriteLine($"compare: {line}")).Run(rounds);
+    IoMeasurements? io = chosen.Any(benchmark => benchmark.IoMeasurement is not null)
+        ? IoMeasurements.Build(Path.Combine(repository, "bench/compare-io"), Path.Combine(repository, "artifacts/compare"), image)
+        : null;
+    IoRounds ioRounds = new(io, image, LoginImage(images), engine, chosen, comparison);
+    new Rounds(programs, image, engine, chosen, comparison, line => Console.Error.WriteLine($"compare: {line}")).Run(rounds, ioRounds.Measure);
     if (json)
     {
         Console.WriteLine(ComparisonJson.Format(comparison, chosen, facts));
@@ -82,6 +87,9 @@ static async Task<int> RunAsync(int rounds, string? only, string engine, bool js
     return comparison.IsBroken ? 1 : 0;
 }
 
+// Building one takes minutes: that is the user's choice.
+static GuestImage? LoginImage(ImageCatalog images) => images.List().FirstOrDefault(listing => listing.Name == IoRounds.LoginImage)?.Cached;
+
 static IReadOnlyList<Benchmark> Choose(string? only)
 {
     if (only is null)
@@ -90,11 +98,11 @@ static IReadOnlyList<Benchmark> Choose(string? only)
     }
 
     string[] names = only.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries);
-    string? unknown = names.FirstOrDefault(name => Benchmark.All.All(benchmark => benchmark.Name != name));
+    string? unknown = names.FirstOrDefault(name => Benchmark.All.All(benchmark => benchmark.Name != name && benchmark.Group != name));
     if (unknown is not null || names.Length == 0)
     {
-        throw new CompareException($"--only '{unknown ?? only}' names no benchmark; there are {string.Join(", ", Benchmark.All.Select(benchmark => benchmark.Name))}");
+        throw new CompareException($"--only '{unknown ?? only}' names no benchmark; there are {string.Join(", ", Benchmark.Groups)}, {string.Join(", ", Benchmark.All.Select(benchmark => benchmark.Name))}");
     }
 
-    return [.. Benchmark.All.Where(benchmark => names.Contains(benchmark.Name))];
+    return [.. Benchmark.All.Where(benchmark => names.Contains(benchmark.Name) || names.Contains(benchmark.Group))];
 }

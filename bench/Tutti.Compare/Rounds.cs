@@ -18,7 +18,9 @@ internal sealed class Rounds(BenchmarkPrograms programs, GuestImage image, strin
 
     private bool Wants(string name) => chosen.Any(benchmark => benchmark.Name == name);
 
-    internal void Run(int rounds)
+    /// <param name="rounds">How often each place is measured.</param>
+    /// <param name="measureMore">What else is measured, in the same turn.</param>
+    internal void Run(int rounds, Action<Place> measureMore)
     {
         Place[] places = [Place.Native, Place.Tutti, Place.Qemu];
         for (int round = 0; round < rounds; round++)
@@ -33,6 +35,8 @@ internal sealed class Rounds(BenchmarkPrograms programs, GuestImage image, strin
                 {
                     MeasureBoot(place);
                 }
+
+                measureMore(place);
             }
         }
     }
@@ -118,7 +122,7 @@ internal sealed class Rounds(BenchmarkPrograms programs, GuestImage image, strin
         double? booted = run.WaitFor(ProgramOutput.Init, BootPatience);
         if (booted is null)
         {
-            return (run.Output, $"no init: {LastWords(run)}");
+            return (run.Output, $"no init: {run.LastWords}");
         }
 
         if (processors == 1 && Wants(Benchmark.Boot))
@@ -130,7 +134,7 @@ internal sealed class Rounds(BenchmarkPrograms programs, GuestImage image, strin
         double? begin = run.WaitFor(ProgramOutput.Begin, limit);
         double? end = run.WaitFor(output => ProgramOutput.Seconds(output) is not null, limit);
         CheckClock(place, run.Output, end - begin);
-        return (run.Output, $"no answer: {LastWords(run)}");
+        return (run.Output, $"no answer: {run.LastWords}");
     }
 
     /// <summary>Figures are measured by the guest's clock: one that goes wrong would make them wrong.</summary>
@@ -147,7 +151,7 @@ internal sealed class Rounds(BenchmarkPrograms programs, GuestImage image, strin
         using GuestRun run = Start(place, [], 1);
         if (run.WaitFor(ProgramOutput.Init, BootPatience) is not double seconds)
         {
-            string problem = $"failed: no init: {LastWords(run)}";
+            string problem = $"failed: no init: {run.LastWords}";
             comparison.AddProblem(Benchmark.Boot, place, problem, isBroken: true);
             comparison.AddProblem(Benchmark.Memory, place, problem, isBroken: true);
             return;
@@ -171,11 +175,5 @@ internal sealed class Rounds(BenchmarkPrograms programs, GuestImage image, strin
         string words = names.Count == 0 ? string.Empty : $"-- {string.Join(' ', BenchmarkPrograms.Arguments(names))}";
         GuestSetup setup = new(image, programs.Initrd, words) { Processors = processors };
         return place == Place.Tutti ? GuestRun.Tutti(setup, engine) : GuestRun.Qemu(setup);
-    }
-
-    private static string LastWords(GuestRun run)
-    {
-        string text = run.Errors.Trim().Length > 0 ? run.Errors : run.Output;
-        return text.Split('\n', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries).LastOrDefault() ?? "it printed nothing";
     }
 }

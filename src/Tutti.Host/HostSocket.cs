@@ -4,7 +4,7 @@ using System.Runtime.InteropServices;
 namespace Tutti.Host;
 
 /// <summary>
-/// A non-blocking TCP or UDP socket of the host's. Calls that a data path makes return the kernel's answer, a negated <see cref="Errno"/> where it
+/// A non-blocking TCP, UDP or ping socket of the host's. Calls that a data path makes return the kernel's answer, a negated <see cref="Errno"/> where it
 /// refused, and throw nothing. For one thread; sources: socket(7), tcp(7), udp(7).
 /// </summary>
 public sealed unsafe class HostSocket : IDisposable
@@ -31,6 +31,11 @@ public sealed unsafe class HostSocket : IDisposable
     /// <summary>Opens a UDP socket.</summary>
     /// <param name="errno">Why there is none: <see cref="Errno.EMFILE"/> and the like.</param>
     public static HostSocket? TryOpenUdp(bool isVersion6, out int errno) => TryOpen(isVersion6, LibC.SOCK_DGRAM, out errno);
+
+    /// <summary>Opens a socket for echo requests and their replies, ICMP's header first in both; the kernel sees to identifier and checksum (icmp(7)).</summary>
+    /// <param name="errno">Why there is none: <see cref="Errno.EACCES"/> where the host's ping_group_range leaves this user out.</param>
+    public static HostSocket? TryOpenPing(bool isVersion6, out int errno) =>
+        TryOpen(isVersion6, LibC.SOCK_DGRAM, out errno, isVersion6 ? LibC.IPPROTO_ICMPV6 : LibC.IPPROTO_ICMP);
 
     /// <summary>Connects, or begins to: 0, or <see cref="Errno.EINPROGRESS"/> negated, and then it becomes writable with <see cref="TakeError"/> as the outcome.</summary>
     public int Connect(in HostEndpoint to)
@@ -210,9 +215,9 @@ public sealed unsafe class HostSocket : IDisposable
 
     public void Dispose() => _descriptor.Dispose();
 
-    private static HostSocket? TryOpen(bool isVersion6, int type, out int errno)
+    private static HostSocket? TryOpen(bool isVersion6, int type, out int errno, int protocol = 0)
     {
-        int fd = LibC.socket(isVersion6 ? LibC.AF_INET6 : LibC.AF_INET, type | LibC.SOCK_NONBLOCK | LibC.SOCK_CLOEXEC, 0);
+        int fd = LibC.socket(isVersion6 ? LibC.AF_INET6 : LibC.AF_INET, type | LibC.SOCK_NONBLOCK | LibC.SOCK_CLOEXEC, protocol);
         errno = fd < 0 ? Marshal.GetLastPInvokeError() : 0;
         return fd < 0 ? null : new HostSocket(fd, isVersion6);
     }

@@ -19,10 +19,12 @@ internal static unsafe partial class LibC
     internal const int SO_OOBINLINE = 10;
     internal const int SO_LINGER = 13;
     internal const int SO_PEEK_OFF = 42;
+    internal const int IPPROTO_ICMP = 1;
     internal const int IPPROTO_TCP = 6;
     internal const int TCP_NODELAY = 1;
     internal const int IPPROTO_IPV6 = 41;
     internal const int IPV6_V6ONLY = 26;
+    internal const int IPPROTO_ICMPV6 = 58;
 
     internal const int MSG_PEEK = 2;
     internal const int MSG_TRUNC = 0x20;

@@ -31,6 +31,7 @@ public sealed class UserNetwork : INetworkBackend, IIpReceiver, IDisposable
     private readonly DhcpServer _dhcp;
     private readonly DnsForwarder _dns;
     private readonly UdpNat _udp;
+    private readonly EchoNat _echo;
     private readonly UdpPublisher[] _published;
     private readonly ITcpNat _tcp;
     private readonly LoopTimer _retry;
@@ -67,12 +68,13 @@ public sealed class UserNetwork : INetworkBackend, IIpReceiver, IDisposable
         _dhcp = new DhcpServer(_addresses, _output, spec.HostName, "tutti.internal");
         _dns = new DnsForwarder(_loop, _output, _link, resolvers);
         _udp = new UdpNat(_loop, _output, _link, Policy);
+        _echo = new EchoNat(_loop, _output, _link, Policy);
         _retry = _loop.AddTimer(OnReceiveReady);
         _link.OnLimited = OnLimited;
         _batchEnd = _loop.AddDoorbell(_link.EndBatch);
         _link.OnBatchBegun = _batchEnd.Ring;
-        TcpNat tcp = new(_loop, _output, Policy);
-        _tcp = tcp;
+        Tcp = new TcpNat(_loop, _output, Policy);
+        _tcp = Tcp;
         _guest4 = _addresses.Guest4;
         List<UdpPublisher> published = [];
         _published = [];
@@ -87,7 +89,7 @@ public sealed class UserNetwork : INetworkBackend, IIpReceiver, IDisposable
                 }
 
                 bool isVersion6 = rule.Host.IsVersion6;
-                tcp.Publish(rule.Host, () => GuestEndpoints(isVersion6), rule.GuestPort);
+                Tcp.Publish(rule.Host, () => GuestEndpoints(isVersion6), rule.GuestPort);
             }
         }
         catch (Exception e)
@@ -128,6 +130,10 @@ public sealed class UserNetwork : INetworkBackend, IIpReceiver, IDisposable
     internal ReachPolicy Policy { get; }
 
     internal UdpNat Udp => _udp;
+
+    internal EchoNat Echo => _echo;
+
+    internal TcpNat Tcp { get; }
 
     internal IReadOnlyList<UdpPublisher> PublishedUdp => _published;
 
@@ -219,6 +225,7 @@ public sealed class UserNetwork : INetworkBackend, IIpReceiver, IDisposable
             _batchEnd.Dispose();
             _tcp.Dispose();
             _udp.Dispose();
+            _echo.Dispose();
             _dns.Dispose();
             foreach (UdpPublisher publisher in _published)
             {
@@ -335,10 +342,9 @@ public sealed class UserNetwork : INetworkBackend, IIpReceiver, IDisposable
         {
             IcmpResponder.Reply(_output, endpoints, message);
         }
-        else if (Policy.DecideEcho(endpoints.IsVersion6, endpoints.Destination) != Reach.Ignored)
+        else
         {
-            // The echo of others is not carried: said, so that nobody waits.
-            _output.SendUnreachable(UnreachableReason.Prohibited);
+            _echo.Take(endpoints, message);
         }
     }
 

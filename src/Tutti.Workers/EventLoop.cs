@@ -21,6 +21,9 @@ public sealed class EventLoop : IDeviceWorker, IDisposable
     private readonly Thread _thread;
     private LoopDoorbell[] _doorbells = [];
     private LoopWatch?[] _watches = new LoopWatch?[16];
+
+    /// <summary>No slot before it is free: a network has thousands.</summary>
+    private int _firstFree;
     private uint _generation;
     private int _hasPosted;
     private int _isAsleep;
@@ -68,7 +71,7 @@ public sealed class EventLoop : IDeviceWorker, IDisposable
         LoopWatch watch;
         lock (_lock)
         {
-            int slot = Array.IndexOf(_watches, null);
+            int slot = Array.IndexOf(_watches, null, _firstFree);
             if (slot < 0)
             {
                 slot = _watches.Length;
@@ -78,6 +81,7 @@ public sealed class EventLoop : IDeviceWorker, IDisposable
             // A slot that is used again has another tag: what the kernel had ready for the old watch finds nobody.
             watch = new LoopWatch(this, handle, handler, slot, ((ulong)++_generation << 32) | (uint)slot);
             _watches[slot] = watch;
+            _firstFree = slot + 1;
         }
 
         try
@@ -212,6 +216,7 @@ public sealed class EventLoop : IDeviceWorker, IDisposable
         lock (_lock)
         {
             _watches[watch.Slot] = null;
+            _firstFree = Math.Min(_firstFree, watch.Slot);
         }
     }
 

@@ -65,14 +65,13 @@ public sealed class FullDiskTests : IDisposable
     public void A_qcow2_image_on_a_full_host_fails_requests_and_is_never_damaged(string shape, bool hasBacking)
     {
         const int Sectors = (8 << 20) / SectorStamp.Size;
-        const long BackingWrite = long.MaxValue;
         using SmallFileSystem small = new(_folder.File("small"), "2m");
         string path = Path.Combine(small.Path, "disk.qcow2");
         byte[] below = new byte[hasBacking ? Sectors * SectorStamp.Size : 0];
-        SectorStamp.Fill(below, 0, BackingWrite);
+        SectorStamp.Fill(below, 0, SectorStamp.First);
         string backing = _folder.File("base.raw", below);
         Assert.Equal(0, QemuImage.Run("qemu-img", ["create", "-q", "-f", "qcow2", "-o", shape, .. hasBacking ? (string[])["-b", backing, "-F", "raw"] : [], path, "8M"]).Status);
-        CrashModel model = new(Sectors, _ => hasBacking ? BackingWrite : SectorStamp.Zeroes);
+        CrashModel model = new(Sectors, _ => hasBacking ? SectorStamp.First : SectorStamp.Zeroes);
         Random random = new(9);
         ConcurrentQueue<string> lines = new();
         int failures = 0;

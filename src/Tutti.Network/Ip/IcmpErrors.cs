@@ -8,6 +8,7 @@ namespace Tutti.Network.Ip;
 internal sealed class IcmpErrors
 {
     private const int MaxQuote = 512;
+    private const int QuotedTransport = 8;
     private const long NanosecondsEach = 10_000_000;
     private const long Burst = 100 * NanosecondsEach;
 
@@ -78,14 +79,36 @@ internal sealed class IcmpErrors
     /// <summary>Port unreachable for a UDP packet that was sent a while ago: the quote is made up from the flow.</summary>
     public void SendFor(int errno, in IpEndpoints endpoints, ushort sourcePort, ushort destinationPort)
     {
+        Span<byte> udp = MakeQuote(endpoints, FrameFormat.Udp);
+        BinaryPrimitives.WriteUInt16BigEndian(udp, sourcePort);
+        BinaryPrimitives.WriteUInt16BigEndian(udp[2..], destinationPort);
+        udp[5] = FrameFormat.UdpHeader;
+        SendFor(errno, 0);
+        _packetLength = 0;
+    }
+
+    /// <summary>The same for an echo request.</summary>
+    public void SendForEcho(int errno, in IpEndpoints endpoints, ushort identifier, ushort sequence)
+    {
+        Span<byte> icmp = MakeQuote(endpoints, endpoints.IsVersion6 ? FrameFormat.Icmp6 : FrameFormat.Icmp);
+        icmp[0] = endpoints.IsVersion6 ? FrameFormat.Icmp6Echo : (byte)8;
+        BinaryPrimitives.WriteUInt16BigEndian(icmp[4..], identifier);
+        BinaryPrimitives.WriteUInt16BigEndian(icmp[6..], sequence);
+        SendFor(errno, 0);
+        _packetLength = 0;
+    }
+
+    /// <summary>Makes the packet that an error is to quote; gives the 8 bytes behind its IP header, zero.</summary>
+    private Span<byte> MakeQuote(in IpEndpoints endpoints, byte protocol)
+    {
         int header = endpoints.IsVersion6 ? FrameFormat.Ip6Header : FrameFormat.Ip4Header;
-        Span<byte> ip = _packet.AsSpan(0, header + FrameFormat.UdpHeader);
+        Span<byte> ip = _packet.AsSpan(0, header + QuotedTransport);
         ip.Clear();
         ip[0] = endpoints.IsVersion6 ? (byte)0x60 : (byte)0x45;
         if (endpoints.IsVersion6)
         {
-            ip[5] = FrameFormat.UdpHeader;
-            ip[6] = FrameFormat.Udp;
+            ip[5] = QuotedTransport;
+            ip[6] = protocol;
             ip[7] = FrameFormat.HopLimit;
             BinaryPrimitives.WriteUInt128BigEndian(ip[8..], endpoints.Source);
             BinaryPrimitives.WriteUInt128BigEndian(ip[24..], endpoints.Destination);
@@ -94,19 +117,15 @@ internal sealed class IcmpErrors
         {
             ip[3] = (byte)ip.Length;
             ip[8] = FrameFormat.HopLimit;
-            ip[9] = FrameFormat.Udp;
+            ip[9] = protocol;
             BinaryPrimitives.WriteUInt32BigEndian(ip[12..], (uint)endpoints.Source);
             BinaryPrimitives.WriteUInt32BigEndian(ip[16..], (uint)endpoints.Destination);
             BinaryPrimitives.WriteUInt16BigEndian(ip[10..], InternetChecksum.Finish(InternetChecksum.Add(0, ip[..header])));
         }
 
-        BinaryPrimitives.WriteUInt16BigEndian(ip[header..], sourcePort);
-        BinaryPrimitives.WriteUInt16BigEndian(ip[(header + 2)..], destinationPort);
-        ip[header + 5] = FrameFormat.UdpHeader;
         _packetLength = ip.Length;
         _endpoints = endpoints;
-        SendFor(errno, 0);
-        _packetLength = 0;
+        return ip[header..];
     }
 
     private void Send(byte type, byte code, uint value)

@@ -2,7 +2,8 @@ namespace Tutti.Network.Tcp;
 
 /// <summary>
 /// Acknowledgments, and what is done where they stay away. The way to the guest loses nothing but what the guest itself drops, so there is no
-/// congestion control; only after a timeout does sending begin with one segment (RFC 5681, 3.1).
+/// congestion control; only after a timeout does sending begin with one segment (RFC 5681, 3.1). Gaps that the guest tells of are filled at once, and again
+/// a few round trips later where that was lost, too: those who wait for the retransmission timeout stand still for it.
 /// </summary>
 internal sealed partial class TcpConnection
 {
@@ -16,7 +17,12 @@ internal sealed partial class TcpConnection
     private const int MaxRetries = 15;
     private const int MaxSynRetries = 6;
     private const int DuplicateThreshold = 3;
-    private const int MaxSacked = 8;
+    private const int MaxSacked = 32;
+    private const long MinRecoveryTimeout = 20 * Millisecond;
+
+    /// <summary>How often gaps are filled anew without the guest's having advanced.</summary>
+    private const int MaxRecoveryRounds = 4;
+
     private uint _initialSequence;
     private uint _congestionWindow;
     private int _duplicates;
@@ -26,6 +32,8 @@ internal sealed partial class TcpConnection
 
     /// <summary>What lies before it was sent again in this recovery.</summary>
     private uint _holesSent;
+
+    private int _recoveryRounds;
 
     private bool _isTiming;
     private uint _timedSequence;
@@ -51,6 +59,7 @@ internal sealed partial class TcpConnection
                     return;
                 }
 
+                _isTiming = false;
                 _sendSyn = true;
                 _engine.MarkReady(this);
                 break;
@@ -69,6 +78,7 @@ internal sealed partial class TcpConnection
         _duplicates = 0;
         _isRecovering = false;
         _retransmitHole = false;
+        _recoveryRounds = 0;
         _isTiming = false;
         _smoothedRoundTrip = 0;
         _roundTripVariation = 0;
@@ -88,6 +98,16 @@ internal sealed partial class TcpConnection
 
         if (InFlight == 0 && _sendWindow > 0)
         {
+            return;
+        }
+
+        if (_isRecovering && ++_recoveryRounds <= MaxRecoveryRounds)
+        {
+            // What filled the gaps is lost as well.
+            _holesSent = _sendUnacknowledged;
+            _retransmitHole = true;
+            _engine.Timers.Set(this, _engine.Now + RecoveryTimeout);
+            _engine.MarkReady(this);
             return;
         }
 
@@ -158,16 +178,14 @@ internal sealed partial class TcpConnection
         }
 
         uint window = (uint)segment.Window << _guestScale;
-        if (segment.SackCount > 0 && _hasSack)
-        {
-            TakeSack(segment);
-        }
+        bool tellsOfGap = segment.SackCount > 0 && _hasSack && TakeSack(segment);
 
         if (TcpSequence.IsAfter(acknowledgment, _sendUnacknowledged))
         {
             Advance(acknowledgment);
         }
-        else if (acknowledgment == _sendUnacknowledged && InFlight > 0 && length == 0 && window == _sendWindow && window > 0 && (segment.Flags & TcpFlags.Fin) == 0)
+        else if (acknowledgment == _sendUnacknowledged && InFlight > 0 &&
+            (tellsOfGap || (length == 0 && window == _sendWindow && window > 0 && (segment.Flags & TcpFlags.Fin) == 0)))
         {
             OnDuplicate();
         }
@@ -215,8 +233,15 @@ internal sealed partial class TcpConnection
         _engine.Counters.BytesToGuest += length;
         _sendUnacknowledged = acknowledgment;
         _sendNext = TcpSequence.Later(_sendNext, acknowledgment);
-        _retries = 0;
+        if (_retries > 0)
+        {
+            // RFC 6298 has it wait for the next sample, for the sake of a network that has too much; this one has not.
+            _retries = 0;
+            ResetTimeout();
+        }
+
         _duplicates = 0;
+        _recoveryRounds = 0;
         MeasureRoundTrip(acknowledgment);
         DropSacked();
         if (_congestionWindow != uint.MaxValue)
@@ -226,24 +251,35 @@ internal sealed partial class TcpConnection
 
         if (_isRecovering)
         {
-            _isRecovering = TcpSequence.IsBefore(acknowledgment, _recoveryEnd);
+            if (!TcpSequence.IsBefore(acknowledgment, _recoveryEnd))
+            {
+                _isRecovering = _sackedCount > 0;
+                _recoveryEnd = _sendMax;
+            }
+
             _holesSent = TcpSequence.Later(_holesSent, acknowledgment);
             _retransmitHole = _isRecovering;
         }
 
-        _engine.Timers.Set(this, InFlight > 0 ? _engine.Now + _timeout : TcpTimers.None);
+        _engine.Timers.Set(this, InFlight > 0 ? _engine.Now + (_isRecovering ? RecoveryTimeout : _timeout) : TcpTimers.None);
     }
+
+    /// <summary>The guest acknowledges without delay while it has a gap.</summary>
+    private long RecoveryTimeout => Math.Clamp((2 * _smoothedRoundTrip) + (4 * _roundTripVariation), Math.Min(MinRecoveryTimeout, _timeout), _timeout);
 
     private void OnDuplicate()
     {
         _duplicates++;
-        if (!_isRecovering && _duplicates >= DuplicateThreshold && _congestionWindow == uint.MaxValue)
+
+        // Frames come to the guest in order: what it has beyond a gap proves a loss. Without SACK duplicates may also be echoes of what was sent twice.
+        if (!_isRecovering && (_sackedCount > 0 || (_duplicates >= DuplicateThreshold && _congestionWindow == uint.MaxValue)))
         {
             _isRecovering = true;
             _recoveryEnd = _sendMax;
             _holesSent = _sendUnacknowledged;
             _isTiming = false;
             _retransmitHole = true;
+            _engine.Timers.Set(this, _engine.Now + RecoveryTimeout);
         }
         else if (_isRecovering && _sackedCount > 0)
         {
@@ -319,9 +355,11 @@ internal sealed partial class TcpConnection
         }
     }
 
-    private void TakeSack(in TcpSegment segment)
+    /// <summary>Whether there was one that lies beyond a gap.</summary>
+    private bool TakeSack(in TcpSegment segment)
     {
         _sacked ??= new (uint, uint)[MaxSacked];
+        bool tellsOfGap = false;
         for (int i = 0; i < segment.SackCount; i++)
         {
             uint start = segment.SackBlocks[i * 2];
@@ -332,7 +370,10 @@ internal sealed partial class TcpConnection
             }
 
             AddSacked(start, end);
+            tellsOfGap = true;
         }
+
+        return tellsOfGap;
     }
 
     private void AddSacked(uint start, uint end)

@@ -117,6 +117,7 @@ internal sealed partial class TcpConnection
         State = TcpState.Established;
         _sendSyn = false;
         _retries = 0;
+        MeasureRoundTrip(_sendUnacknowledged);
         _engine.Timers.Set(this, TcpTimers.None);
         _engine.MarkReady(this);
     }
@@ -304,6 +305,9 @@ internal sealed partial class TcpConnection
         _receiveEdge = isAnswer ? TcpSequence.Later(edge, _receiveEdge) : _receiveEdge;
         _sendSyn = false;
         _sendNext = _initialSequence + 1;
+        _isTiming = _sendMax == _initialSequence;
+        _timedSequence = _sendNext;
+        _timedAt = _engine.Now;
         _sendMax = _sendNext;
         if (Deadline == TcpTimers.None)
         {

@@ -115,6 +115,11 @@ internal sealed partial class Qcow2Image : IImageSource
     {
         if (IsReadOnly)
         {
+            if (!_file.IsReadOnly)
+            {
+                _file.Notices.Report(_file.Path, "it is marked as damaged, so the guest can only read it; mend it with 'tutti disk check --repair'");
+            }
+
             return;
         }
 
@@ -431,7 +436,10 @@ internal sealed partial class Qcow2Image : IImageSource
         {
             WriteTables();
             _file.Flush();
-            ApplyFrees();
+            if (_pendingFrees.Count != 0)
+            {
+                ApplyFrees();
+            }
         }
     }
 

@@ -66,6 +66,9 @@ internal sealed class Qcow2Refcounts
 
     internal ulong Max => _max;
 
+    /// <summary>Whether a block that is there counts anything.</summary>
+    internal bool HasCounts(long block) => _blocks.Get(block).Bytes.AsSpan().ContainsAnyExcept((byte)0);
+
     internal ulong Get(long cluster)
     {
         long index = cluster / _countsPerBlock;

@@ -3,28 +3,26 @@ using System.Diagnostics;
 namespace Tutti.Network.Tests.Tap;
 
 /// <summary>A test that makes TAP devices and network namespaces of its own; it wants root and the kernel's driver.</summary>
+[AttributeUsage(AttributeTargets.Method)]
 internal sealed class TapFactAttribute : FactAttribute
 {
-    public TapFactAttribute()
-    {
-        if (!Environment.IsPrivilegedProcess)
-        {
-            Skip = "Only root may make TAP devices and network namespaces.";
-        }
-        else if (!File.Exists("/dev/net/tun"))
-        {
-            Skip = "This kernel has no TAP driver (/dev/net/tun).";
-        }
-        else if (Reason is { } reason)
-        {
-            Skip = reason;
-        }
-    }
+    public TapFactAttribute() => Skip = Missing;
 
-    private static readonly string? Reason = Try();
+    /// <summary>Why such tests can't be run here; null where they can.</summary>
+    internal static string? Missing { get; } = Try();
 
     private static string? Try()
     {
+        if (!Environment.IsPrivilegedProcess)
+        {
+            return "Only root may make TAP devices and network namespaces.";
+        }
+
+        if (!File.Exists("/dev/net/tun"))
+        {
+            return "This kernel has no TAP driver (/dev/net/tun).";
+        }
+
         string name = $"tutti-try-{Environment.ProcessId}";
         try
         {
@@ -37,6 +35,13 @@ internal sealed class TapFactAttribute : FactAttribute
             return $"Network namespaces can't be made here: {e.Message}";
         }
     }
+}
+
+/// <summary>The same with data.</summary>
+[AttributeUsage(AttributeTargets.Method)]
+internal sealed class TapTheoryAttribute : TheoryAttribute
+{
+    public TapTheoryAttribute() => Skip = TapFactAttribute.Missing;
 }
 
 /// <summary>A program of the host's.</summary>

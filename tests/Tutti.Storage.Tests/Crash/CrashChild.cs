@@ -1,6 +1,9 @@
 using System.Collections.Concurrent;
 using System.Globalization;
 using Tutti.Devices.Block;
+using Tutti.Storage.Files;
+using Tutti.Storage.Qcow2;
+using Tutti.Workers;
 
 namespace Tutti.Storage.Tests.Crash;
 
@@ -32,9 +35,23 @@ internal static class CrashChild
             return 2;
         }
 
-        using Disk disk = Disk.Open(new DiskOptions { Path = path, Format = ImageFormat.Qcow2 });
+        Random random = new(int.Parse(seed, CultureInfo.InvariantCulture));
         using Stream output = Console.OpenStandardOutput();
-        Run(disk.Backend, new Random(int.Parse(seed, CultureInfo.InvariantCulture)), long.Parse(firstId, CultureInfo.InvariantCulture), output);
+        long first = long.Parse(firstId, CultureInfo.InvariantCulture);
+        if (random.Next(2) == 0)
+        {
+            using Disk disk = Disk.Open(new DiskOptions { Path = path, Format = ImageFormat.Qcow2 });
+            Run(disk.Backend, random, first, output);
+            return 0;
+        }
+
+        // With so few tables in memory that they are written back all the time, by whoever needs another.
+        using EventLoop worker = new("crash", e => Environment.FailFast(e.ToString()));
+        using IoQueue queue = new(worker, IoMethod.IoUring);
+        Qcow2Image image = Qcow2Image.Open(BlockFile.Open(path, isReadOnly: false), cacheBytes: 4096);
+        image.BeginWriting();
+        using Qcow2Disk small = new(image, queue);
+        Run(small, random, first, output);
         return 0;
     }
 

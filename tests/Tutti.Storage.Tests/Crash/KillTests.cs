@@ -14,8 +14,6 @@ public sealed class KillTests(ITestOutputHelper output) : IDisposable
     private const int Size = 8 << 20;
     private const int Sectors = Size / SectorStamp.Size;
 
-    /// <summary>Of bytes that the backing file has.</summary>
-    private const long BackingWrite = long.MaxValue;
 
     private readonly TempFolder _folder = new();
 
@@ -79,12 +77,12 @@ public sealed class KillTests(ITestOutputHelper output) : IDisposable
         else
         {
             byte[] bytes = new byte[shape.BackingSectors * SectorStamp.Size];
-            SectorStamp.Fill(bytes, 0, BackingWrite);
+            SectorStamp.Fill(bytes, 0, SectorStamp.First);
             string backing = folder.File($"{index}.raw", bytes);
             Do("create", "-q", "-f", "qcow2", "-o", shape.Options, "-b", backing, "-F", "raw", path, Size.ToString(CultureInfo.InvariantCulture));
         }
 
-        return new Image(path, shape.Options, new CrashModel(Sectors, sector => sector < shape.BackingSectors ? BackingWrite : SectorStamp.Zeroes));
+        return new Image(path, shape.Options, new CrashModel(Sectors, sector => sector < shape.BackingSectors ? SectorStamp.First : SectorStamp.Zeroes));
     }
 
     private static void RunAndKill(Image image, int seed, int milliseconds)
@@ -145,7 +143,8 @@ public sealed class KillTests(ITestOutputHelper output) : IDisposable
         Assert.True(status is 0 or 3, $"qemu-img check: {status} {text}{error}");
         ImageCheck check = ImageFiles.Check(image.Path, repair: false, ImageFormat.Qcow2).Check!;
         Assert.True(check.Corruptions == 0, string.Join('\n', check.Messages));
-        Assert.Equal(status == 3, check.Leaks > 0);
+        // Counts of clusters that the file's end has not reached are lost clusters here, and not looked at there.
+        Assert.True(status == 0 || check.Leaks > 0, text);
         if (mends)
         {
             Assert.Equal(0, ImageFiles.Check(image.Path, repair: true, ImageFormat.Qcow2).Check!.Leaks);
@@ -163,7 +162,7 @@ public sealed class KillTests(ITestOutputHelper output) : IDisposable
         }
 
         image.Model.Settle();
-        return status == 3;
+        return check.Leaks > 0;
     }
 
     private static void Do(params string[] args)

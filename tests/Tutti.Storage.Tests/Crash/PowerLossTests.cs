@@ -1,3 +1,4 @@
+using System.Buffers.Binary;
 using System.Globalization;
 using Tutti.Devices.Block;
 using Tutti.Memory;
@@ -16,12 +17,11 @@ public sealed class PowerLossTests(ITestOutputHelper output) : IDisposable
 {
     private const int Size = 4 << 20;
     private const int Room = Size * 2;
-    private const int CutsPerHistory = 24;
+    private const int CutsPerHistory = 20;
     private const int Steps = 160;
 
     /// <summary>So few bytes of tables that they are written back all the time.</summary>
     private const long CacheBytes = 4096;
-    private const long BackingWrite = long.MaxValue;
     private readonly TempFolder _folder = new(inMemory: true);
 
     private static readonly (string Options, int StampedSectors, Base Base)[] s_shapes =
@@ -29,7 +29,7 @@ public sealed class PowerLossTests(ITestOutputHelper output) : IDisposable
         ("cluster_size=512", 0, Base.None), ("cluster_size=4096,lazy_refcounts=on", 0, Base.None), ("cluster_size=512,refcount_bits=64", Size / 1024, Base.Backing),
         ("cluster_size=1024,refcount_bits=4", Size / 1024, Base.Snapshot), ("cluster_size=65536", 0, Base.None), ("compat=0.10,cluster_size=2048", 0, Base.None),
         ("cluster_size=65536", (Size / 512) - 3, Base.Backing), ("cluster_size=512", Size / 512, Base.Snapshot), ("cluster_size=1024,refcount_bits=1", 0, Base.None),
-        ("cluster_size=512", Size / 1024, Base.Compressed),
+        ("cluster_size=512", Size / 1024, Base.Compressed), ("cluster_size=65536", Size / 512, Base.Compressed),
     ];
 
     private enum Base
@@ -63,7 +63,7 @@ public sealed class PowerLossTests(ITestOutputHelper output) : IDisposable
                 for (int i = 0; i < CutsPerHistory && cuts < Cuts; i++, cuts++)
                 {
                     Random random = new(HashCode.Combine(seed, i));
-                    CrashModel model = new(Room / SectorStamp.Size, sector => sector < stamped ? BackingWrite : SectorStamp.Zeroes);
+                    CrashModel model = new(Room / SectorStamp.Size, sector => sector < stamped ? SectorStamp.First : SectorStamp.Zeroes);
                     int moment = record.Choose(random);
                     long size = record.Replay(before, moment, random, model, out byte[] left);
                     string cut = _folder.File("cut.qcow2", left);
@@ -79,12 +79,75 @@ public sealed class PowerLossTests(ITestOutputHelper output) : IDisposable
         output.WriteLine($"{cuts} cuts, lost clusters after {leaks}");
     }
 
+    [QemuFact]
+    public void A_loss_of_power_while_counts_are_made_anew_harms_nothing()
+    {
+        const int CutsPerImage = 8;
+        for (int number = 0; number < Cuts / 48; number++)
+        {
+            int seed = Seed + number;
+            Random random = new(seed);
+            string options = s_shapes[seed % s_shapes.Length].Options;
+            try
+            {
+                string path = Make(options, Size / 1024, number % 2 == 0 || options.EndsWith("bits=1", StringComparison.Ordinal) ? Base.Compressed : Base.Snapshot);
+                byte[] before = Spoil(File.ReadAllBytes(path), random);
+                File.WriteAllBytes(path, before);
+                FileRecord record = new();
+                using (BlockFile file = BlockFile.Open(path, isReadOnly: false))
+                {
+                    file.Watch = record;
+                    Assert.Equal(0, ImageFormat.Qcow2.Check(file, repair: true)!.Corruptions);
+                }
+
+                for (int cut = 0; cut < CutsPerImage; cut++)
+                {
+                    CrashModel model = new(Size / SectorStamp.Size, sector => sector < Size / 1024 ? SectorStamp.First : SectorStamp.Zeroes);
+                    record.Replay(before, record.Choose(random), random, model, out byte[] left);
+                    string copy = _folder.File("cut.qcow2", left);
+                    Assert.Equal(0, ImageFiles.Check(copy, repair: true, ImageFormat.Qcow2).Check!.Corruptions);
+                    Judge(copy, model, Size, random, asksQemu: cut == 0);
+                }
+            }
+            catch (Exception e)
+            {
+                throw new InvalidOperationException($"TUTTI_POWER_SEED={seed}, {options}: {e.Message}", e);
+            }
+        }
+    }
+
+    /// <summary>Wrong counts, blocks that are gone, and the dirty bit where the version has it.</summary>
+    private static byte[] Spoil(byte[] image, Random random)
+    {
+        int clusterSize = 1 << image[23];
+        int table = (int)BinaryPrimitives.ReadInt64BigEndian(image.AsSpan(48));
+        image[79] |= (byte)(image[7] >= 3 ? 1 : 0);
+        for (int at = table; at < table + clusterSize; at += 8)
+        {
+            int block = (int)BinaryPrimitives.ReadInt64BigEndian(image.AsSpan(at));
+            switch (block == 0 ? 3 : random.Next(4))
+            {
+                case 0:
+                    random.NextBytes(image.AsSpan(block, clusterSize));
+                    break;
+                case 1:
+                    image.AsSpan(block, clusterSize).Clear();
+                    break;
+                case 2:
+                    image.AsSpan(at, 8).Clear();
+                    break;
+            }
+        }
+
+        return image;
+    }
+
     private string Make(string options, int stampedSectors, Base kind)
     {
         string path = _folder.File("disk.qcow2");
         File.Delete(path);
         byte[] bytes = new byte[kind == Base.Backing ? stampedSectors * SectorStamp.Size : Size];
-        SectorStamp.Fill(bytes.AsSpan(0, stampedSectors * SectorStamp.Size), 0, BackingWrite);
+        SectorStamp.Fill(bytes.AsSpan(0, stampedSectors * SectorStamp.Size), 0, SectorStamp.First);
         string raw = _folder.File("base.raw", bytes);
         string size = Size.ToString(CultureInfo.InvariantCulture);
         switch (kind)
@@ -167,7 +230,8 @@ public sealed class PowerLossTests(ITestOutputHelper output) : IDisposable
         if (asksQemu)
         {
             (int status, string text, string error) = QemuImage.Run("qemu-img", "check", path);
-            Assert.True(status == (hasLeaks ? 3 : 0), $"qemu-img check: {status} {text}{error}");
+            // Counts of clusters that the file's end has not reached are lost clusters here, and not looked at there.
+            Assert.True(status == 0 || (status == 3 && hasLeaks), $"qemu-img check: {status} {text}{error}");
         }
 
         using (Qcow2Image image = Qcow2Image.Open(BlockFile.Open(path, isReadOnly: false)))

@@ -11,6 +11,9 @@ internal static class SectorStamp
     /// <summary>What a sector of zeroes is of.</summary>
     public const long Zeroes = 0;
 
+    /// <summary>Of the bytes that were there before the first write: they can be compressed.</summary>
+    public const long First = long.MaxValue;
+
     /// <summary>What a sector is of that no write has made so.</summary>
     public const long Unknown = -1;
 
@@ -42,7 +45,7 @@ internal static class SectorStamp
         BinaryPrimitives.WriteInt64LittleEndian(bytes, write);
         for (int at = 8; at < Size; at += 8)
         {
-            state = (BitOperations.RotateLeft(state, 23) ^ (ulong)at) * 0xD129_0F95_2C6B_8A3D;
+            state = write == First ? (ulong)sector : (BitOperations.RotateLeft(state, 23) ^ (ulong)at) * 0xD129_0F95_2C6B_8A3D;
             BinaryPrimitives.WriteUInt64LittleEndian(bytes[at..], state);
         }
     }
