@@ -26,8 +26,7 @@ internal sealed class GuestDevices : IDisposable
 
     private readonly Action<Exception> _onFailure;
     private readonly List<Disk> _disks = [];
-    private readonly List<IDisposable> _networks = [];
-    private readonly List<IDisposable> _loops = [];
+    private readonly List<IDisposable> _backends = [];
     private readonly List<Func<BoardServices, PciFunction>> _functions = [];
 
     /// <param name="onFailure">Told, on any thread, what went wrong that should not have; the machine is to end.</param>
@@ -73,14 +72,14 @@ internal sealed class GuestDevices : IDisposable
             if (spec.Kind == NetworkKind.Tap)
             {
                 TapNetwork tap = new(spec, _onFailure, Notices.Write);
-                _networks.Add(tap);
+                _backends.Add(tap);
                 network = tap;
                 mac = new MacAddress(TapAddress.For(spec.TapName));
             }
             else
             {
                 UserNetwork user = new(spec, _onFailure);
-                _networks.Add(user);
+                _backends.Add(user);
                 network = user;
             }
         }
@@ -97,7 +96,7 @@ internal sealed class GuestDevices : IDisposable
     internal void AddEntropy()
     {
         EventLoop loop = new("entropy", _onFailure);
-        _loops.Add(loop);
+        _backends.Add(loop);
         _functions.Add(services => new VirtioPciFunction(
             new VirtioRng(new HostEntropy(), loop, services.Clock), services.Memory, services.Doorbells, services.ChipsetLock));
     }
@@ -105,14 +104,9 @@ internal sealed class GuestDevices : IDisposable
     /// <summary>Closes everything, after the machine's end.</summary>
     public void Dispose()
     {
-        foreach (IDisposable loop in _loops)
+        foreach (IDisposable backend in _backends)
         {
-            loop.Dispose();
-        }
-
-        foreach (IDisposable network in _networks)
-        {
-            network.Dispose();
+            backend.Dispose();
         }
 
         foreach (Disk disk in _disks)

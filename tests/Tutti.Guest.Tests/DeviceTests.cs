@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
@@ -20,7 +19,7 @@ public sealed class DeviceTests : IDisposable
     {
         string disk = MakeFileSystem();
         string image = Path.Combine(_folder, "over.qcow2");
-        Assert.Equal(0, Start("dotnet", "exec", Path.Combine(AppContext.BaseDirectory, "tutti.dll"), "disk", "create", image, "--backing", disk, "--backing-format", "raw"));
+        Assert.Equal(0, HostProgram.Run("dotnet", "exec", Path.Combine(AppContext.BaseDirectory, "tutti.dll"), "disk", "create", image, "--backing", disk, "--backing-format", "raw").Status);
         string written;
         using (GuestSession guest = new("--disk", image, "--net", "none"))
         {
@@ -42,7 +41,7 @@ public sealed class DeviceTests : IDisposable
             Assert.Equal(0, guest.WaitForExit());
         }
 
-        Assert.Equal(0, Start("dotnet", "exec", Path.Combine(AppContext.BaseDirectory, "tutti.dll"), "disk", "check", image));
+        Assert.Equal(0, HostProgram.Run("dotnet", "exec", Path.Combine(AppContext.BaseDirectory, "tutti.dll"), "disk", "check", image).Status);
     }
 
     [DiskFact]
@@ -62,7 +61,7 @@ public sealed class DeviceTests : IDisposable
             Assert.Equal(0, guest.WaitForExit());
         }
 
-        Assert.Equal(0, Start("e2fsck", "-fn", disk));
+        Assert.Equal(0, HostProgram.Run("e2fsck", "-fn", disk).Status);
     }
 
     [DebianFact]
@@ -71,7 +70,7 @@ public sealed class DeviceTests : IDisposable
         byte[] content = new byte[3 << 20];
         new Random(5).NextBytes(content);
         using Server server = new(content);
-        int published = FreePort();
+        int published = HostProgram.FreePort();
         using GuestSession guest = new("--net", "user,host=allow", "--publish", $"{published}:80");
         guest.ExpectShell();
         Assert.Contains("10.0.2.15/24", guest.Run(WaitForAddress), StringComparison.Ordinal);
@@ -111,26 +110,8 @@ public sealed class DeviceTests : IDisposable
             file.SetLength(16 << 20);
         }
 
-        Assert.Equal(0, Start("mke2fs", "-q", "-t", "ext4", "-F", disk));
+        Assert.Equal(0, HostProgram.Run("mke2fs", "-q", "-t", "ext4", "-F", disk).Status);
         return disk;
-    }
-
-    private static int Start(string program, params string[] arguments)
-    {
-        ProcessStartInfo start = new(program, arguments) { RedirectStandardOutput = true, RedirectStandardError = true };
-        start.Environment["PATH"] += ":/usr/sbin:/sbin";
-        using Process process = Process.Start(start)!;
-        _ = process.StandardOutput.ReadToEndAsync();
-        _ = process.StandardError.ReadToEndAsync();
-        process.WaitForExit();
-        return process.ExitCode;
-    }
-
-    private static int FreePort()
-    {
-        using TcpListener listener = new(IPAddress.Loopback, 0);
-        listener.Start();
-        return ((IPEndPoint)listener.LocalEndpoint).Port;
     }
 
 #pragma warning disable CA5351 // The guest has md5sum everywhere; nothing is protected by it.

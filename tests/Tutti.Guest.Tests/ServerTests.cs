@@ -1,8 +1,6 @@
 using System.Buffers.Binary;
 using System.Diagnostics;
 using System.Globalization;
-using System.Net;
-using System.Net.Sockets;
 using Xunit.Abstractions;
 
 namespace Tutti.Guest.Tests;
@@ -23,12 +21,12 @@ public sealed class ServerTests(ITestOutputHelper output) : IDisposable
     [ServerFact]
     public void A_server_is_reached_by_ssh_installs_packages_and_keeps_what_was_synced_when_it_is_killed()
     {
-        Assert.Equal(0, Start("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", Key).Status);
-        int port = FreePort();
+        Assert.Equal(0, HostProgram.Run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", Key).Status);
+        int port = HostProgram.FreePort();
         using (GuestSession guest = Begin(port))
         {
             Assert.Equal("proof", Ssh(port, "hostname"));
-            (int status, string text) = Start(Ssh(port), "sudo apt-get -q update && sudo apt-get -qy install hello && hello");
+            (int status, string text) = RunBySsh(Ssh(port), "sudo apt-get -q update && sudo apt-get -qy install hello && hello");
             Assert.True(status == 0, text);
             Assert.Contains("Hello, world!", text, StringComparison.Ordinal);
             Ssh(port, "head -c 20000000 /dev/urandom > kept && sync && sha256sum < kept > kept.sum && sync");
@@ -38,7 +36,7 @@ public sealed class ServerTests(ITestOutputHelper output) : IDisposable
             Thread.Sleep(1500);
         }
 
-        Assert.Contains(Start("qemu-img", "check", Overlay).Status, (int[])[0, 3]);
+        Assert.Contains(HostProgram.Run("qemu-img", "check", Overlay).Status, (int[])[0, 3]);
         using (GuestSession guest = Begin(port))
         {
             Assert.Equal("-", Ssh(port, "sha256sum < kept | diff - kept.sum && echo -"));
@@ -47,7 +45,7 @@ public sealed class ServerTests(ITestOutputHelper output) : IDisposable
             Assert.Equal(0, guest.WaitForExit());
         }
 
-        Assert.Equal(0, Start("qemu-img", "check", Overlay).Status);
+        Assert.Equal(0, HostProgram.Run("qemu-img", "check", Overlay).Status);
         CheckFileSystem();
     }
 
@@ -62,7 +60,7 @@ public sealed class ServerTests(ITestOutputHelper output) : IDisposable
             ]);
         guest.Expect("login:");
         output.WriteLine($"a login after {watch.Elapsed.TotalSeconds:F1} s");
-        while (Start(Ssh(port), "true") is { Status: not 0 } answer)
+        while (RunBySsh(Ssh(port), "true") is { Status: not 0 } answer)
         {
             Assert.True(watch.Elapsed < Patience, $"ssh: {answer.Text}\n{guest.Output}");
             Thread.Sleep(500);
@@ -75,7 +73,7 @@ public sealed class ServerTests(ITestOutputHelper output) : IDisposable
     private void CheckFileSystem()
     {
         string raw = Path.Combine(_folder, "disk.img");
-        Assert.Equal(0, Start("qemu-img", "convert", "-O", "raw", Overlay, raw).Status);
+        Assert.Equal(0, HostProgram.Run("qemu-img", "convert", "-O", "raw", Overlay, raw).Status);
         long offset;
         using (FileStream file = File.OpenRead(raw))
         {
@@ -86,7 +84,7 @@ public sealed class ServerTests(ITestOutputHelper output) : IDisposable
             offset = BinaryPrimitives.ReadInt64LittleEndian(lba) * 512;
         }
 
-        (int status, string text) = Start("/usr/sbin/e2fsck", "-fn", string.Create(CultureInfo.InvariantCulture, $"{raw}?offset={offset}"));
+        (int status, string text) = HostProgram.Run("/usr/sbin/e2fsck", "-fn", string.Create(CultureInfo.InvariantCulture, $"{raw}?offset={offset}"));
         Assert.True(status == 0, text);
     }
 
@@ -98,26 +96,10 @@ public sealed class ServerTests(ITestOutputHelper output) : IDisposable
 
     private string Ssh(int port, string command)
     {
-        (int status, string text) = Start(Ssh(port), command);
+        (int status, string text) = RunBySsh(Ssh(port), command);
         Assert.True(status == 0, $"{command}: {text}");
         return text.Trim();
     }
 
-    private static (int Status, string Text) Start(string[] command, string last) => Start(command[0], [.. command[1..], last]);
-
-    private static (int Status, string Text) Start(string program, params string[] arguments)
-    {
-        using Process process = Process.Start(new ProcessStartInfo(program, arguments) { RedirectStandardOutput = true, RedirectStandardError = true })!;
-        Task<string> errors = process.StandardError.ReadToEndAsync();
-        string text = process.StandardOutput.ReadToEnd();
-        process.WaitForExit();
-        return (process.ExitCode, text + errors.Result);
-    }
-
-    private static int FreePort()
-    {
-        using TcpListener listener = new(IPAddress.Loopback, 0);
-        listener.Start();
-        return ((IPEndPoint)listener.LocalEndpoint).Port;
-    }
+    private static (int Status, string Text) RunBySsh(string[] ssh, string command) => HostProgram.Run(ssh[0], [.. ssh[1..], command]);
 }
