@@ -175,6 +175,15 @@ public sealed unsafe class HostFile : IDisposable
         return done >= 0 ? done : -Marshal.GetLastPInvokeError();
     }
 
+    /// <summary>One preadv2 that takes only what can be had without waiting (RWF_NOWAIT); see <see cref="TryReadVector"/>.</summary>
+    /// <returns>Bytes, fewer than asked for where the next have to be fetched; -EAGAIN when the first have; -EOPNOTSUPP, -ENOSYS or -EPERM where the host can't.</returns>
+    public nint TryReadCachedVector(nint vectors, int count, long offset)
+    {
+        // SAFETY: the caller vouches for the vectors.
+        nint done = LibC.syscall(LibC.SYS_preadv2, Descriptor.Number, vectors, count, (nint)offset, 0, LibC.RWF_NOWAIT);
+        return done >= 0 ? done : -Marshal.GetLastPInvokeError();
+    }
+
     /// <summary>One pwritev; see <see cref="TryReadVector"/>.</summary>
     public nint TryWriteVector(nint vectors, int count, long offset)
     {

@@ -34,6 +34,10 @@ internal static unsafe partial class LibC
     internal const nuint BLKSSZGET = 0x1268;
     internal const nuint BLKPBSZGET = 0x127B;
 
+    /// <summary>By number: not all C libraries have preadv2. Its offset is one argument and a zero.</summary>
+    internal const nint SYS_preadv2 = 327;
+    internal const nint RWF_NOWAIT = 8;
+
     /// <summary>Variadic in C; with O_CREAT the third argument is the mode.</summary>
     [LibraryImport(Library, SetLastError = true)]
     internal static partial int open(byte* pathname, int flags, uint mode);

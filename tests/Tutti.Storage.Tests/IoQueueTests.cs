@@ -23,35 +23,45 @@ public sealed class IoQueueTests : IDisposable
 
     public static TheoryData<IoMethod> Methods { get; } = [IoMethod.IoUring, IoMethod.Threads];
 
+    /// <summary>With bytes that are transferred at once, and with more.</summary>
+    public static TheoryData<IoMethod, int> MethodsAndSizes { get; } = new()
+    {
+        { IoMethod.IoUring, 1 << 16 },
+        { IoMethod.IoUring, 1 << 18 },
+        { IoMethod.Threads, 1 << 16 },
+        { IoMethod.Threads, 1 << 18 },
+    };
+
     [Theory]
-    [MemberData(nameof(Methods))]
-    public void What_is_written_from_many_segments_is_read_back_into_others(IoMethod method)
+    [MemberData(nameof(MethodsAndSizes))]
+    public void What_is_written_from_many_segments_is_read_back_into_others(IoMethod method, int size)
     {
         using IoQueue queue = new(_loop, method);
         Assert.Equal(method, queue.Method);
         using BlockFile file = BlockFile.Create(_folder.File("a"));
-        using NativeBytes from = new(1 << 16);
-        using NativeBytes to = new(1 << 16);
+        using NativeBytes from = new(size);
+        using NativeBytes to = new(size);
         new Random(1).NextBytes(from.Span);
 
         // More segments than one system call takes.
-        MemorySegment[] pieces = [.. Enumerable.Range(0, 2048).Select(i => from.Part(i * 32, 32))];
+        int piece = size / 2048;
+        MemorySegment[] pieces = [.. Enumerable.Range(0, 2048).Select(i => from.Part(i * piece, piece))];
         Waiter write = new();
         write.Operation.Kind = IoKind.Write;
         write.Operation.File = file;
         write.Operation.Offset = 512;
         write.Operation.SetSegments(pieces);
-        Assert.Equal(1 << 16, write.Operation.Length);
+        Assert.Equal(size, write.Operation.Length);
         Assert.Equal(0, write.Run(queue));
 
         Waiter read = new();
         read.Operation.Kind = IoKind.Read;
         read.Operation.File = file;
         read.Operation.Offset = 512;
-        read.Operation.SetSegments([to.Part(0, 100), to.Part(100, 0), to.Part(100, 65436)]);
+        read.Operation.SetSegments([to.Part(0, 100), to.Part(100, 0), to.Part(100, size - 100)]);
         Assert.Equal(0, read.Run(queue));
         Assert.True(from.Span.SequenceEqual(to.Span));
-        Assert.Equal(512 + (1 << 16), file.Length);
+        Assert.Equal(512 + size, file.Length);
     }
 
     [Theory]
@@ -124,13 +134,13 @@ public sealed class IoQueueTests : IDisposable
     }
 
     [Theory]
-    [MemberData(nameof(Methods))]
-    public void Errors_reach_the_owner_and_the_user_once(IoMethod method)
+    [MemberData(nameof(MethodsAndSizes))]
+    public void Errors_reach_the_owner_and_the_user_once(IoMethod method, int size)
     {
         using IoQueue queue = new(_loop, method);
         ConcurrentQueue<string> lines = new();
         using BlockFile file = BlockFile.Open(_folder.File("a", new byte[4096]), isReadOnly: true, notices: new StorageNotices(lines.Enqueue));
-        using NativeBytes bytes = new(512);
+        using NativeBytes bytes = new(size);
         Waiter write = new();
         write.Operation.Kind = IoKind.Write;
         write.Operation.File = file;

@@ -201,6 +201,16 @@ public class IoOperation
         }
     }
 
+    /// <summary>Reads on this thread what the host has in its page cache, without waiting.</summary>
+    /// <param name="isRefused">The host does not know such reads of this file.</param>
+    /// <returns>Whether the operation is at its end; else the rest is still to be read.</returns>
+    internal bool TryReadCached(out bool isRefused)
+    {
+        nint result = File!.File.TryReadCachedVector(VectorsAddress, VectorCount, Position);
+        isRefused = result is -Errno.EOPNOTSUPP or -Errno.ENOSYS or -Errno.EINVAL or -Errno.EPERM;
+        return !isRefused && result != 0 && Advance(result);
+    }
+
     private void TellWatch()
     {
         if (File!.Watch is IBlockFileWatch watch)
