@@ -26,19 +26,16 @@ internal sealed partial class GuestSession : IDisposable
 
     /// <param name="dataFolder">Where machines' disks are kept; the user's own place when null.</param>
     /// <param name="arguments">Of `tutti run`.</param>
-    public GuestSession(string? dataFolder, string[] arguments)
+    /// <param name="within">A command, with its arguments, that runs the one behind it in surroundings of its own, such as `ip netns exec`.</param>
+    public GuestSession(string? dataFolder, string[] arguments, params string[] within)
     {
-        var start = new ProcessStartInfo("dotnet")
+        string[] command = [.. within, "dotnet", "exec", Path.Combine(AppContext.BaseDirectory, "tutti.dll"), "run", .. arguments];
+        var start = new ProcessStartInfo(command[0], command[1..])
         {
             RedirectStandardInput = true,
             RedirectStandardOutput = true,
             RedirectStandardError = true,
-            ArgumentList = { "exec", Path.Combine(AppContext.BaseDirectory, "tutti.dll"), "run" },
         };
-        foreach (string argument in arguments)
-        {
-            start.ArgumentList.Add(argument);
-        }
 
         if (dataFolder != null)
         {
