@@ -28,32 +28,13 @@ internal sealed class HostPeer(NetworkNamespace host) : IDisposable
     /// <summary>A sum as sha256sum prints it.</summary>
     public static string Sum(ReadOnlySpan<byte> data) => Convert.ToHexStringLower(SHA256.HashData(data));
 
-    /// <summary>HTTP, as far as curl wants it: GET /N gives N bytes, PUT /any and PUT /slowly the sum of what came.</summary>
-    public int Web() => Listen(async socket =>
-    {
-        byte[] room = new byte[65536];
-        int filled = 0;
-        int end;
-        while ((end = room.AsSpan(0, filled).IndexOf("\r\n\r\n"u8)) < 0)
-        {
-            int count = await socket.ReceiveAsync(room.AsMemory(filled));
-            if (count == 0)
-            {
-                return;
-            }
-
-            filled += count;
-        }
-
-        string[] lines = Encoding.ASCII.GetString(room, 0, end).Split("\r\n");
-        string path = lines[0].Split(' ')[1];
-        byte[] body = lines[0].StartsWith("GET", StringComparison.Ordinal)
-            ? Content(int.Parse(path[1..], CultureInfo.InvariantCulture))
-            : Encoding.ASCII.GetBytes(await Receive(socket, room.AsMemory(end + 4, filled - end - 4), Length(lines), path == "/slowly") + "\n");
-        await SendAll(socket, Encoding.ASCII.GetBytes($"HTTP/1.1 200 OK\r\nContent-Length: {body.Length}\r\nConnection: close\r\n\r\n"));
-        await SendAll(socket, body);
-        socket.Shutdown(SocketShutdown.Send);
-    });
+    /// <summary>HTTP, as far as curl wants it: GET /N gives N bytes, PUT the sum of what came.</summary>
+    /// <param name="isSlow">What comes is taken a little at a time, from a small buffer.</param>
+    public int Web(bool isSlow = false) => Listen(
+        socket => ServeWeb(socket, isSlow),
+        // The listener's, for its connections to have from their beginning: one that is made smaller later lets the kernel's sender wait for its
+        // probes, 200 ms each.
+        isSlow ? 16384 : 0);
 
     /// <summary>Takes a number from each connection and answers with its opposite, none before all connections are there.</summary>
     /// <param name="count">How many those are.</param>
@@ -111,16 +92,36 @@ internal sealed class HostPeer(NetworkNamespace host) : IDisposable
     private static int Length(string[] lines) =>
         int.Parse(lines.Single(line => line.StartsWith("Content-Length:", StringComparison.OrdinalIgnoreCase))[15..], CultureInfo.InvariantCulture);
 
+    private static async Task ServeWeb(Socket socket, bool isSlow)
+    {
+        byte[] room = new byte[65536];
+        int filled = 0;
+        int end;
+        while ((end = room.AsSpan(0, filled).IndexOf("\r\n\r\n"u8)) < 0)
+        {
+            int count = await socket.ReceiveAsync(room.AsMemory(filled));
+            if (count == 0)
+            {
+                return;
+            }
+
+            filled += count;
+        }
+
+        string[] lines = Encoding.ASCII.GetString(room, 0, end).Split("\r\n");
+        byte[] body = lines[0].StartsWith("GET", StringComparison.Ordinal)
+            ? Content(int.Parse(lines[0].Split(' ')[1][1..], CultureInfo.InvariantCulture))
+            : Encoding.ASCII.GetBytes(await Receive(socket, room.AsMemory(end + 4, filled - end - 4), Length(lines), isSlow) + "\n");
+        await SendAll(socket, Encoding.ASCII.GetBytes($"HTTP/1.1 200 OK\r\nContent-Length: {body.Length}\r\nConnection: close\r\n\r\n"));
+        await SendAll(socket, body);
+        socket.Shutdown(SocketShutdown.Send);
+    }
+
     private static async Task<string> Receive(Socket socket, ReadOnlyMemory<byte> first, int length, bool isSlow)
     {
         byte[] body = new byte[length];
         first.CopyTo(body);
         int filled = first.Length;
-        if (isSlow)
-        {
-            socket.ReceiveBufferSize = 16384;
-        }
-
         while (filled < length)
         {
             int count = await socket.ReceiveAsync(body.AsMemory(filled, Math.Min(length - filled, 65536)));
@@ -166,11 +167,16 @@ internal sealed class HostPeer(NetworkNamespace host) : IDisposable
         }
     }
 
-    private int Listen(Func<Socket, Task> serve)
+    private int Listen(Func<Socket, Task> serve, int receiveBuffer = 0)
     {
         // Both versions: the gateway's addresses stand for the loopback's of each.
         Socket listener = host.Do(() => new Socket(AddressFamily.InterNetworkV6, SocketType.Stream, ProtocolType.Tcp) { DualMode = true });
         _listeners.Add(listener);
+        if (receiveBuffer > 0)
+        {
+            listener.ReceiveBufferSize = receiveBuffer;
+        }
+
         listener.Bind(new IPEndPoint(IPAddress.IPv6Any, 0));
         listener.Listen(4096);
         _ = AcceptAsync(listener, serve);
