@@ -17,6 +17,7 @@ public sealed class BlockFile : IDisposable
     private ImageLock? _lock;
     private volatile bool _lacksPunchHole;
     private volatile bool _lacksZeroRange;
+    private volatile bool _lacksCachedReads;
     private volatile int _flushError;
 
     private BlockFile(HostFile file, bool isReadOnly, StorageNotices notices)
@@ -62,6 +63,13 @@ public sealed class BlockFile : IDisposable
     /// <summary>Bytes.</summary>
     /// <exception cref="HostException">The kernel refuses.</exception>
     public long Length => IsBlockDevice ? _deviceLength : _file.GetLength();
+
+    /// <summary>Whether the host has refused a read that does not wait.</summary>
+    internal bool LacksCachedReads
+    {
+        get => _lacksCachedReads;
+        set => _lacksCachedReads = value;
+    }
 
     /// <summary>Bytes that the file takes up on the host; a block device's length.</summary>
     public long Allocated => IsBlockDevice ? _deviceLength : _file.GetStatus().Allocated;
