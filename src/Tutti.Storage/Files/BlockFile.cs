@@ -10,7 +10,11 @@ public sealed class BlockFile : IDisposable
 {
     /// <summary>Zeroes are written by hand in pieces of this many bytes.</summary>
     private const int ZeroPiece = 1 << 18;
-    private static readonly byte[] s_zeroes = new byte[ZeroPiece];
+
+    /// <summary>
+    /// From the start of a page: the kernel lets a killed process's write end where a page of its source ends, and that must be the end of a sector.
+    /// </summary>
+    private static readonly HostBuffer s_zeroes = new(ZeroPiece);
 
     private readonly HostFile _file;
     private readonly long _deviceLength;
@@ -314,7 +318,7 @@ public sealed class BlockFile : IDisposable
         {
             for (long done = 0; done < length; done += ZeroPiece)
             {
-                _file.Write(s_zeroes.AsSpan(0, (int)Math.Min(ZeroPiece, length - done)), offset + done);
+                _file.Write(s_zeroes.GetSpan()[..(int)Math.Min(ZeroPiece, length - done)], offset + done);
             }
 
             return 0;
