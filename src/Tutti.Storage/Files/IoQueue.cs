@@ -30,8 +30,11 @@ public sealed class IoQueue : IDisposable
     /// <summary>After so many that were done at once their ends are told: whoever asked for them works on while the next are done.</summary>
     private const int HereBatch = 8;
 
-    /// <summary>Nanoseconds; what took longer at once has waited for the storage, and for a while no more is written so.</summary>
-    private const long SlowTransfer = 1_000_000;
+    /// <summary>
+    /// Nanoseconds, above what a busy host takes a processor away for; what took longer at once has waited for the storage, and for a while no more is
+    /// done so.
+    /// </summary>
+    private const long SlowTransfer = 5_000_000;
     private const long SlowTime = 50_000_000;
     private static readonly bool s_wantsThreads = Environment.GetEnvironmentVariable("TUTTI_IO") == "threads";
 
