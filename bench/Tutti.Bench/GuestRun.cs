@@ -15,8 +15,11 @@ internal sealed record GuestSetup(GuestImage Image, string InitrdPath, string Wo
 
     public int Processors { get; init; } = 1;
 
-    /// <summary>A raw image, the guest's only disk; null for none.</summary>
+    /// <summary>An image, the guest's only disk; null for none.</summary>
     public string? DiskPath { get; init; }
+
+    /// <summary>The image's format.</summary>
+    public string DiskFormat { get; init; } = "raw";
 
     /// <summary>Whether what the guest writes goes to a new qcow2 image over the disk, which is thrown away.</summary>
     public bool IsDiskThrownAway { get; init; }
@@ -93,7 +96,7 @@ internal sealed class GuestRun : IDisposable
             "run", .. setup.Image.DiskPath is null ? (string[])[setup.Image.Name] : ["--kernel", setup.Image.KernelPath],
             "--initrd", setup.InitrdPath, "--append", setup.Image.DiskPath is null ? setup.Words : $"{setup.Image.CommandLine} {setup.Words}",
             "--memory", $"{setup.MemoryMegabytes}M", "--cpus", $"{setup.Processors}", "--net", setup.HasNetwork ? "user,host=allow" : "none",
-            .. setup.DiskPath is string disk ? (string[])["--disk", $"{disk.Replace(",", ",,", StringComparison.Ordinal)},format=raw{(setup.IsDiskThrownAway ? ",overlay" : "")}"] : [],
+            .. setup.DiskPath is string disk ? (string[])["--disk", $"{disk.Replace(",", ",,", StringComparison.Ordinal)},format={setup.DiskFormat}{(setup.IsDiskThrownAway ? ",overlay" : "")}"] : [],
             .. engine is null ? Array.Empty<string>() : ["--engine", engine],
         ],
         setup);
@@ -106,7 +109,7 @@ internal sealed class GuestRun : IDisposable
             "-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio",
             .. setup.DiskPath is string disk
                 ? (string[])[
-                    "-drive", $"file={disk.Replace(",", ",,", StringComparison.Ordinal)},if=none,id=disk,format=raw,cache=writeback,aio={setup.QemuAio}{(setup.IsDiskThrownAway ? ",snapshot=on" : "")}",
+                    "-drive", $"file={disk.Replace(",", ",,", StringComparison.Ordinal)},if=none,id=disk,format={setup.DiskFormat},cache=writeback,aio={setup.QemuAio}{(setup.IsDiskThrownAway ? ",snapshot=on" : "")}",
                     "-device", "virtio-blk-pci,drive=disk"]
                 : [],
             .. setup.HasNetwork ? (string[])["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile="] : [],

@@ -14,23 +14,29 @@ internal sealed class IoMeasurements
     /// <summary>What the host's page cache has room for: the way to the disk is measured, not the disk.</summary>
     private const int DiskSize = 512 << 20;
 
-    private IoMeasurements(string executable, string initrd, string disk) => (Executable, Initrd, Disk) = (executable, initrd, disk);
+    private IoMeasurements(string executable, string initrd, string disk, string format) => (Executable, Initrd, Disk, DiskFormat) = (executable, initrd, disk, format);
 
     internal string Executable { get; }
 
     internal string Initrd { get; }
 
-    /// <summary>A raw image, whose contents don't matter.</summary>
+    /// <summary>An image, whose contents don't matter.</summary>
     internal string Disk { get; }
+
+    /// <summary>Its format, one of <see cref="DiskFormats"/>.</summary>
+    internal string DiskFormat { get; }
+
+    internal static IReadOnlyList<string> DiskFormats { get; } = ["raw", "qcow2"];
 
     /// <param name="sources">The folder bench/compare-io.</param>
     /// <param name="folder">Where everything goes; made where it is missing.</param>
     /// <param name="image">Whose drivers the initial RAM disk gets.</param>
+    /// <param name="format">The disk's format.</param>
     /// <exception cref="CompareException">There is no compiler, or it fails.</exception>
-    internal static IoMeasurements Build(string sources, string folder, GuestImage image)
+    internal static IoMeasurements Build(string sources, string folder, GuestImage image, string format)
     {
         Directory.CreateDirectory(folder);
-        IoMeasurements made = new(Path.Combine(folder, "io"), Path.Combine(folder, "io-initrd.img"), Path.Combine(folder, "disk.raw"));
+        IoMeasurements made = new(Path.Combine(folder, "io"), Path.Combine(folder, "io-initrd.img"), Path.Combine(folder, $"disk.{format}"), format);
         StaticCompiler.Compile(sources, made.Executable);
         using (FileStream initrd = File.Create(made.Initrd))
         {
@@ -46,8 +52,30 @@ internal sealed class IoMeasurements
             initrd.Write(File.ReadAllBytes(image.ModulesPath ?? throw new CompareException($"the image {image.Name} has no drivers for disk and network")));
         }
 
-        // Anew in each run, and no hole in it: its blocks are allocated, and in the page cache.
-        using FileStream disk = File.Create(made.Disk);
+        string raw = Path.Combine(folder, "disk.raw");
+        FillDisk(raw);
+        if (format != "raw")
+        {
+            using Process convert = Process.Start("qemu-img", ["convert", "-O", format, raw, made.Disk]);
+            convert.WaitForExit();
+            if (convert.ExitCode != 0)
+            {
+                throw new CompareException($"qemu-img could not make a disk in the format {format}");
+            }
+
+            File.Delete(raw);
+        }
+
+        return made;
+    }
+
+    /// <summary>Starts the network's other side.</summary>
+    internal IoServer StartServer() => new(Executable);
+
+    /// <summary>Anew in each run, and no hole in it: its blocks are allocated, and in the page cache.</summary>
+    private static void FillDisk(string path)
+    {
+        using FileStream disk = File.Create(path);
         byte[] piece = new byte[1 << 20];
         for (int written = 0; written < DiskSize; written += piece.Length)
         {
@@ -56,11 +84,7 @@ internal sealed class IoMeasurements
         }
 
         disk.Flush(flushToDisk: true);
-        return made;
     }
-
-    /// <summary>Starts the network's other side.</summary>
-    internal IoServer StartServer() => new(Executable);
 }
 
 /// <summary>The other side of the network's measurements, on the host's loopback.</summary>

@@ -58,7 +58,7 @@ internal sealed class IoRounds(
     private void MeasureGuest(IoMeasurements io, Place place, IoServer other, List<string> names, string qemuAio, Dictionary<Benchmark, double> best)
     {
         string words = $"-- measure {IoMeasurements.Milliseconds} 10.0.2.2:{other.Port} /dev/vda {string.Join(' ', names)}";
-        GuestSetup setup = new(image, io.Initrd, words) { DiskPath = io.Disk, HasNetwork = true, QemuAio = qemuAio };
+        GuestSetup setup = new(image, io.Initrd, words) { DiskPath = io.Disk, DiskFormat = io.DiskFormat, HasNetwork = true, QemuAio = qemuAio };
         using GuestRun run = Start(place, setup);
         string? failure = run.WaitFor(IoOutput.Init, BootPatience) is null ? $"failed: no init: {run.LastWords}" : null;
         foreach (string name in names)

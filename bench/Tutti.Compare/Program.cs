@@ -14,10 +14,12 @@ Option<string?> only = new("--only")
     Description = $"Measure only these: {string.Join(", ", Benchmark.Groups)}, or of these parts {string.Join(", ", Benchmark.All.Select(benchmark => benchmark.Name))}.",
 };
 Option<string> engine = new("--engine") { HelpName = "NAME", Description = "Tutti's engine.", DefaultValueFactory = _ => "software" };
+Option<string> diskFormat = new("--disk-format") { HelpName = "FORMAT", Description = "The format of the disk that is measured.", DefaultValueFactory = _ => "raw" };
+diskFormat.AcceptOnlyFromAmong([.. IoMeasurements.DiskFormats]);
 Option<bool> json = new("--json") { Description = "Print JSON." };
-RootCommand root = new("Runs the same kernel and programs under Tutti, under QEMU's TCG and natively, and compares.") { rounds, only, engine, json };
+RootCommand root = new("Runs the same kernel and programs under Tutti, under QEMU's TCG and natively, and compares.") { rounds, only, engine, diskFormat, json };
 root.SetAction(async (result, cancellation) => await RunAsync(
-    result.GetValue(rounds), result.GetValue(only), result.GetValue(engine)!, result.GetValue(json), cancellation));
+    result.GetValue(rounds), result.GetValue(only), result.GetValue(engine)!, result.GetValue(diskFormat)!, result.GetValue(json), cancellation));
 
 ParseResult parsed = root.Parse(args);
 if (parsed.Errors.Count > 0)
@@ -41,7 +43,7 @@ catch (Win32Exception e)
     return 2;
 }
 
-static async Task<int> RunAsync(int rounds, string? only, string engine, bool json, CancellationToken cancellation)
+static async Task<int> RunAsync(int rounds, string? only, string engine, string diskFormat, bool json, CancellationToken cancellation)
 {
     if (rounds is < 1 or > 1000)
     {
@@ -55,6 +57,11 @@ static async Task<int> RunAsync(int rounds, string? only, string engine, bool js
     ImageCatalog images = new();
     GuestImage image = await images.GetAsync(ImageCatalog.DefaultImage, null, cancellation);
     IReadOnlyDictionary<string, string> facts = Facts.Gather(image, engine, rounds);
+    if (diskFormat != "raw")
+    {
+        facts = new Dictionary<string, string>(facts) { ["disk"] = diskFormat };
+    }
+
     Comparison comparison = new();
     if (Facts.Load() is double load and > 0.5)
     {
@@ -62,7 +69,7 @@ static async Task<int> RunAsync(int rounds, string? only, string engine, bool js
     }
 
     IoMeasurements? io = chosen.Any(benchmark => benchmark.IoMeasurement is not null)
-        ? IoMeasurements.Build(Path.Combine(repository, "bench/compare-io"), Path.Combine(repository, "artifacts/compare"), image)
+        ? IoMeasurements.Build(Path.Combine(repository, "bench/compare-io"), Path.Combine(repository, "artifacts/compare"), image, diskFormat)
         : null;
     IoRounds ioRounds = new(io, image, LoginImage(images), engine, chosen, comparison);
     new Rounds(programs, image, engine, chosen, comparison, line => Console.Error.WriteLine($"compare: {line}")).Run(rounds, ioRounds.Measure);

@@ -69,9 +69,7 @@ public sealed class RawDiskTests : IDisposable
         string path = _folder.File("disk.img", new byte[1 << 20]);
         using NativeBytes bytes = new(8192);
         using Disk disk = Disk.Open(new DiskOptions { Path = path, Method = method, Format = ImageFormat.Raw });
-        Stream stream = new(disk, bytes);
-        stream.Run(1000);
-        Assert.InRange(stream.Run(5000), 0, 500);
+        SteadyStream.AssertAllocatesNothing(disk, bytes);
     }
 
     [Fact]
@@ -183,80 +181,6 @@ public sealed class RawDiskTests : IDisposable
             Assert.Contains($"disk '{path}'", message, StringComparison.Ordinal);
             Assert.Contains(expected, message, StringComparison.Ordinal);
             Assert.DoesNotContain('\n', message);
-        }
-    }
-
-    /// <summary>Keeps eight requests under way until enough have been.</summary>
-    private sealed class Stream : IBlockCompletion
-    {
-        private readonly Disk _disk;
-        private readonly BlockRequest[] _requests;
-        private readonly Action _begin;
-        private readonly ManualResetEventSlim _isDone = new();
-        private long _allocated;
-        private int _left;
-        private int _open;
-        private int _failures;
-
-        public Stream(Disk disk, NativeBytes bytes)
-        {
-            _disk = disk;
-            _begin = Begin;
-            _requests = [.. Enumerable.Range(0, 8).Select(i => new BlockRequest
-            {
-                Owner = this,
-                Operation = i % 2 == 0 ? BlockOperation.Read : BlockOperation.Write,
-                Offset = i * 8192,
-                Length = 8192,
-                Segments = [bytes.Part(0, 512), bytes.Part(512, 7680)],
-                SegmentCount = 2,
-            })];
-        }
-
-        /// <returns>Bytes that the disk's thread has allocated.</returns>
-        public long Run(int count)
-        {
-            _left = count;
-            _isDone.Reset();
-            _disk.Worker.Post(_begin);
-            Assert.True(_isDone.Wait(TimeSpan.FromSeconds(60)));
-            Assert.Equal(0, _failures);
-            return _allocated;
-        }
-
-        public void Complete(BlockRequest request, BlockStatus status)
-        {
-            _failures += status == BlockStatus.Ok ? 0 : 1;
-            _open--;
-            if (_left > 0)
-            {
-                Submit(request);
-            }
-            else if (_open == 0)
-            {
-                _allocated += GC.GetAllocatedBytesForCurrentThread();
-                _isDone.Set();
-            }
-        }
-
-        public void EndCompletions() => _disk.Backend.Kick();
-
-        private void Begin()
-        {
-            _allocated = -GC.GetAllocatedBytesForCurrentThread();
-            foreach (BlockRequest request in _requests)
-            {
-                Submit(request);
-            }
-
-            _disk.Backend.Kick();
-        }
-
-        private void Submit(BlockRequest request)
-        {
-            _left--;
-            _open++;
-            _disk.Backend.Submit(request);
         }
     }
 }

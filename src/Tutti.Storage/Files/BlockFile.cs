@@ -10,13 +10,18 @@ public sealed class BlockFile : IDisposable
 {
     /// <summary>Zeroes are written by hand in pieces of this many bytes.</summary>
     private const int ZeroPiece = 1 << 18;
-    private static readonly byte[] s_zeroes = new byte[ZeroPiece];
+
+    /// <summary>
+    /// From the start of a page: the kernel lets a killed process's write end where a page of its source ends, and that must be the end of a sector.
+    /// </summary>
+    private static readonly HostBuffer s_zeroes = new(ZeroPiece);
 
     private readonly HostFile _file;
     private readonly long _deviceLength;
     private ImageLock? _lock;
     private volatile bool _lacksPunchHole;
     private volatile bool _lacksZeroRange;
+    private volatile bool _lacksCachedReads;
     private volatile int _flushError;
 
     private BlockFile(HostFile file, bool isReadOnly, StorageNotices notices)
@@ -62,6 +67,13 @@ public sealed class BlockFile : IDisposable
     /// <summary>Bytes.</summary>
     /// <exception cref="HostException">The kernel refuses.</exception>
     public long Length => IsBlockDevice ? _deviceLength : _file.GetLength();
+
+    /// <summary>Whether the host has refused a read that does not wait.</summary>
+    internal bool LacksCachedReads
+    {
+        get => _lacksCachedReads;
+        set => _lacksCachedReads = value;
+    }
 
     /// <summary>Bytes that the file takes up on the host; a block device's length.</summary>
     public long Allocated => IsBlockDevice ? _deviceLength : _file.GetStatus().Allocated;
@@ -306,7 +318,7 @@ public sealed class BlockFile : IDisposable
         {
             for (long done = 0; done < length; done += ZeroPiece)
             {
-                _file.Write(s_zeroes.AsSpan(0, (int)Math.Min(ZeroPiece, length - done)), offset + done);
+                _file.Write(s_zeroes.GetSpan()[..(int)Math.Min(ZeroPiece, length - done)], offset + done);
             }
 
             return 0;

@@ -66,6 +66,10 @@ public class IoOperation
     /// <summary>For <see cref="IoKind.Work"/>: what runs; 0 or an error number is its result. What it throws is EIO, but for <see cref="HostException"/>.</summary>
     public Func<int>? Work { get; set; }
 
+    /// <summary>For <see cref="IoKind.Work"/>: a way to do the same at once, on the loop's thread, that waits for nothing but copies from or to the host's
+    /// page cache; true when that is done. After false, or what it throws, the work itself runs. Null where there is none.</summary>
+    public Func<bool>? AtOnce { get; set; }
+
     /// <summary>0, or the kernel's error number of what went wrong; a write may have been done in part.</summary>
     public int Error { get; internal set; }
 
@@ -120,6 +124,16 @@ public class IoOperation
 
     /// <summary>The same with one run of bytes, which must not move.</summary>
     public void SetSegment(MemorySegment segment) => SetSegments(new ReadOnlySpan<MemorySegment>(in segment));
+
+    /// <summary>Says all of a read or a write: a part of the segments, and its place in a file.</summary>
+    internal void Set(IoKind kind, BlockFile file, long offset, ReadOnlySpan<MemorySegment> segments, long skip, long length)
+    {
+        Kind = kind;
+        File = file;
+        Offset = offset;
+        Error = 0;
+        SetSegments(segments, skip, length);
+    }
 
     /// <summary>Address of the vectors that are still to be done.</summary>
     internal nint VectorsAddress => _vectorsAddress + (_first * Marshal.SizeOf<MemorySegment>());
@@ -202,13 +216,36 @@ public class IoOperation
     }
 
     /// <summary>Reads on this thread what the host has in its page cache, without waiting.</summary>
-    /// <param name="isRefused">The host does not know such reads of this file.</param>
     /// <returns>Whether the operation is at its end; else the rest is still to be read.</returns>
-    internal bool TryReadCached(out bool isRefused)
+    internal bool TryReadCached()
     {
-        nint result = File!.File.TryReadCachedVector(VectorsAddress, VectorCount, Position);
-        isRefused = result is -Errno.EOPNOTSUPP or -Errno.ENOSYS or -Errno.EINVAL or -Errno.EPERM;
-        return !isRefused && result != 0 && Advance(result);
+        if (File!.LacksCachedReads)
+        {
+            return false;
+        }
+
+        nint result = File.File.TryReadCachedVector(VectorsAddress, VectorCount, Position);
+        if (result is -Errno.EOPNOTSUPP or -Errno.ENOSYS or -Errno.EINVAL or -Errno.EPERM)
+        {
+            File.LacksCachedReads = true;
+            return false;
+        }
+
+        return result != 0 && Advance(result);
+    }
+
+    /// <summary>Whether the work has been done at once.</summary>
+    internal bool TryWorkAtOnce()
+    {
+        try
+        {
+            return AtOnce!();
+        }
+        catch (HostException)
+        {
+            // The work meets the same, and says it.
+            return false;
+        }
     }
 
     private void TellWatch()

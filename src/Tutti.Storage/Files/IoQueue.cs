@@ -25,13 +25,16 @@ public sealed class IoQueue : IDisposable
     private const long RetryDelay = 1_000_000;
 
     /// <summary>Bytes that are transferred at once, on the loop's thread: copying so many takes less time than handing them to another thread.</summary>
-    private const long SmallTransfer = 64 << 10;
+    internal const long SmallTransfer = 64 << 10;
 
     /// <summary>After so many that were done at once their ends are told: whoever asked for them works on while the next are done.</summary>
     private const int HereBatch = 8;
 
-    /// <summary>Nanoseconds; a small write that took longer has waited for the storage, and for a while none is done at once.</summary>
-    private const long SlowWrite = 1_000_000;
+    /// <summary>
+    /// Nanoseconds, above what a busy host takes a processor away for; what took longer at once has waited for the storage, and for a while no more is
+    /// done so.
+    /// </summary>
+    private const long SlowTransfer = 5_000_000;
     private const long SlowTime = 50_000_000;
     private static readonly bool s_wantsThreads = Environment.GetEnvironmentVariable("TUTTI_IO") == "threads";
 
@@ -54,7 +57,6 @@ public sealed class IoQueue : IDisposable
     private bool _isKicked;
     private int _hereCount;
     private long _slowUntil;
-    private bool _lacksCachedReads;
     private volatile bool _isDisposed;
 
     /// <param name="loop">Whose thread takes completions.</param>
@@ -291,24 +293,32 @@ public sealed class IoQueue : IDisposable
     /// <returns>Whether the operation is at its end.</returns>
     private bool TryHere(IoOperation operation)
     {
-        switch (operation.Kind)
+        if (operation.Kind == IoKind.Read)
         {
-            case IoKind.Read when !_lacksCachedReads && (_ring == null || operation.Length <= SmallTransfer):
-                return operation.TryReadCached(out _lacksCachedReads);
-            case IoKind.Write when operation.Length <= SmallTransfer:
-                long begin = HostTime.Nanoseconds;
-                if (begin < _slowUntil)
-                {
-                    return false;
-                }
-
-                operation.RunHere();
-                long end = HostTime.Nanoseconds;
-                _slowUntil = end - begin > SlowWrite ? end + SlowTime : 0;
-                return true;
-            default:
-                return false;
+            return (_ring == null || operation.Length <= SmallTransfer) && operation.TryReadCached();
         }
+
+        bool isWork = operation.Kind == IoKind.Work && operation.AtOnce != null;
+        if (!isWork && (operation.Kind != IoKind.Write || operation.Length > SmallTransfer))
+        {
+            return false;
+        }
+
+        long begin = HostTime.Nanoseconds;
+        if (begin < _slowUntil)
+        {
+            return false;
+        }
+
+        bool isDone = !isWork || operation.TryWorkAtOnce();
+        if (!isWork)
+        {
+            operation.RunHere();
+        }
+
+        long end = HostTime.Nanoseconds;
+        _slowUntil = end - begin > SlowTransfer ? end + SlowTime : 0;
+        return isDone;
     }
 
     private void StartInRing(IoOperation operation)

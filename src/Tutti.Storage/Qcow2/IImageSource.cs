@@ -17,6 +17,11 @@ internal interface IImageSource : IDisposable
     /// <param name="scratch">An operation of the caller's, to do it with.</param>
     /// <exception cref="Host.HostException">The storage fails, or the image is damaged.</exception>
     void Read(ReadOnlySpan<MemorySegment> segments, long skip, long offset, long length, IoOperation scratch);
+
+    /// <summary>The same where nothing has to be waited for: bytes and tables are in memory, and no other thread changes the image.</summary>
+    /// <returns>False when that is not so; a part may have been read.</returns>
+    /// <exception cref="Host.HostException">The storage fails, or the image is damaged.</exception>
+    bool TryReadAtOnce(ReadOnlySpan<MemorySegment> segments, long skip, long offset, long length, IoOperation scratch);
 }
 
 /// <summary>For operations that are never submitted.</summary>

@@ -82,16 +82,19 @@ internal static class Qcow2Backing
 
         public void Read(ReadOnlySpan<MemorySegment> segments, long skip, long offset, long length, IoOperation scratch)
         {
-            scratch.Kind = IoKind.Read;
-            scratch.File = file;
-            scratch.Offset = offset;
-            scratch.SetSegments(segments, skip, length);
+            scratch.Set(IoKind.Read, file, offset, segments, skip, length);
             scratch.RunHere();
             if (scratch.Error != 0)
             {
                 file.Notices.Report(file.Path, "reading", scratch.Error);
                 throw new HostException("preadv", scratch.Error);
             }
+        }
+
+        public bool TryReadAtOnce(ReadOnlySpan<MemorySegment> segments, long skip, long offset, long length, IoOperation scratch)
+        {
+            scratch.Set(IoKind.Read, file, offset, segments, skip, length);
+            return scratch.TryReadCached() && scratch.Error == 0;
         }
 
         public void Dispose() => file.Dispose();

@@ -4,7 +4,10 @@ using Tutti.Storage.Files;
 
 namespace Tutti.Storage.Qcow2;
 
-/// <summary>A disk in a qcow2 image. Requests are done by the queue's threads, which may wait for tables; in steady state nothing is allocated.</summary>
+/// <summary>
+/// A disk in a qcow2 image. Small reads and writes that need wait for nothing are done on the loop's thread; all others by the queue's threads. In
+/// steady state nothing is allocated.
+/// </summary>
 internal sealed class Qcow2Disk : IDiskImage, IIoCompletion
 {
     private readonly Qcow2Image _image;
@@ -144,11 +147,29 @@ internal sealed class Qcow2Disk : IDiskImage, IIoCompletion
             _image = image;
             Kind = IoKind.Work;
             Work = Run;
+            AtOnce = TryAtOnce;
         }
 
         internal BlockRequest? Request { get; set; }
 
         internal Qcow2Operation? NextFree { get; set; }
+
+        private bool TryAtOnce()
+        {
+            BlockRequest request = Request!;
+            if (request.Length > IoQueue.SmallTransfer)
+            {
+                return false;
+            }
+
+            ReadOnlySpan<Memory.MemorySegment> segments = request.Segments.AsSpan(0, request.SegmentCount);
+            return request.Operation switch
+            {
+                BlockOperation.Read => _image.TryReadAtOnce(segments, 0, request.Offset, request.Length, _scratch),
+                BlockOperation.Write => _image.TryWriteAtOnce(segments, request.Offset, request.Length, _scratch),
+                _ => false,
+            };
+        }
 
         private int Run()
         {

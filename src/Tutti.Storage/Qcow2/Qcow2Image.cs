@@ -342,20 +342,23 @@ internal sealed partial class Qcow2Image : IImageSource
     /// <summary>A file that was cut has no zeroes where it ends, but damage. A last cluster may be there in part.</summary>
     private void CheckThere(long place)
     {
-        long end = Volatile.Read(ref _knownEnd);
-        if (place >= end)
-        {
-            end = _file.Length;
-            Volatile.Write(ref _knownEnd, end);
-        }
-
-        if (place >= end)
+        if (!IsThere(place))
         {
             lock (_tables)
             {
                 Damage($"an L2 entry names offset 0x{place:x}, behind the file's end");
             }
         }
+    }
+
+    private bool IsThere(long place)
+    {
+        if (place >= Volatile.Read(ref _knownEnd))
+        {
+            Volatile.Write(ref _knownEnd, _file.Length);
+        }
+
+        return place < Volatile.Read(ref _knownEnd);
     }
 
     /// <summary>Writes as long as the clusters are there and the image's own.</summary>
@@ -401,10 +404,7 @@ internal sealed partial class Qcow2Image : IImageSource
 
     private void Do(IoOperation scratch, IoKind kind, long place, ReadOnlySpan<MemorySegment> segments, long skip, long length)
     {
-        scratch.Kind = kind;
-        scratch.File = _file;
-        scratch.Offset = place;
-        scratch.SetSegments(segments, skip, length);
+        scratch.Set(kind, _file, place, segments, skip, length);
         scratch.RunHere();
         if (scratch.Error != 0)
         {

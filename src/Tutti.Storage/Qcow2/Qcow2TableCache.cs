@@ -32,6 +32,9 @@ internal sealed class Qcow2TableCache
     /// <summary>Whether any table waits to be written.</summary>
     internal bool IsDirty { get; private set; }
 
+    /// <summary>Whether the table at an offset is in memory.</summary>
+    internal bool Has(long offset) => _tables.ContainsKey(offset);
+
     /// <summary>The table at an offset of the file. It is good until the next call.</summary>
     internal Table Get(long offset)
     {

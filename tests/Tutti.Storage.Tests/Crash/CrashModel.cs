@@ -96,7 +96,8 @@ internal sealed class CrashModel
             bool isRight = _open.TryGetValue(sector, out List<Candidate>? candidates) ? candidates.Exists(c => c.Value == found) : found == _settled[sector];
             if (!isRight)
             {
-                return $"sector {sector} holds {found}, and may hold {(candidates == null ? _settled[sector] : string.Join(", ", candidates.Select(c => c.Value)))}";
+                string holds = found == SectorStamp.Unknown ? SectorStamp.Describe(bytes.Slice(at, SectorStamp.Size), sector) : $"holds {found}";
+                return $"sector {sector} {holds}, and may hold {(candidates == null ? _settled[sector] : string.Join(", ", candidates.Select(c => c.Value)))}";
             }
 
             _settled[sector] = found;

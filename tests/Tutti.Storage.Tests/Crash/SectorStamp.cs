@@ -39,6 +39,17 @@ internal static class SectorStamp
         return bytes.SequenceEqual(expected) ? write : Unknown;
     }
 
+    /// <summary>What can be said of a sector's bytes that no write has made so.</summary>
+    public static string Describe(ReadOnlySpan<byte> bytes, long sector)
+    {
+        long write = BinaryPrimitives.ReadInt64LittleEndian(bytes);
+        Span<byte> expected = stackalloc byte[Size];
+        FillOne(expected, sector, write);
+        int same = bytes.CommonPrefixLength(expected);
+        int zeroesFrom = bytes.LastIndexOfAnyExcept((byte)0) + 1;
+        return $"begins like write {write}, with {same} bytes of it, and ends with {Size - zeroesFrom} zeroes";
+    }
+
     private static void FillOne(Span<byte> bytes, long sector, long write)
     {
         ulong state = ((ulong)write * 0x9E37_79B9_7F4A_7C15) ^ (ulong)sector;
