@@ -135,8 +135,11 @@ public sealed class TapNetworkTests : IDisposable
         Assert.True(SpinWait.SpinUntil(() => wires[0].IsPulled, TimeSpan.FromSeconds(10)));
         Assert.False(_networks[0].IsLinkUp);
         Assert.Contains(_notices, notice => notice.Contains("has been deleted", StringComparison.Ordinal));
+
+        // The wire's other end may send, too, and have its packets dropped.
+        long before = _networks[0].SendDropped;
         _networks[0].Send(new byte[64], default);
-        Assert.Equal(1, _networks[0].SendDropped);
+        Assert.True(_networks[0].SendDropped > before);
     }
 
     [TapFact]
