@@ -35,7 +35,9 @@ public sealed class ServerTests(ITestOutputHelper output) : IDisposable
         {
             Assert.Equal("-", server.Run("sha256sum < kept | diff - kept.sum && echo -"));
             Assert.Equal("Hello, world!", server.Run("hello"));
-            server.Run("sudo systemctl poweroff || true");
+
+            // Its sshd may go before it has told how the command ended.
+            _ = server.Try("sudo systemctl poweroff");
             Assert.Equal(0, server.Guest.WaitForExit());
         }
 
