@@ -8,6 +8,7 @@ using Tutti.Storage;
 using Tutti.Storage.Files;
 using Tutti.Virtio;
 using Tutti.Virtio.Block;
+using Tutti.Virtio.Console;
 using Tutti.Virtio.Entropy;
 using Tutti.Virtio.Network;
 using Tutti.Virtio.Pci;
@@ -99,6 +100,21 @@ internal sealed class GuestDevices : IDisposable
         _backends.Add(loop);
         _functions.Add(services => new VirtioPciFunction(
             new VirtioRng(new HostEntropy(), loop, services.Clock), services.Memory, services.Doorbells, services.ChipsetLock));
+    }
+
+    /// <summary>Adds a virtio console, and tells the cable to it, which is the caller's to end.</summary>
+    internal VirtioConsoleCable AddConsole(IConsoleBackend terminal)
+    {
+        EventLoop loop = new("console", _onFailure);
+        _backends.Add(loop);
+        VirtioConsoleCable cable = new(terminal, _onFailure);
+        Add(() =>
+        {
+            VirtioConsole console = new(cable, loop);
+            cable.Connect(console);
+            return console;
+        });
+        return cable;
     }
 
     /// <summary>Closes everything, after the machine's end.</summary>

@@ -21,6 +21,7 @@ internal sealed class RunCommand : IDisposable
     private readonly Lock _lock = new();
     private readonly GuestDevices _devices;
     private GuestKernel? _kernel;
+    private VirtioTerminal? _hvc0;
     private VirtualMachine? _machine;
     private HostTerminal? _terminal;
     private int? _forcedStatus;
@@ -32,6 +33,9 @@ internal sealed class RunCommand : IDisposable
         _devices = new GuestDevices(e => _machine?.Fail("device", e));
         _signals = new TerminationSignals(signal => Leave(TerminationSignals.ExitStatus(signal)));
     }
+
+    /// <summary>Whether the guest needs drivers.</summary>
+    private bool HasDevices => _devices.Functions.Count > 0 || _options.Console == ConsoleKind.Virtio;
 
     /// <exception cref="UserException">The guest cannot be had or loaded.</exception>
     internal async Task<int> RunAsync()
@@ -86,7 +90,7 @@ internal sealed class RunCommand : IDisposable
         }
 
         _devices.AddNetwork(_options.Network);
-        if (_devices.Functions.Count > 0)
+        if (HasDevices)
         {
             // Not alone: a guest without other devices needs no drivers for it, and starts sooner.
             _devices.AddEntropy();
@@ -102,7 +106,7 @@ internal sealed class RunCommand : IDisposable
     private KernelFiles OpenKernel(GuestImage image)
     {
         List<InputFile> initrds = [_options.Initrd ?? InputFile.Open("the image's initial RAM disk", image.InitrdPath, _options.MemorySize)];
-        if (image.ModulesPath != null && _devices.Functions.Count > 0)
+        if (image.ModulesPath != null && HasDevices)
         {
             initrds.Add(InputFile.Open("the image's drivers", image.ModulesPath, _options.MemorySize));
         }
@@ -110,7 +114,7 @@ internal sealed class RunCommand : IDisposable
         return new KernelFiles(InputFile.Open("the image's kernel", image.KernelPath, _options.MemorySize), initrds, image.CommandLine + DescribeWindow());
     }
 
-    /// <summary>Words that tell our images' init the size of the window; a serial line has no other way.</summary>
+    /// <summary>Words that tell our images' init the size of the window: a serial line has no other way, and on hvc0 Linux learns only of changes.</summary>
     private static string DescribeWindow() =>
         HostTerminal.IsTerminal(HostStream.StandardInput)
         && HostTerminal.TryGetSize(HostStream.StandardInput, out int columns, out int rows)
@@ -122,6 +126,7 @@ internal sealed class RunCommand : IDisposable
         bool isTerminal = HostTerminal.IsTerminal(HostStream.StandardInput);
         using TerminalConsole console = new(isTerminal ? OnKeyCommand : null);
         MachineExit exit;
+        using VirtioTerminal? hvc0 = _hvc0 = _options.Console == ConsoleKind.Virtio ? new VirtioTerminal(console, _devices) : null;
         using TraceWriter? trace = _options.Trace?.Open();
         IReadOnlyList<EngineCounter> counters = [];
         using (VirtualMachine machine = CreateMachine(console, trace))
@@ -139,6 +144,7 @@ internal sealed class RunCommand : IDisposable
                     console.Start();
                     using SpareMemory spare = new(machine);
                     exit = machine.Run(_options.Timeout);
+                    hvc0?.End(exit.Kind);
                     counters = _options.Verbose ? machine.ReadCounters() : [];
                 }
             }
@@ -170,9 +176,9 @@ internal sealed class RunCommand : IDisposable
                 ProcessorCount = _options.ProcessorCount,
                 Cpu = _options.Cpu,
                 Engine = _options.Engine.Engine,
-                Boot = memory => _kernel!.Load(memory, _options.Append, _options.ProcessorCount),
+                Boot = memory => _kernel!.Load(memory, (_hvc0 != null ? VirtioTerminal.CommandLine : "") + _options.Append, _options.ProcessorCount),
                 PciFunctions = _devices.Functions,
-                Console = console,
+                Console = _hvc0?.SerialPort ?? console,
                 NoReboot = _options.NoReboot,
                 CountsAccesses = _options.Verbose,
                 Trace = trace,
@@ -194,7 +200,7 @@ internal sealed class RunCommand : IDisposable
             case ConsoleKeyCommand.Help:
                 Notices.WriteText(KeyFilter.Help);
                 break;
-            case ConsoleKeyCommand.Interrupt when _machine is { HasReadConsole: false }:
+            case ConsoleKeyCommand.Interrupt when _machine is { HasReadConsole: false } && _hvc0 is not { HasBeenRead: true }:
                 Leave(ExitStatus.Interrupted);
                 break;
         }

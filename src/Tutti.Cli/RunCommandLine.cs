@@ -32,6 +32,8 @@ internal static class RunCommandLine
         Option<string?> net = CommandLine.Text("--net", "NET", $"What the guest's network card is plugged into: none; user[,OPTION] for this host's networks; tap=NAME[,OPTION] for a TAP device; {RunOptions.DefaultNetwork} when not given.");
         Option<string[]> publish = CommandLine.Texts("--publish", "[IP:]PORT:PORT[/udp]", "Lead a port of this host to one of the guest; as often as there are ports.");
         publish.Aliases.Add("-p");
+        Option<string?> console = CommandLine.Text("--console", "KIND", $"Which of the guest's consoles this terminal is: serial for ttyS0, virtio for hvc0, which follows the window's size; {RunOptions.DefaultConsole} when not given.");
+        console.CompletionSources.Add(_ => RunOptions.ConsoleKinds);
         Option<string?> name = CommandLine.Text("--name", "NAME", "The machine, whose disk is kept under this name; the image's name when not given.");
         Option<bool> fresh = new("--fresh") { Description = "Throw away what the machine's disk holds, and start from the image." };
         Option<string?> diskSize = CommandLine.Text("--disk-size", "SIZE", "Size of a new machine's disk; the guest grows its file system at its first start.");
@@ -50,9 +52,9 @@ internal static class RunCommandLine
         Option<bool> verbose = new("--verbose") { Description = "Show at the end, on standard error, what the engine has counted." };
         Option<string?> trace = CommandLine.Text("--trace", "WHAT[,WHAT][:FILE]", $"Write down what the guest does: {string.Join(", ", TraceRequest.Names)}; on standard error without a file.");
         trace.CompletionSources.Add(_ => TraceRequest.Names);
-        Command run = new("run", "Run a guest with its serial console on this terminal. Ctrl-A h shows the keys.")
+        Command run = new("run", "Run a guest with its console on this terminal. Ctrl-A h shows the keys.")
         {
-            image, kernel, initrd, append, disk, net, publish, name, fresh, diskSize, hostName, user, sshKey, userData, memory, cpus, cpu, engine, timeout, noReboot, verbose, trace,
+            image, kernel, initrd, append, disk, net, publish, console, name, fresh, diskSize, hostName, user, sshKey, userData, memory, cpus, cpu, engine, timeout, noReboot, verbose, trace,
         };
         run.SetAction(async (result, _) =>
         {
@@ -65,6 +67,7 @@ internal static class RunCommandLine
                 Disks = result.GetValue(disk) ?? [],
                 Network = result.GetValue(net),
                 Publish = result.GetValue(publish) ?? [],
+                Console = result.GetValue(console),
                 Machine = new MachineArguments
                 {
                     Name = result.GetValue(name),

@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using System.Globalization;
 using Tutti.Guests;
 using Tutti.Host;
@@ -23,6 +24,8 @@ internal sealed record RunArguments
 
     internal string? Network { get; init; }
 
+    internal string? Console { get; init; }
+
     internal IReadOnlyList<string> Publish { get; init; } = [];
 
     internal MachineArguments Machine { get; init; } = new();
@@ -44,13 +47,27 @@ internal sealed record RunArguments
     internal string? Trace { get; init; }
 }
 
+/// <summary>Which of the guest's consoles the user's terminal is.</summary>
+internal enum ConsoleKind
+{
+    /// <summary>The first serial port, ttyS0.</summary>
+    Serial,
+
+    /// <summary>A virtio console, hvc0.</summary>
+    Virtio,
+}
+
 /// <summary>The same, checked, with its files read; nothing is made yet.</summary>
 internal sealed record RunOptions
 {
     internal const string DefaultMemory = "512M";
     internal const string DefaultNetwork = "user";
+    internal const string DefaultConsole = "serial";
     internal const long MinMemory = 64L << 20;
     private const long PageSize = 4096;
+
+    /// <summary>The names of all consoles, each at its kind's number.</summary>
+    internal static readonly ImmutableArray<string> ConsoleKinds = [DefaultConsole, "virtio"];
 
     /// <summary>Longest command line that x86 Linux takes, without its NUL (COMMAND_LINE_SIZE).</summary>
     private const int MaxCommandLine = 2047;
@@ -71,6 +88,8 @@ internal sealed record RunOptions
 
     /// <summary>What the guest's network card is plugged into.</summary>
     internal required NetworkSpec Network { get; init; }
+
+    internal ConsoleKind Console { get; private init; }
 
     /// <summary>Which machine's disk it is, and what its guest is told at its first start.</summary>
     internal MachineChoice Machine { get; private init; } = new();
@@ -122,6 +141,7 @@ internal sealed record RunOptions
             Image = image,
             Append = CheckAppend(words.Append ?? string.Empty),
             Network = CheckNetwork(words),
+            Console = CheckConsole(words.Console ?? DefaultConsole),
             Machine = MachineChoice.Check(words.Machine, image, isDisk ? words.Image : null),
             Disks = [.. (isDisk ? words.Disks.Prepend(words.Image!) : words.Disks).Select(DiskOption.Parse)],
             MemorySize = memory,
@@ -178,6 +198,10 @@ internal sealed record RunOptions
             ? append
             : throw new UserException(Invariant($"--append is {append.Length} characters long; the kernel takes at most {MaxCommandLine}"));
     }
+
+    private static ConsoleKind CheckConsole(string word) => ConsoleKinds.IndexOf(word) is >= 0 and int kind
+        ? (ConsoleKind)kind
+        : throw new UserException($"there is no console '{word}'; consoles: {string.Join(", ", ConsoleKinds)}");
 
     private static CpuModel CheckModel(string name) => CpuModel.Find(name)
         ?? throw new UserException($"there is no CPU model '{name}'; models: {string.Join(", ", CpuModel.All)}");

@@ -37,6 +37,9 @@ public sealed unsafe class HostTerminal : IDisposable
         return known;
     }
 
+    /// <summary>Has a function called, on a thread of the pool, whenever the size of a window may have changed; until what it returns is disposed of.</summary>
+    public static IDisposable WatchSize(Action onChanged) => PosixSignalRegistration.Create(PosixSignal.SIGWINCH, _ => onChanged());
+
     /// <summary>Puts a terminal into raw mode; null when the file descriptor is none.</summary>
     /// <exception cref="HostException">The terminal refuses.</exception>
     public static HostTerminal? TryEnterRawMode(int fd)

@@ -20,6 +20,8 @@ public sealed class VirtioConsoleCable : IVirtioConsoleBackend
     private ReadOnlyMemory<byte> _pending;
     private (ushort Columns, ushort Rows) _size;
     private volatile bool _isEnding;
+    private volatile bool _hasBeenRead;
+    private volatile bool _hasBeenWritten;
     private int _ends;
 
     /// <param name="onFailure">Told what the backend or the device's input threw.</param>
@@ -32,6 +34,12 @@ public sealed class VirtioConsoleCable : IVirtioConsoleBackend
         _inputThread = new Thread(() => ConsoleOutput.Guard(ReadInput, onFailure)) { Name = "hvc0 input", IsBackground = true };
         _inputThread.Start();
     }
+
+    /// <summary>Whether a guest has ever taken input.</summary>
+    public bool HasBeenRead => _hasBeenRead;
+
+    /// <summary>Whether a guest has ever written something.</summary>
+    public bool HasBeenWritten => _hasBeenWritten;
 
     /// <summary>Plugs the cable into a device, in place of the one before. Call it with the vCPUs stopped, not under the chipset lock.</summary>
     public void Connect(VirtioConsole device)
@@ -56,6 +64,7 @@ public sealed class VirtioConsoleCable : IVirtioConsoleBackend
     public int Transmit(ReadOnlySpan<byte> data)
     {
         int taken = 0;
+        _hasBeenWritten = true;
         while (taken < data.Length && _output.TryPut(data[taken]))
         {
             taken++;
@@ -123,7 +132,9 @@ public sealed class VirtioConsoleCable : IVirtioConsoleBackend
     {
         if (!_pending.IsEmpty)
         {
-            _pending = _pending[(_device?.Receive(_pending.Span) ?? 0)..];
+            int taken = _device?.Receive(_pending.Span) ?? 0;
+            _hasBeenRead |= taken > 0;
+            _pending = _pending[taken..];
             if (_pending.IsEmpty)
             {
                 _room.Signal();

@@ -198,6 +198,11 @@ public sealed class Virtqueue
     /// </summary>
     public bool EnableNotifyOfMore() => EnableNotify(_knownAvailable);
 
+    /// <summary>
+    /// Whether the driver has offered more chains than the queue holds, so that it has taken some back. The index wraps: true at some time is what counts.
+    /// </summary>
+    internal bool IsRefilled => IsReady && _ring.AvailableIndex > Size;
+
     internal void Connect(GuestMemory memory) => _memory = memory;
 
     /// <summary>Sets the size; ignored while the queue is enabled or where it is none.</summary>

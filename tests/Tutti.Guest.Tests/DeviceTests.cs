@@ -102,6 +102,27 @@ public sealed class DeviceTests : IDisposable
         Assert.Equal(0, guest.WaitForExit());
     }
 
+    [DebianFact]
+    public void The_terminal_can_be_the_virtio_console()
+    {
+        using GuestSession guest = new("--console", "virtio");
+        guest.ExpectShell();
+        Assert.EndsWith("/dev/hvc0", guest.Run("tty"), StringComparison.Ordinal);
+        Assert.EndsWith("20000", guest.Run("seq 20000"), StringComparison.Ordinal);
+        Assert.Empty(GuestSession.Complaints(guest.Run("dmesg")));
+        guest.Send("echo c > /proc/sysrq-trigger\n");
+        guest.Expect("Kernel panic");
+        Assert.Equal(3, guest.WaitForExit());
+    }
+
+    [DebianFact]
+    public void A_virtio_console_that_was_never_used_gives_way_to_what_the_serial_port_got()
+    {
+        using GuestSession guest = new("--console", "virtio", "--net", "none", "--append", "rdinit=/none init=/none");
+        guest.Expect("Kernel panic");
+        Assert.Equal(3, guest.WaitForExit());
+    }
+
     private string MakeFileSystem()
     {
         string disk = Path.Combine(_folder, "disk.img");

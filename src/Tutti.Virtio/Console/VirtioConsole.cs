@@ -52,6 +52,11 @@ public sealed class VirtioConsole : VirtioDevice
     private long _skip;
     private bool _inputWaits;
 
+    // Linux's driver stumbles (BUG) over a change of the configuration that comes while it sets its port up, and reads the size at no other
+    // time. Once it has taken input back, its port has been opened; drivers keep the whole input queue filled, so that can be seen.
+    private bool _hasReader;
+    private bool _sizeWaits;
+
     public VirtioConsole(IVirtioConsoleBackend backend, IDeviceWorker worker)
     {
         ArgumentNullException.ThrowIfNull(backend);
@@ -97,9 +102,13 @@ public sealed class VirtioConsole : VirtioDevice
         _wake.Dispose();
     }
 
-    /// <summary>Tells the guest the size of the terminal. Any thread, not under the device's lock.</summary>
+    /// <summary>
+    /// Tells the guest the size of the terminal: at once where it has read input, else with the first input after that. Any thread, not under
+    /// the device's lock.
+    /// </summary>
     public void Resize(ushort columns, ushort rows)
     {
+        bool signal;
         lock (Lock)
         {
             if ((_columns, _rows) == (columns, rows))
@@ -107,11 +116,14 @@ public sealed class VirtioConsole : VirtioDevice
                 return;
             }
 
-            (_columns, _rows) = (columns, rows);
-            NoteConfigChanged();
+            (_columns, _rows, _sizeWaits) = (columns, rows, true);
+            signal = TryTellSize();
         }
 
-        SignalConfigChanged();
+        if (signal)
+        {
+            SignalConfigChanged();
+        }
     }
 
     /// <summary>
@@ -122,8 +134,10 @@ public sealed class VirtioConsole : VirtioDevice
     {
         int taken = 0;
         bool signal;
+        bool tellsSize;
         lock (Lock)
         {
+            tellsSize = TryTellSize();
             Virtqueue queue = Queue(ReceiveQueue);
             queue.DisableNotify();
 
@@ -150,6 +164,11 @@ public sealed class VirtioConsole : VirtioDevice
             signal = queue.Publish();
         }
 
+        if (tellsSize)
+        {
+            SignalConfigChanged();
+        }
+
         if (signal)
         {
             SignalQueue(ReceiveQueue);
@@ -168,6 +187,9 @@ public sealed class VirtioConsole : VirtioDevice
     protected override bool BeginReset()
     {
         (_hasChain, _taken, _skip) = (false, 0, 0);
+
+        // The next driver has not been told.
+        (_hasReader, _sizeWaits) = (false, (_columns, _rows) != (0, 0));
         return true;
     }
 
@@ -213,6 +235,23 @@ public sealed class VirtioConsole : VirtioDevice
 
         own.Pending.CopyTo(_gathered, 0);
         (_columns, _rows, _first, _count, _skip) = (own.Columns, own.Rows, 0, own.Pending.Length, Math.Max(0, own.Taken));
+
+        // Once more does no harm.
+        (_hasReader, _sizeWaits) = (false, (_columns, _rows) != (0, 0));
+    }
+
+    /// <summary>Whether the driver is to hear now of a size that it has not been told. Under the lock.</summary>
+    private bool TryTellSize()
+    {
+        _hasReader = _hasReader || Queue(ReceiveQueue).IsRefilled;
+        if (!_sizeWaits || !_hasReader)
+        {
+            return false;
+        }
+
+        _sizeWaits = false;
+        NoteConfigChanged();
+        return true;
     }
 
     private void Transmit()

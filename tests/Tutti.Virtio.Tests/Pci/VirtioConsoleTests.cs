@@ -8,6 +8,7 @@ public sealed class VirtioConsoleTests : IDisposable
 {
     private const int Input = 0;
     private const int Output = 1;
+    private const int QueueSize = 16;
     private readonly PciBed _bed = new();
     private readonly Terminal _terminal = new();
     private VirtioConsole _device;
@@ -88,6 +89,7 @@ public sealed class VirtioConsoleTests : IDisposable
     public void A_new_size_is_in_the_configuration_with_an_interrupt()
     {
         Assert.Equal(VirtioConsole.FeatureSize, _driver.ReadFeatures() & VirtioConsole.FeatureSize);
+        ReadFirstInput();
         _device.Resize(132, 43);
         Assert.True(_bed.Line);
         Assert.Equal(VirtioPciLayout.IsrConfig, _driver.ReadIsr());
@@ -95,6 +97,27 @@ public sealed class VirtioConsoleTests : IDisposable
         Assert.Equal(43UL, _driver.ReadDevice(2, 2));
         _device.Resize(132, 43);
         Assert.False(_bed.Line);
+    }
+
+    [Fact]
+    public void A_size_from_before_the_driver_has_taken_input_waits_for_that()
+    {
+        _device.Resize(132, 43);
+        Assert.False(_bed.Line);
+        Assert.Equal(132UL, _driver.ReadDevice(0, 2));
+        ReadFirstInput();
+        Assert.Equal(1, _device.Receive("b"u8));
+        Assert.Equal(VirtioPciLayout.IsrConfig, _driver.ReadIsr() & VirtioPciLayout.IsrConfig);
+
+        // A driver that comes after it has not been told, and is told when it can take it.
+        _driver.WriteCommon(VirtioPciLayout.DeviceStatus, 0, 1);
+        (_input, _output) = Start();
+        _ = _driver.ReadIsr();
+        _device.Resize(80, 25);
+        Assert.Equal(0, _driver.ReadIsr() & VirtioPciLayout.IsrConfig);
+        ReadFirstInput();
+        Assert.Equal(1, _device.Receive("b"u8));
+        Assert.Equal(VirtioPciLayout.IsrConfig, _driver.ReadIsr() & VirtioPciLayout.IsrConfig);
     }
 
     [Fact]
@@ -132,11 +155,29 @@ public sealed class VirtioConsoleTests : IDisposable
         Assert.Equal(1, _output.UsedIndex);
     }
 
+    /// <summary>Keeps the queue of input full, as drivers do, and takes a byte from it.</summary>
+    private void ReadFirstInput()
+    {
+        for (ulong i = 0; i < QueueSize; i++)
+        {
+            _ = _input.Add(new Buffer(0x100 + (16 * i), 16, true));
+        }
+
+        _ = _input.Kick();
+        _ = _bed.Worker.Run();
+        Assert.Equal(1, _device.Receive("a"u8));
+        Assert.True(_input.TryTake(out _, out _));
+        _ = _input.Add(new Buffer(0x100, 16, true));
+        _ = _input.Kick();
+        _ = _bed.Worker.Run();
+        _ = _driver.ReadIsr();
+    }
+
     private (GuestQueue Input, GuestQueue Output) Start()
     {
         _driver.Begin(ulong.MaxValue);
-        GuestQueue input = _driver.AddQueue(Input, 16, 0x1_0000, ulong.MaxValue);
-        GuestQueue output = _driver.AddQueue(Output, 16, 0x1_1000, ulong.MaxValue);
+        GuestQueue input = _driver.AddQueue(Input, QueueSize, 0x1_0000, ulong.MaxValue);
+        GuestQueue output = _driver.AddQueue(Output, QueueSize, 0x1_1000, ulong.MaxValue);
         _driver.Finish();
         _ = _bed.Worker.Run();
         return (input, output);
