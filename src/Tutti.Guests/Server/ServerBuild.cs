@@ -25,6 +25,9 @@ internal sealed class ServerBuild(string work, string searchPath)
     /// <summary>What tools say when all is well.</summary>
     private static readonly string[] s_chatter = ["Get:", "Selecting ", "Preparing ", "(Reading ", "Processing ", "Fetched ", "Hit:", " ", "Created symlink"];
 
+    /// <summary>What tools say of an error that they have told before.</summary>
+    private static readonly string[] s_echoes = ["setup failed", "system failed", "Exiting with failure status"];
+
     /// <summary>How long building may say nothing: unpacking is quiet, and a busy host slow.</summary>
     private static readonly TimeSpan s_silence = TimeSpan.FromMinutes(20);
 
@@ -135,8 +138,9 @@ internal sealed class ServerBuild(string work, string searchPath)
     internal static string FirstError(string text, string? otherwise)
     {
         string[] lines = [.. text.Split('\n').Select(line => line.Trim()).Where(line => line.Length > 0)];
-        return Array.Find(lines, line => line.StartsWith("E: ", StringComparison.Ordinal) && !line.Contains("setup failed", StringComparison.Ordinal)) is { } error ? error[3..]
-            : Array.FindLast(lines, line => !line.StartsWith("I: ", StringComparison.Ordinal)) ?? otherwise ?? "it gave no reason";
+        return Array.Find(lines, line => line.StartsWith("E: ", StringComparison.Ordinal) && !s_echoes.Any(line.Contains)) is { } error ? error[3..]
+            : Array.FindLast(lines, line => !line.StartsWith("I: ", StringComparison.Ordinal) && !s_echoes.Any(line.Contains))
+            ?? otherwise ?? "it gave no reason";
     }
 
     /// <summary>Takes "offset length" and that many bytes, again and again, into the partition.</summary>

@@ -67,6 +67,9 @@ public class ServerBuildTests
         Assert.Equal("Unable to fetch x", ServerBuild.FirstError("I: running\nE: setup failed: E: apt failed\nE: Unable to fetch x\n", null));
         Assert.Equal("mke2fs: no", ServerBuild.FirstError("I: running\nmke2fs: no\n", null));
         Assert.Equal("cut", ServerBuild.FirstError("I: running\n", "cut"));
+        Assert.Equal(
+            "tar: ./dev/null: Cannot mknod",
+            ServerBuild.FirstError("I: running\ntar: ./dev/null: Cannot mknod\ntar: Exiting with failure status due to previous errors\nE: system failed: 512\n", null));
     }
 
     [PackFact]
@@ -93,6 +96,17 @@ public class ServerBuildTests
         Assert.Equal(image, catalog.List()[1].Cached);
         Assert.True(catalog.Remove("debian-server"));
         Assert.Null(catalog.List()[1].Cached);
+    }
+
+    [UserPackFact]
+    public async Task A_user_who_plays_root_may_make_no_device_nodes_and_packs_the_rest()
+    {
+        using FakeHost host = new();
+        string root = Path.Combine(host.Tools, "root");
+        host.Tool("mmdebstrap", $"case \"$1\" in --unshare-helper) shift; exec unshare --user --map-root-user \"$@\" ;; *) mkdir -p '{root}/boot' '{root}/dev' '{root}/etc' '{root}/usr'; echo kernel > '{root}/boot/vmlinuz-6.1.0'; echo disk > '{root}/boot/initrd.img-6.1.0'; mknod '{root}/dev/console' c 5 1 && tar -c -C '{root}' . ;; esac");
+        GuestImage image = await new ImageCatalog(host.Cache, host.Tools + ":/usr/bin:/bin").GetAsync("debian-server").WaitAsync(TimeSpan.FromMinutes(1));
+        Assert.Equal("kernel\n", await File.ReadAllTextAsync(image.KernelPath));
+        Assert.Empty(host.Leftovers);
     }
 
     [PackFact]
@@ -155,6 +169,19 @@ public class ServerBuildTests
             else if (!Environment.IsPrivilegedProcess || !File.Exists("/usr/share/keyrings/debian-archive-keyring.gpg"))
             {
                 Skip = "packing without mmdebstrap's own user namespace needs root, and Debian's keys";
+            }
+        }
+    }
+
+    [AttributeUsage(AttributeTargets.Method)]
+    private sealed class UserPackFactAttribute : FactAttribute
+    {
+        public UserPackFactAttribute()
+        {
+            Skip = new PackFactAttribute().Skip;
+            if (Skip == null && ExtImage.Run("sh", ["-c", "d=$(mktemp -d); mknod $d/n c 5 1 && unshare --user --map-root-user echo there; rm -r $d"]).Trim() != "there")
+            {
+                Skip = "this host lets root make no device nodes or no user namespace";
             }
         }
     }
