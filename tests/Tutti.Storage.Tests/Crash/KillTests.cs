@@ -14,7 +14,6 @@ public sealed class KillTests(ITestOutputHelper output) : IDisposable
     private const int Size = 8 << 20;
     private const int Sectors = Size / SectorStamp.Size;
 
-
     private readonly TempFolder _folder = new();
 
     /// <summary>Where a flush costs little, so that many requests are done before the kill.</summary>
@@ -48,7 +47,7 @@ public sealed class KillTests(ITestOutputHelper output) : IDisposable
             try
             {
                 Random random = new(seed);
-                RunAndKill(image, seed, random.Next(5, 130));
+                RunAndKill(image, seed, random.Next(1, 120), random.Next(130));
                 leaks += Judge(image, mends: random.Next(3) == 0) ? 1 : 0;
             }
             catch (Exception e)
@@ -85,13 +84,17 @@ public sealed class KillTests(ITestOutputHelper output) : IDisposable
         return new Image(path, shape.Options, new CrashModel(Sectors, sector => sector < shape.BackingSectors ? SectorStamp.First : SectorStamp.Zeroes));
     }
 
-    private static void RunAndKill(Image image, int seed, int milliseconds)
+    /// <param name="image">What it writes to.</param>
+    /// <param name="seed">Of what it does.</param>
+    /// <param name="least">How many requests must have begun or ended: on a busy host time alone says little.</param>
+    /// <param name="milliseconds">How much longer it has.</param>
+    private static void RunAndKill(Image image, int seed, int least, int milliseconds)
     {
         string dotnet = Environment.ProcessPath!.EndsWith("/dotnet", StringComparison.Ordinal) ? Environment.ProcessPath : "dotnet";
         using Process child = QemuImage.Start(dotnet, CrashChild.Words(image.Path, seed, image.NextId));
         Task<string> error = child.StandardError.ReadToEndAsync();
         List<CrashReport> reports = [];
-        using ManualResetEventSlim hasBegun = new();
+        using ManualResetEventSlim isUnderWay = new();
         Thread reader = new(() =>
         {
             byte[] record = new byte[CrashReport.Length];
@@ -99,15 +102,18 @@ public sealed class KillTests(ITestOutputHelper output) : IDisposable
             while (stream.ReadAtLeast(record, record.Length, throwOnEndOfStream: false) == record.Length)
             {
                 reports.Add(CrashReport.Get(record));
-                hasBegun.Set();
+                if (reports.Count == least)
+                {
+                    isUnderWay.Set();
+                }
             }
 
-            hasBegun.Set();
+            isUnderWay.Set();
         });
         reader.Start();
         try
         {
-            Assert.True(hasBegun.Wait(TimeSpan.FromSeconds(30)), "the child does not begin");
+            Assert.True(isUnderWay.Wait(TimeSpan.FromMinutes(2)), "the child does too little");
             Thread.Sleep(milliseconds);
             Assert.False(child.HasExited, "the child has ended by itself");
         }
