@@ -20,7 +20,7 @@ internal static class Qcow2Backing
         string name = header.BackingFile!;
         if (depth > MaxDepth)
         {
-            throw new DiskException($"disk '{image.Path}' is the end of a chain of more than {MaxDepth} images, or of a circle; merge some with 'qemu-img commit' or 'qemu-img convert'");
+            throw TooDeep(image.Path);
         }
 
         if (!IsPath(name))
@@ -38,7 +38,8 @@ internal static class Qcow2Backing
         }
         catch (DiskException e)
         {
-            throw new DiskException($"disk '{image.Path}' stands on another: {e.Message}", e);
+            // A chain that leads back to its writable image meets that image's lock, which would not tell why.
+            throw IsTooDeep(image.Path) ? TooDeep(image.Path) : new DiskException($"disk '{image.Path}' stands on another: {e.Message}", e);
         }
 
         try
@@ -52,6 +53,33 @@ internal static class Qcow2Backing
         }
 
         return format == ImageFormat.Qcow2 ? OpenQcow2(file, depth) : new RawSource(file);
+    }
+
+    private static DiskException TooDeep(string path) =>
+        new($"disk '{path}' is the end of a chain of more than {MaxDepth} images, or of a circle; merge some with 'qemu-img commit' or 'qemu-img convert'");
+
+    /// <summary>Whether more images than are allowed lie below one, as far as can be seen, whoever uses them.</summary>
+    private static bool IsTooDeep(string path)
+    {
+        try
+        {
+            for (int depth = 0; depth <= MaxDepth; depth++)
+            {
+                using BlockFile file = BlockFile.Open(path, isReadOnly: true, ImageLocking.None);
+                if (ImageFormat.Probe(file) != ImageFormat.Qcow2 || Qcow2Header.Read(file).BackingFile is not { } name || !IsPath(name))
+                {
+                    return false;
+                }
+
+                path = Resolve(path, name);
+            }
+
+            return true;
+        }
+        catch (DiskException)
+        {
+            return false;
+        }
     }
 
     private static Qcow2Image OpenQcow2(BlockFile file, int depth)
