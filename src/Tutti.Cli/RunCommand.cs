@@ -144,7 +144,7 @@ internal sealed class RunCommand : IDisposable
                     console.Start();
                     using SpareMemory spare = new(machine);
                     exit = machine.Run(_options.Timeout);
-                    hvc0?.End(exit.Kind);
+                    hvc0?.End(exit);
                     counters = _options.Verbose ? machine.ReadCounters() : [];
                 }
             }

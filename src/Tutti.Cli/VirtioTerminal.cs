@@ -12,9 +12,6 @@ internal sealed class VirtioTerminal : IDisposable
     /// <summary>What the guest's kernel is told, behind the words for the serial port, which stays the console of its first steps.</summary>
     internal const string CommandLine = "console=hvc0 ";
 
-    /// <summary>How long the terminal may take for the last output of a guest that did not end by itself.</summary>
-    private static readonly TimeSpan LastOutput = TimeSpan.FromSeconds(1);
-
     private readonly TerminalConsole _terminal;
     private readonly VirtioConsoleCable _cable;
     private readonly UnseenSerialPort _serialPort = new();
@@ -39,9 +36,9 @@ internal sealed class VirtioTerminal : IDisposable
     internal bool HasBeenRead => _cable.HasBeenRead;
 
     /// <summary>Delivers the last of the output, all of it where the guest ended by itself. After the machine.</summary>
-    internal void End(MachineExitKind kind)
+    internal void End(MachineExit exit)
     {
-        _cable.End(kind is MachineExitKind.PoweredOff or MachineExitKind.GuestPanic or MachineExitKind.Reset ? null : LastOutput);
+        _cable.End(exit.IsByGuest ? null : VirtualMachine.LastOutput);
         if (!_cable.HasBeenWritten)
         {
             _ = _terminal.Write(_serialPort.ReadLast());
@@ -51,7 +48,7 @@ internal sealed class VirtioTerminal : IDisposable
     public void Dispose()
     {
         _sizeWatch?.Dispose();
-        _cable.End(LastOutput);
+        _cable.End(VirtualMachine.LastOutput);
     }
 
     private void TellSize()

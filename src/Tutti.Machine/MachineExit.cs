@@ -31,4 +31,8 @@ public enum MachineExitKind
 /// <param name="Registers">The processor's state in several lines of text, for triple faults and internal errors.</param>
 /// <param name="PanicSeen">Whether the guest's console showed a kernel panic at any time.</param>
 public sealed record MachineExit(
-    MachineExitKind Kind, string? Message = null, string? Registers = null, bool PanicSeen = false);
+    MachineExitKind Kind, string? Message = null, string? Registers = null, bool PanicSeen = false)
+{
+    /// <summary>Whether the guest ended the run, by its own will or not, so that all of its last output counts.</summary>
+    public bool IsByGuest => Kind is MachineExitKind.PoweredOff or MachineExitKind.GuestPanic or MachineExitKind.Reset;
+}

@@ -16,7 +16,7 @@ public sealed class VirtualMachine : IDisposable
     internal TimeSpan Patience { get; init; } = TimeSpan.FromSeconds(10);
 
     /// <summary>How long a slow console holds up the end of a machine that somebody stopped.</summary>
-    private static readonly TimeSpan LastOutput = TimeSpan.FromSeconds(1);
+    public static readonly TimeSpan LastOutput = TimeSpan.FromSeconds(1);
 
     private readonly MachineOptions _options;
     private readonly HostMapping _mapping;
@@ -94,7 +94,7 @@ public sealed class VirtualMachine : IDisposable
                 PowerOn();
                 MachineExit? exit = WaitForEnd(end);
                 PowerDown();
-                if (exit is { Kind: not (MachineExitKind.PoweredOff or MachineExitKind.GuestPanic or MachineExitKind.Reset) })
+                if (exit is { IsByGuest: false })
                 {
                     _console?.Release();
                 }
@@ -394,7 +394,7 @@ public sealed class VirtualMachine : IDisposable
     }
 
     private void EndConsole() =>
-        _console?.End(_end?.Kind is MachineExitKind.PoweredOff or MachineExitKind.GuestPanic or MachineExitKind.Reset ? null : LastOutput);
+        _console?.End(_end is { IsByGuest: true } ? null : LastOutput);
 
     private sealed class Power(VirtualMachine machine) : IPowerControl
     {
