@@ -33,11 +33,12 @@ public class ServerBuildTests
     public void The_partition_table_is_what_our_reader_and_sfdisk_read()
     {
         Guid part = Guid.NewGuid();
+        Guid linux = new("4f68bce3-e8cd-4db1-96e7-fbcaf984b709");
         byte[] bytes = new byte[8 << 20];
         GptWriter.Write(new MemoryStream(bytes), bytes.Length, 6 << 20, Guid.NewGuid(), part);
-        Assert.Equal([new DiskPartition(1, 1 << 20, 6 << 20, part.ToString("D"))], PartitionTable.Read(new DiskPart(new MemoryDisk(bytes), new ReadBudget(0))));
+        Assert.Equal([new DiskPartition(1, 1 << 20, 6 << 20, part.ToString("D")) { Type = linux }], PartitionTable.Read(new DiskPart(new MemoryDisk(bytes), new ReadBudget(0))));
         bytes.AsSpan(512, 512).Clear();
-        Assert.Equal([new DiskPartition(1, 1 << 20, 6 << 20, part.ToString("D"))], PartitionTable.Read(new DiskPart(new MemoryDisk(bytes), new ReadBudget(0))));
+        Assert.Equal([new DiskPartition(1, 1 << 20, 6 << 20, part.ToString("D")) { Type = linux }], PartitionTable.Read(new DiskPart(new MemoryDisk(bytes), new ReadBudget(0))));
 
         if (File.Exists("/usr/sbin/sfdisk") || File.Exists("/sbin/sfdisk"))
         {
@@ -177,7 +178,7 @@ public class ServerBuildTests
         using RawDiskReader disk = new(image.DiskPath!);
         DiskKernel kernel = DiskKernel.Find(disk, new ReadBudget(256 << 20));
         Assert.StartsWith("root=UUID=", kernel.CommandLine, StringComparison.Ordinal);
-        ExtFileSystem files = ExtFileSystem.TryOpen(new DiskPart(disk, GptWriter.PartitionOffset, disk.Size - GptWriter.PartitionOffset - GptWriter.Tail))!;
+        ExtFileSystem files = ExtFileSystem.TryOpen(new DiskPart(disk, new ReadBudget(0)).Slice(GptWriter.PartitionOffset, disk.Size - GptWriter.PartitionOffset - GptWriter.Tail))!;
         Assert.Equal(FileKind.Folder, files.Find("/usr/share/man/man1"));
         Assert.DoesNotContain(files.List("/usr/share/man/man1"), name => files.Find($"/usr/share/man/man1/{name}") == FileKind.File);
         Assert.Equal(new FileInfo(image.InitrdPath).Length, kernel.Initrd.Length);
