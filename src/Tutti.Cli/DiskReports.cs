@@ -96,7 +96,8 @@ internal static class DiskReports
         if (info.BackingFile != null)
         {
             string actual = info.FullBackingFile == info.BackingFile ? string.Empty : $" (here {info.FullBackingFile})";
-            Line("backing file", $"{info.BackingFile}{actual}");
+            string note = DiskOption.Backing.Allows(path, info.FullBackingFile!) ? string.Empty : $"; outside the image's folder: needs backing={DiskOption.Allow}";
+            Line("backing file", $"{info.BackingFile}{actual}{note}");
             Line("backing format", info.BackingFormat ?? "not said");
         }
 

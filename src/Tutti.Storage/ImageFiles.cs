@@ -1,5 +1,6 @@
 using Tutti.Host;
 using Tutti.Storage.Files;
+using Tutti.Storage.Qcow2;
 
 namespace Tutti.Storage;
 
@@ -71,9 +72,10 @@ public static class ImageFiles
     /// <param name="path">The file.</param>
     /// <param name="change">Gives the new size for the old one, or throws; rounded up to a multiple of 512.</param>
     /// <param name="format">Its format; null to find out.</param>
+    /// <param name="backing">What it may stand on; null for files in its folder.</param>
     /// <returns>The new size.</returns>
     /// <exception cref="DiskException">It is missing, in use, or can't have this size.</exception>
-    public static long Resize(string path, Func<long, long> change, ImageFormat? format = null) =>
+    public static long Resize(string path, Func<long, long> change, ImageFormat? format = null, BackingRule? backing = null) =>
         Use(path, isReadOnly: false, ImageLocking.Lock, file =>
         {
             ImageFormat known = format ?? ImageFormat.Probe(file);
@@ -81,7 +83,7 @@ public static class ImageFiles
             long size = RoundUp(change(old));
             if (size != old)
             {
-                known.Resize(file, size);
+                known.Resize(file, size, new BackingScope(backing ?? BackingRule.OwnFolder, path));
             }
 
             return size;

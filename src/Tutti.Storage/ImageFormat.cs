@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using Tutti.Host;
 using Tutti.Storage.Files;
+using Tutti.Storage.Qcow2;
 
 namespace Tutti.Storage;
 
@@ -26,9 +27,10 @@ public abstract class ImageFormat
     /// <param name="file">The file, which the image owns from now on, also when this throws.</param>
     /// <param name="queue">The queue, for this image alone.</param>
     /// <param name="guardsHeader">Whether a guest may not make the file look like another format.</param>
-    /// <exception cref="DiskException">It is damaged, of another format, or lacks its backing file.</exception>
+    /// <param name="backing">What it may stand on.</param>
+    /// <exception cref="DiskException">It is damaged, of another format, or its backing file is missing or not allowed.</exception>
     /// <exception cref="HostException">The storage fails.</exception>
-    internal abstract IDiskImage Open(BlockFile file, IoQueue queue, bool guardsHeader);
+    internal abstract IDiskImage Open(BlockFile file, IoQueue queue, bool guardsHeader, BackingScope backing);
 
     /// <summary>Makes an empty file an image.</summary>
     /// <exception cref="DiskException">The size or the backing file is not possible.</exception>
@@ -48,7 +50,7 @@ public abstract class ImageFormat
     /// <summary>Changes the size that a guest sees; what is behind it is lost.</summary>
     /// <exception cref="DiskException">The size is not possible.</exception>
     /// <exception cref="HostException">The storage fails.</exception>
-    internal abstract void Resize(BlockFile file, long size);
+    internal abstract void Resize(BlockFile file, long size, BackingScope backing);
 
     /// <summary>
     /// The format of a file of which the user has not said it. The file's bytes may be a guest's: one that has a raw disk could write a qcow2 header
