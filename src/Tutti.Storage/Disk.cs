@@ -109,7 +109,7 @@ public sealed class Disk : IDisposable
         // Locked as a reader until the image on top has its own lock: no writer gets in between.
         using BlockFile below = BlockFile.Open(options.Path, isReadOnly: true, ImageLocking.Lock, notices);
         format = options.Format ?? ImageFormat.Probe(below);
-        size = format.GetInfo(below).VirtualSize;
+        size = format.GetSize(below);
         string folder = options.TemporaryFolder ?? Path.GetTempPath();
         string path = Path.Combine(folder, $"tutti-overlay-{Guid.NewGuid():N}.qcow2");
         BlockFile file = BlockFile.Create(path, notices);

@@ -41,6 +41,11 @@ public abstract class ImageFormat
     /// <exception cref="HostException">The storage fails.</exception>
     internal abstract ImageInfo GetInfo(BlockFile file);
 
+    /// <summary>Bytes that a guest sees.</summary>
+    /// <exception cref="DiskException">The image is damaged, or of another format.</exception>
+    /// <exception cref="HostException">The storage fails.</exception>
+    internal long GetSize(BlockFile file) => GetInfo(file).VirtualSize!.Value;
+
     /// <summary>Looks for damage, and mends what can be mended where asked.</summary>
     /// <returns>Null for a format that has nothing to check.</returns>
     /// <exception cref="DiskException">The image can't be checked.</exception>
@@ -58,7 +63,9 @@ public abstract class ImageFormat
     /// <list type="bullet">
     /// <item>a guest of a raw disk whose format was found here can't write such a header (the disk's <c>guardsHeader</c>);</item>
     /// <item>a header found in a file whose name does not end in .qcow2 is not believed when it names other files: the user must say the format;</item>
-    /// <item>a block device is raw unless the user says otherwise.</item>
+    /// <item>a block device is raw unless the user says otherwise;</item>
+    /// <item>a file of a format that is known but not supported is refused by that name (<see cref="ForeignFormat"/>). A guest can write such bytes to its raw
+    /// disk, too; then it is not started again until the user says <c>format=raw</c>.</item>
     /// </list>
     /// A name in .qcow2 is the user's word for the format; a file of that name without the header is refused.
     /// </summary>
@@ -76,6 +83,11 @@ public abstract class ImageFormat
         bool isNamed = file.Path.EndsWith(".qcow2", StringComparison.OrdinalIgnoreCase);
         if (!IsOtherThanRaw(header))
         {
+            if (ForeignFormat.Find(file) is { } foreign)
+            {
+                throw foreign.Refuse(file.Path);
+            }
+
             return isNamed
                 ? throw new DiskException($"disk '{file.Path}' is no qcow2 image, though its name says so; if its bytes are the disk, say format=raw")
                 : Raw;

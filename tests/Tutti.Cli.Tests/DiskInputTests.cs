@@ -77,6 +77,26 @@ public sealed class DiskInputTests : IDisposable
     }
 
     [Fact]
+    public void A_disk_in_a_format_that_is_not_supported()
+    {
+        byte[] bytes = new byte[1 << 20];
+        "KDMV"u8.CopyTo(bytes);
+        string path = _tutti.MakeFile("disk.vmdk", bytes);
+        const string Expected = "is a VMDK image (VMware), which is not supported: convert it with 'qemu-img convert -O qcow2'; if its bytes are the disk, say format=raw";
+        CheckRun(path, Expected);
+        CheckRun($"{path},ro", Expected);
+        CheckRun($"{path},overlay", Expected);
+        CheckRefused(Expected, "run", "--engine", "software", path);
+        CheckRefused(Expected, "disk", "check", path);
+        CheckRefused(Expected, "disk", "resize", path, "2M");
+        CheckRefused(Expected, "disk", "create", Name("over.qcow2"), "--backing", path);
+        Assert.Contains("format:         vmdk\n", _tutti.Run("disk", "info", path).Output, StringComparison.Ordinal);
+        Assert.Contains("\"format\": \"vmdk\"", _tutti.Run("disk", "info", "--json", path).Output, StringComparison.Ordinal);
+        Assert.Equal(bytes, File.ReadAllBytes(path));
+        Assert.Equal(0, _tutti.Run(RunWords($"{path},format=raw")).Status);
+    }
+
+    [Fact]
     public void A_backing_file_outside_the_image_s_folder()
     {
         string below = _tutti.MakeFile("below.raw", new byte[1 << 20]);
