@@ -35,6 +35,7 @@ internal sealed unsafe partial class SoftwareProcessor : IVirtualProcessor, IPro
         Clock = options.Clock;
         ProcessorCount = options.ProcessorCount;
         Cpuid = new ProcessorCpuid(options.Cpu, index, ProcessorCount);
+        _cr4Writable = FindWritableCr4(Cpuid);
         Walker = new PageWalker(Memory);
 
         // SAFETY: sizes are those of the structures placed behind one another; the mapping begins with zeros.

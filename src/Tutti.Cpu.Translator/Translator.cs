@@ -76,18 +76,21 @@ internal sealed unsafe class Translator : ITranslationTier
 
     public bool CanRun => (_state->Mode & CodeMode.BitnessMask) == CodeMode.Bits64 && Set is not null;
 
-    /// <summary>The tables of the current privilege and RFLAGS.AC; null while alignment checks are armed.</summary>
+    /// <summary>
+    /// The tables of the current privilege and RFLAGS.AC; null while alignment checks are armed, and at levels 1 and 2, which have a
+    /// supervisor's pages but not its instructions: a supervisor's blocks ask nobody for the level.
+    /// </summary>
     private TlbSet? Set
     {
         get
         {
             bool alignmentCheck = (_state->Flags & Rflags.AlignmentCheck) != 0;
-            if (_state->Cpl != 3)
+            return _state->Cpl switch
             {
-                return alignmentCheck ? TlbSet.SupervisorOpen : TlbSet.Supervisor;
-            }
-
-            return alignmentCheck && (_state->Cr0 & Cr0.AlignmentMask) != 0 ? null : TlbSet.User;
+                0 => alignmentCheck ? TlbSet.SupervisorOpen : TlbSet.Supervisor,
+                3 => alignmentCheck && (_state->Cr0 & Cr0.AlignmentMask) != 0 ? null : TlbSet.User,
+                _ => null,
+            };
         }
     }
 

@@ -3,9 +3,10 @@ namespace Tutti.X86;
 /// <summary>What CPUID answers depend on besides the leaf: the vCPU asking and its state.</summary>
 /// <param name="ApicId">The vCPU's APIC ID.</param>
 /// <param name="ProcessorCount">vCPUs in the machine.</param>
-/// <param name="Cr4">The vCPU's CR4, for OSXSAVE.</param>
+/// <param name="Cr4">The vCPU's CR4, for OSXSAVE and OSPKE.</param>
 /// <param name="Xcr0">The vCPU's XCR0, for the size of the XSAVE area.</param>
-public readonly record struct CpuidContext(uint ApicId, int ProcessorCount, ulong Cr4, ulong Xcr0);
+/// <param name="HasApic">Whether IA32_APIC_BASE.EN is set: without it there is no local APIC to see.</param>
+public readonly record struct CpuidContext(uint ApicId, int ProcessorCount, ulong Cr4, ulong Xcr0, bool HasApic = true);
 
 /// <summary>
 /// What CPUID says of the interpreter: all that it implements where its host has the units for it. Sources: AMD APM volume 3, appendix E;
@@ -46,8 +47,8 @@ public static class SoftwareCpuid
     public const uint Features7Ebx = 1u << 0 | 1u << 3 | 1u << 5 | 1u << 7 | 1u << 8 | 1u << 9 | 1u << 10 | 1u << 18 | 1u << 19
         | 1u << 20 | 1u << 23 | 1u << 29;
 
-    /// <summary>Leaf 7 ECX: GFNI, VAES, VPCLMULQDQ, RDPID.</summary>
-    public const uint Features7Ecx = 1u << 8 | 1u << 9 | 1u << 10 | 1u << 22;
+    /// <summary>Leaf 7 ECX: UMIP, GFNI, VAES, VPCLMULQDQ, RDPID.</summary>
+    public const uint Features7Ecx = 1u << 2 | 1u << 8 | 1u << 9 | 1u << 10 | 1u << 22;
 
     /// <summary>Leaf 7 EDX: FSRM.</summary>
     public const uint Features7Edx = 1u << 4;
@@ -60,6 +61,9 @@ public static class SoftwareCpuid
 
     // Bits of leaf 1 EDX that AMD repeats in leaf 80000001h.
     private const uint RepeatedEdx = 0x0183_F3FF;
+
+    /// <summary>APIC, in leaf 1 EDX and where AMD repeats it.</summary>
+    public const uint Apic = 1u << 9;
 
     /// <summary>The rows by which a <see cref="CpuModel"/> sees whether the interpreter has what it needs.</summary>
     public static IEnumerable<CpuidEntry> Supported
@@ -115,8 +119,10 @@ public static class SoftwareCpuid
 
         // EBX: APIC ID, logical processors, CLFLUSH line of 8 quadwords.
         uint ebx = (context.ApicId << 24) | ((uint)Math.Min(context.ProcessorCount, 255) << 16) | (8u << 8);
-        return new(Signature, ebx, Features1Ecx | osXsave, Features1Edx | multithreading);
+        return new(Signature, ebx, Features1Ecx | osXsave, (Features1Edx & ~HiddenApic(context)) | multithreading);
     }
+
+    private static uint HiddenApic(in CpuidContext context) => context.HasApic ? 0 : Apic;
 
     /// <summary>Leaf 0Bh: one thread a core, all cores in one package.</summary>
     private static CpuidResult QueryTopology(uint subleaf, in CpuidContext context) => subleaf switch
@@ -149,7 +155,7 @@ public static class SoftwareCpuid
     private static CpuidResult QueryExtended(uint leaf, uint subleaf, in CpuidContext context) => leaf switch
     {
         0x8000_0000 => CpuidVendor.Amd.Row(MaxExtendedLeaf),
-        0x8000_0001 => new(Signature, 0, FeaturesExtendedEcx, FeaturesExtendedEdx | (Features1Edx & RepeatedEdx)),
+        0x8000_0001 => new(Signature, 0, FeaturesExtendedEcx, FeaturesExtendedEdx | (Features1Edx & RepeatedEdx & ~HiddenApic(context))),
         0x8000_0002 or 0x8000_0003 or 0x8000_0004 => CpuidText.Brand(Brand, (int)(leaf - CpuidLeaf.Brand0)),
         // L1 TLBs and caches: 32 KiB, 8 ways, 64-byte lines.
         0x8000_0005 => new(0xFF40_FF40, 0xFF40_FF40, 0x2008_0140, 0x2008_0140),

@@ -107,6 +107,11 @@ internal static unsafe class ControlInstructions
 
     public static Op* Smsw(CpuState* state, Op* op)
     {
+        if (SegmentInstructions.IsPrevented(state))
+        {
+            return Flow.Raise(state, op, ExceptionVector.GeneralProtection);
+        }
+
         int size = (op->Flags & SystemOperand.InMemory) != 0 ? 2 : SystemOperand.Size(op);
         return SystemOperand.TryWrite(state, op, size, state->Cr0) ? op + 1 : Flow.Fault(state, op);
     }
@@ -175,7 +180,7 @@ internal static unsafe class ControlInstructions
         return Flow.Leave(state, op);
     }
 
-    /// <summary>INVD and WBINVD: memory is always coherent here.</summary>
+    /// <summary>INVD, WBINVD and WBNOINVD, which is WBINVD where CPUID does not show it: memory is always coherent here.</summary>
     public static Op* InvalidateCaches(CpuState* state, Op* op) =>
         state->Cpl != 0 ? Flow.Raise(state, op, ExceptionVector.GeneralProtection) : op + 1;
 
@@ -228,13 +233,24 @@ internal static unsafe class ControlInstructions
         return next;
     }
 
-    /// <summary>RDPMC: there are no counters.</summary>
-    public static Op* GeneralProtection(CpuState* state, Op* op) => Flow.Raise(state, op, ExceptionVector.GeneralProtection);
+    /// <summary>RDPMC of the four counters that every AMD64 processor has; these count nothing (see <see cref="Msr.PerfCounter0"/>).</summary>
+    public static Op* Rdpmc(CpuState* state, Op* op)
+    {
+        bool mayRead = state->Cpl == 0 || (state->Cr4 & Cr4.PerformanceCounterEnable) != 0;
+        if (!mayRead || (uint)state->Gpr[1] >= Msr.PerfCounterCount)
+        {
+            return Flow.Raise(state, op, ExceptionVector.GeneralProtection);
+        }
+
+        state->Gpr[0] = 0;
+        state->Gpr[2] = 0;
+        return op + 1;
+    }
 
     public static Op* Cpuid(CpuState* state, Op* op)
     {
         SoftwareProcessor processor = SoftwareProcessor.From(state);
-        CpuidResult result = processor.Cpuid.Query((uint)state->Gpr[0], (uint)state->Gpr[1], state->Cr4, state->Xcr0);
+        CpuidResult result = processor.QueryCpuid((uint)state->Gpr[0], (uint)state->Gpr[1]);
         state->Gpr[0] = result.Eax;
         state->Gpr[3] = result.Ebx;
         state->Gpr[1] = result.Ecx;
