@@ -30,7 +30,7 @@ public static class SoftwareCpuid
     private const string Brand = "Tutti Software CPU";
 
     /// <summary>Linear address bits.</summary>
-    public const int LinearBits = 48;
+    public const int LinearBits = 57;
 
     /// <summary>Physical address bits.</summary>
     public const int PhysicalBits = 40;
@@ -47,8 +47,12 @@ public static class SoftwareCpuid
     public const uint Features7Ebx = 1u << 0 | 1u << 3 | 1u << 5 | 1u << 7 | 1u << 8 | 1u << 9 | 1u << 10 | 1u << 18 | 1u << 19
         | 1u << 20 | 1u << 23 | 1u << 29;
 
-    /// <summary>Leaf 7 ECX: UMIP, GFNI, VAES, VPCLMULQDQ, RDPID.</summary>
-    public const uint Features7Ecx = 1u << 2 | 1u << 8 | 1u << 9 | 1u << 10 | 1u << 22;
+    /// <summary>Leaf 7 ECX: UMIP, PKU, GFNI, VAES, VPCLMULQDQ, LA57, RDPID.</summary>
+    public const uint Features7Ecx = 1u << 2 | PkuBit | 1u << 8 | 1u << 9 | 1u << 10 | 1u << 16 | 1u << 22;
+
+    private const uint PkuBit = 1u << 3;
+
+    private const uint OsPkeBit = 1u << 4;
 
     /// <summary>Leaf 7 EDX: FSRM.</summary>
     public const uint Features7Edx = 1u << 4;
@@ -65,6 +69,9 @@ public static class SoftwareCpuid
     /// <summary>APIC, in leaf 1 EDX and where AMD repeats it.</summary>
     public const uint Apic = 1u << 9;
 
+    /// <summary>Subleaves of a leaf at most, counted from 0.</summary>
+    private const int MaxSubleaves = 10;
+
     /// <summary>The rows by which a <see cref="CpuModel"/> sees whether the interpreter has what it needs.</summary>
     public static IEnumerable<CpuidEntry> Supported
     {
@@ -80,7 +87,7 @@ public static class SoftwareCpuid
             return
             [
                 .. leaves.Where(leaf => !HasSubleaves(leaf)).Select(leaf => new CpuidEntry(leaf, Query(leaf, 0, one))),
-                .. leaves.Where(HasSubleaves).SelectMany(leaf => Enumerable.Range(0, 4).Select(i => new CpuidEntry(leaf, (uint)i, Query(leaf, (uint)i, one)))),
+                .. leaves.Where(HasSubleaves).SelectMany(leaf => Enumerable.Range(0, MaxSubleaves).Select(i => new CpuidEntry(leaf, (uint)i, Query(leaf, (uint)i, one)))),
             ];
         }
     }
@@ -103,7 +110,7 @@ public static class SoftwareCpuid
         1 => QueryFeatures(context),
         // ARAT: the local APIC timer runs on in every idle state.
         6 => new(1u << 2, 0, 0, 0),
-        7 when subleaf == 0 => new(0, Features7Ebx, Features7Ecx, Features7Edx),
+        7 when subleaf == 0 => WithOsPke(new(0, Features7Ebx, Features7Ecx, Features7Edx), context.Cr4),
         0xB => QueryTopology(subleaf, context),
         0xD => QueryXsave(subleaf, context),
         // The TSC runs at its crystal's frequency.
@@ -122,6 +129,10 @@ public static class SoftwareCpuid
         return new(Signature, ebx, Features1Ecx | osXsave, (Features1Edx & ~HiddenApic(context)) | multithreading);
     }
 
+    /// <summary>Leaf 7 with OSPKE, which says of PKU that CR4.PKE is set.</summary>
+    public static CpuidResult WithOsPke(CpuidResult features, ulong cr4) =>
+        features with { Ecx = features.Ecx | ((features.Ecx & PkuBit) != 0 && (cr4 & Cr4.ProtectionKeyEnable) != 0 ? OsPkeBit : 0) };
+
     private static uint HiddenApic(in CpuidContext context) => context.HasApic ? 0 : Apic;
 
     /// <summary>Leaf 0Bh: one thread a core, all cores in one package.</summary>
@@ -132,12 +143,13 @@ public static class SoftwareCpuid
         _ => new(0, 0, subleaf & 0xFF, context.ApicId),
     };
 
-    /// <summary>Leaf 0Dh: x87, SSE and AVX, and XSAVEOPT.</summary>
+    /// <summary>Leaf 0Dh: x87, SSE, AVX and PKRU, and XSAVEOPT.</summary>
     private static CpuidResult QueryXsave(uint subleaf, in CpuidContext context) => subleaf switch
     {
         0 => new((uint)XsaveLayout.Supported, XsaveLayout.SizeOf(context.Xcr0), XsaveLayout.SizeOf(XsaveLayout.Supported), 0),
         1 => new(1, 0, 0, 0),
         2 => new(XsaveLayout.AvxSize, XsaveLayout.AvxOffset, 0, 0),
+        9 => new(XsaveLayout.PkruSize, XsaveLayout.PkruOffset, 0, 0),
         _ => default,
     };
 

@@ -161,7 +161,7 @@ internal static unsafe class ControlInstructions
         ulong type = *(ulong*)CpuState.Register(state, op->Dst);
         type = is64 ? type : (uint)type;
         bool noPcids = (state->Cr4 & Cr4.PcidEnable) == 0;
-        bool canonical = (ulong)((long)linear << 16 >> 16) == linear;
+        bool canonical = SoftwareProcessor.From(state).IsLoadable(linear);
         if (type > 3 || (type < 2 && (pcid > 0xFFF || (noPcids && pcid != 0))) || (type == 0 && !canonical))
         {
             return Flow.Raise(state, op, ExceptionVector.GeneralProtection);
@@ -289,6 +289,41 @@ internal static unsafe class ControlInstructions
 
         ulong value = (uint)state->Gpr[0] | (state->Gpr[2] << 32);
         return SoftwareProcessor.From(state).TryWriteXcr0((uint)state->Gpr[1], value) ? Flow.Leave(state, op) : Flow.Fault(state, op);
+    }
+
+    /// <summary>RDPKRU, at any level: ECX must be 0.</summary>
+    public static Op* Rdpkru(CpuState* state, Op* op)
+    {
+        if ((state->Cr4 & Cr4.ProtectionKeyEnable) == 0)
+        {
+            return Flow.Raise(state, op, ExceptionVector.InvalidOpcode);
+        }
+
+        if ((uint)state->Gpr[1] != 0)
+        {
+            return Flow.Raise(state, op, ExceptionVector.GeneralProtection);
+        }
+
+        state->Gpr[0] = state->Pkru;
+        state->Gpr[2] = 0;
+        return op + 1;
+    }
+
+    /// <summary>WRPKRU, at any level: ECX and EDX must be 0.</summary>
+    public static Op* Wrpkru(CpuState* state, Op* op)
+    {
+        if ((state->Cr4 & Cr4.ProtectionKeyEnable) == 0)
+        {
+            return Flow.Raise(state, op, ExceptionVector.InvalidOpcode);
+        }
+
+        if ((uint)state->Gpr[1] != 0 || (uint)state->Gpr[2] != 0)
+        {
+            return Flow.Raise(state, op, ExceptionVector.GeneralProtection);
+        }
+
+        SoftwareProcessor.From(state).SetPkru((uint)state->Gpr[0]);
+        return op + 1;
     }
 
     public static Op* Hlt(CpuState* state, Op* op)

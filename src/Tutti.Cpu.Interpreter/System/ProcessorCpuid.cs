@@ -78,6 +78,7 @@ internal sealed class ProcessorCpuid
                 Edx = result.Edx & ~hidden,
             },
             CpuidLeaf.ExtendedSignature => result with { Edx = result.Edx & ~hidden },
+            CpuidLeaf.ExtendedFeatures when subleaf == 0 => SoftwareCpuid.WithOsPke(result, cr4),
             CpuidLeaf.Xsave when subleaf == 0 && result.Eax != 0 => result with { Ebx = XsaveLayout.SizeOf(xcr0) },
             _ => result,
         };
@@ -99,7 +100,7 @@ internal sealed class ProcessorCpuid
         },
         CpuidLeaf.Xsave when !HostFeatures.Avx => subleaf switch
         {
-            0 => new((uint)(XsaveLayout.X87 | XsaveLayout.Sse), XsaveLayout.BaseSize, XsaveLayout.BaseSize, 0),
+            0 => result with { Eax = result.Eax & ~(uint)XsaveLayout.Avx },
             2 => default,
             _ => result,
         },

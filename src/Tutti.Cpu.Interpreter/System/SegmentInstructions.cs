@@ -86,7 +86,7 @@ internal static unsafe class SegmentInstructions
             return Flow.Fault(state, op);
         }
 
-        if (size == 8 && (ulong)((long)tableBase << 16 >> 16) != tableBase)
+        if (size == 8 && !SoftwareProcessor.From(state).IsLoadable(tableBase))
         {
             return Flow.Raise(state, op, ExceptionVector.GeneralProtection);
         }
@@ -185,7 +185,7 @@ internal static unsafe class SegmentInstructions
         }
 
         SystemOperand.TryRead(state, op, SystemOperand.Size(op), out ulong value);
-        if ((ulong)((long)value << 16 >> 16) != value)
+        if (!SoftwareProcessor.From(state).IsLoadable(value))
         {
             return Flow.Raise(state, op, ExceptionVector.GeneralProtection);
         }

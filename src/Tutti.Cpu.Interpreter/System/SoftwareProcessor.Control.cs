@@ -22,12 +22,24 @@ internal sealed unsafe partial class SoftwareProcessor
         ("SMEP", Cr4.SupervisorModeExecutionPrevention),
         ("SMAP", Cr4.SupervisorModeAccessPrevention),
         ("UMIP", Cr4.UserModeInstructionPrevention),
+        ("PKU", Cr4.ProtectionKeyEnable),
+        ("LA57", Cr4.LinearAddress57),
     ];
 
     private readonly ulong _cr4Writable;
 
+    /// <summary>64 minus the bits of the widest linear addresses that the processor has.</summary>
+    private readonly int _loadableShift;
+
+    /// <summary>
+    /// Whether registers that hold linear addresses may hold this one (bases, MSRs, what INVPCID names): they are looked at with the width that
+    /// the processor has, whatever paging mode is on. Source: Intel SDM volume 3, "Canonicality Checking".
+    /// </summary>
+    public bool IsLoadable(ulong linear) => (ulong)((long)linear << _loadableShift >> _loadableShift) == linear;
+
     private const ulong Cr4ChangesTranslations = Cr4.PageSizeExtensions | Cr4.PhysicalAddressExtension | Cr4.PageGlobalEnable
-        | Cr4.PcidEnable | Cr4.SupervisorModeExecutionPrevention | Cr4.SupervisorModeAccessPrevention;
+        | Cr4.PcidEnable | Cr4.SupervisorModeExecutionPrevention | Cr4.SupervisorModeAccessPrevention | Cr4.ProtectionKeyEnable
+        | Cr4.LinearAddress57;
 
     private const ulong Cr3NoFlush = 1UL << 63;
     private const ulong Cr3Pcid = 0xFFF;
@@ -118,7 +130,7 @@ internal sealed unsafe partial class SoftwareProcessor
         ulong changed = value ^ State->Cr4;
         bool setsPcid = (changed & value & Cr4.PcidEnable) != 0;
         if ((value & ~_cr4Writable) != 0
-            || (IsLongMode && (value & Cr4.PhysicalAddressExtension) == 0)
+            || (IsLongMode && ((value & Cr4.PhysicalAddressExtension) == 0 || (changed & Cr4.LinearAddress57) != 0))
             || (setsPcid && (!IsLongMode || (State->Cr3 & Cr3Pcid) != 0)))
         {
             return Refuse(ExceptionVector.GeneralProtection);

@@ -236,11 +236,6 @@ internal sealed unsafe partial class SoftwareProcessor
             return Refuse(ExceptionVector.GeneralProtection);
         }
 
-        if (index < 4 && IsLongMode && !IsCanonical(value))
-        {
-            return Refuse(ExceptionVector.GeneralProtection);
-        }
-
         State->Dr[index] = index switch
         {
             6 => (value & Dr6.Writable) | Dr6.AlwaysOne,

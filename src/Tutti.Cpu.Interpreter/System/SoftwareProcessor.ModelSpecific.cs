@@ -229,9 +229,9 @@ internal sealed unsafe partial class SoftwareProcessor
         }
     }
 
-    private static bool TrySetCanonical(ref ulong register, ulong value)
+    private bool TrySetCanonical(ref ulong register, ulong value)
     {
-        if (!IsCanonical(value))
+        if (!IsLoadable(value))
         {
             return false;
         }

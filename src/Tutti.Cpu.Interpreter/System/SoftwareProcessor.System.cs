@@ -218,6 +218,6 @@ internal sealed unsafe partial class SoftwareProcessor
     }
 
     /// <summary>Whether RIP may become this: canonical, or within the limit of the code segment.</summary>
-    private static bool IsReachable(Descriptor code, bool longMode, ulong rip) =>
+    private bool IsReachable(Descriptor code, bool longMode, ulong rip) =>
         longMode && code.IsLong ? IsCanonical(rip) : rip <= code.Limit;
 }

@@ -102,7 +102,7 @@ internal sealed unsafe partial class SoftwareProcessor
             }
 
             segmentBase |= upper << 32;
-            if (!IsCanonical(segmentBase))
+            if (!IsLoadable(segmentBase))
             {
                 return Refuse(ExceptionVector.GeneralProtection, error);
             }

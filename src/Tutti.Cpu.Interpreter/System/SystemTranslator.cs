@@ -222,6 +222,10 @@ internal static unsafe class SystemTranslator
                 return &ControlInstructions.Xgetbv;
             case Mnemonic.Xsetbv:
                 return &ControlInstructions.Xsetbv;
+            case Mnemonic.Rdpkru:
+                return &ControlInstructions.Rdpkru;
+            case Mnemonic.Wrpkru:
+                return &ControlInstructions.Wrpkru;
             case Mnemonic.Vmcall or Mnemonic.Vmmcall:
                 return &ControlInstructions.Hypercall;
             case Mnemonic.Clflush or Mnemonic.Clflushopt:
