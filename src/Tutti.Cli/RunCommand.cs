@@ -16,7 +16,8 @@ internal sealed class RunCommand : IDisposable
 
     private readonly RunOptions _options;
     private readonly ImageCatalog _catalog;
-    private readonly CancellationTokenSource _cancel = new();
+    private readonly RunDeadline _deadline;
+    private readonly CancellationTokenSource _cancel;
     private readonly TerminationSignals _signals;
     private readonly Lock _lock = new();
     private readonly GuestDevices _devices;
@@ -26,9 +27,11 @@ internal sealed class RunCommand : IDisposable
     private HostTerminal? _terminal;
     private int? _forcedStatus;
 
-    internal RunCommand(RunOptions options, ImageCatalog catalog)
+    internal RunCommand(RunOptions options, ImageCatalog catalog, RunDeadline deadline)
     {
         _options = options;
+        _deadline = deadline;
+        _cancel = CancellationTokenSource.CreateLinkedTokenSource(deadline.Token);
         _catalog = catalog;
         _devices = new GuestDevices(e => _machine?.Fail("device", e));
         _signals = new TerminationSignals(signal => Leave(TerminationSignals.ExitStatus(signal)));
@@ -53,6 +56,11 @@ internal sealed class RunCommand : IDisposable
         catch (OperationCanceledException) when (_forcedStatus is int status)
         {
             return status;
+        }
+        catch (OperationCanceledException) when (_deadline.Token.IsCancellationRequested)
+        {
+            Notices.Write(RunDeadline.Message);
+            return ExitStatus.TimedOut;
         }
         catch (Exception e) when (e is BootException or ImageException or PlatformNotSupportedException)
         {
@@ -100,7 +108,7 @@ internal sealed class RunCommand : IDisposable
             ? OpenKernel(image)
             : _options.Kernel != null
                 ? new KernelFiles(_options.Kernel, _options.Initrd != null ? [_options.Initrd] : [], DefaultCommandLine)
-                : new KernelOnDisk(_devices.BootDisk!, DescribeWindow());
+                : new KernelOnDisk(_devices.BootDisk!, DescribeWindow(), _cancel.Token);
     }
 
     private KernelFiles OpenKernel(GuestImage image)
@@ -143,7 +151,8 @@ internal sealed class RunCommand : IDisposable
                 {
                     console.Start();
                     using SpareMemory spare = new(machine);
-                    exit = machine.Run(_options.Timeout);
+                    _deadline.LeaveToMachine();
+                    exit = machine.Run(_deadline.Left);
                     hvc0?.End(exit);
                     counters = _options.Verbose ? machine.ReadCounters() : [];
                 }
@@ -213,10 +222,8 @@ internal sealed class RunCommand : IDisposable
         {
             _forcedStatus ??= status;
             _machine?.Stop();
-            if (_machine == null)
-            {
-                _cancel.Cancel();
-            }
+            // What a machine waits for while it starts or starts again.
+            _cancel.Cancel();
         }
     }
 
@@ -235,7 +242,7 @@ internal sealed class RunCommand : IDisposable
                 Notices.WriteText(exit.Registers is { } text ? text + "\n" : string.Empty);
                 break;
             case MachineExitKind.TimedOut:
-                Notices.Write($"the time of --timeout is over{(exit.PanicSeen ? "; the guest's kernel had panicked" : "")}");
+                Notices.Write($"{RunDeadline.Message}{(exit.PanicSeen ? "; the guest's kernel had panicked" : "")}");
                 break;
             case MachineExitKind.Reset:
                 Notices.Write("the guest reset itself");

@@ -47,7 +47,7 @@ internal static class RunCommandLine
         cpu.CompletionSources.Add(_ => CpuModel.All.Select(model => model.Name));
         Option<string?> engine = CommandLine.Text("--engine", "NAME", $"What runs the guest's code: {string.Join(", ", Engines.Names)}; {Engines.Auto} when not given, which takes kvm where that runs guests at hardware speed.");
         engine.CompletionSources.Add(_ => Engines.Names);
-        Option<string?> timeout = CommandLine.Text("--timeout", "T", "End the run after this time, with status 124.");
+        Option<string?> timeout = CommandLine.Text("--timeout", "T", "End the run this time after the program's start, with status 124; fetching an image counts in.");
         Option<bool> noReboot = new("--no-reboot") { Description = "End when the guest resets itself, with status 5." };
         Option<bool> verbose = new("--verbose") { Description = "Show at the end, on standard error, what the engine has counted." };
         Option<string?> trace = CommandLine.Text("--trace", "WHAT[,WHAT][:FILE]", $"Write down what the guest does: {string.Join(", ", TraceRequest.Names)}; on standard error without a file.");
@@ -87,14 +87,20 @@ internal static class RunCommandLine
                 Verbose = result.GetValue(verbose),
                 Trace = result.GetValue(trace),
             };
-            if (!HostCpu.IsX64)
-            {
-                throw new UserException("this host is no x86-64 machine; the software engine needs one");
-            }
-
-            using RunCommand command = new(RunOptions.Check(words, HostMemory.Read()), catalog);
-            return await command.RunAsync();
+            return await RunAsync(words, catalog);
         });
         return run;
+    }
+    private static async Task<int> RunAsync(RunArguments words, ImageCatalog catalog)
+    {
+        if (!HostCpu.IsX64)
+        {
+            throw new UserException("this host is no x86-64 machine; the software engine needs one");
+        }
+
+        // Before files are opened, which may take for ever.
+        using RunDeadline deadline = new(RunOptions.CheckTimeout(words.Timeout));
+        using RunCommand command = new(RunOptions.Check(words, HostMemory.Read()), catalog, deadline);
+        return await command.RunAsync();
     }
 }

@@ -102,8 +102,6 @@ internal sealed record RunOptions
 
     internal required EngineChoice Engine { get; init; }
 
-    internal TimeSpan? Timeout { get; private init; }
-
     internal bool NoReboot { get; private init; }
 
     /// <summary>Whether the counters are shown at the end.</summary>
@@ -147,7 +145,6 @@ internal sealed record RunOptions
             MemorySize = memory,
             ProcessorCount = CheckProcessors(words.Cpus ?? "1", engine),
             Cpu = cpu,
-            Timeout = words.Timeout == null ? null : CheckTimeout(words.Timeout),
             NoReboot = words.NoReboot,
             Verbose = words.Verbose,
             Trace = words.Trace == null ? null : TraceRequest.Parse(words.Trace, engine.Engine),
@@ -242,8 +239,9 @@ internal sealed record RunOptions
         throw new UserException($"--cpus '{text}' does not work; the {engine.Engine.Name} engine takes {range}");
     }
 
-    private static TimeSpan CheckTimeout(string text) =>
-        Quantity.TryParseTime(text, out TimeSpan time) && time > TimeSpan.Zero
+    /// <exception cref="UserException">It is no time.</exception>
+    internal static TimeSpan? CheckTimeout(string? text) =>
+        text == null ? null : Quantity.TryParseTime(text, out TimeSpan time) && time > TimeSpan.Zero
             ? time
             : throw new UserException($"--timeout '{text}' is no time above 0; write for example 30s, 5m or 500ms");
 

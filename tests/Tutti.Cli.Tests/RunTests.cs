@@ -38,7 +38,7 @@ public sealed partial class RunTests : IDisposable
     [Fact]
     public void ResetWithoutItStartsAgain()
     {
-        (int status, string output, _) = Run(new TinyKernel().Print("up\n").Reset(), "--timeout", "3s");
+        (int status, string output, _) = Run(new TinyKernel().Print("up\n").Reset(), "--timeout", "6s");
         Assert.Equal(124, status);
         Assert.StartsWith("up\nup\n", output);
     }
@@ -57,6 +57,25 @@ public sealed partial class RunTests : IDisposable
         (int status, _, string error) = Run(new TinyKernel().Halt(), "--timeout", "300ms");
         Assert.Equal(124, status);
         Assert.Contains("--timeout", error);
+    }
+
+    /// <summary>Before there is a guest: a disk that gives its kernel away a kilobyte a second, and a file that never opens.</summary>
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void TimeLimitCountsFromTheProgramsStart(bool isDisk)
+    {
+        string file = _tutti.MakeFile("file.img", new byte[isDisk ? 1 << 20 : 0]);
+        if (!isDisk)
+        {
+            File.Delete(file);
+            Process.Start("mkfifo", [file]).WaitForExit();
+        }
+
+        Stopwatch watch = Stopwatch.StartNew();
+        (int status, string output, string error) = _tutti.Run(["run", .. isDisk ? [$"{file},bps=1K"] : (string[])["--kernel", file], "--timeout", "1s"]);
+        Assert.Equal((124, string.Empty, "tutti: the time of --timeout is over\n"), (status, output, error));
+        Assert.InRange(watch.Elapsed, TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(20));
     }
 
     [Fact]

@@ -3,14 +3,14 @@ using System.Globalization;
 namespace Tutti.Guests.Disks;
 
 /// <summary>
-/// A kernel that was found on a disk, as its boot loader would start it. Everything on the disk may be a guest's doing: what is read is bounded, and
-/// nothing of it is trusted but to be given to that guest again.
+/// A kernel that was found on a disk, as its boot loader would start it. Everything on the disk may be a guest's doing: all that is read and
+/// kept is charged to a <see cref="ReadBudget"/>, and nothing of it is trusted but to be given to that guest again.
 /// </summary>
 public sealed record DiskKernel
 {
     private const int MaxKernel = 256 << 20;
     private const int MaxInitrd = 512 << 20;
-    private const string Instead = "give its kernel with --kernel, its initial RAM disk with --initrd and root= with --append";
+    internal const string Instead = "give its kernel with --kernel, its initial RAM disk with --initrd and root= with --append";
 
     /// <summary>The kernel file's bytes.</summary>
     public required ReadOnlyMemory<byte> Kernel { get; init; }
@@ -25,16 +25,22 @@ public sealed record DiskKernel
     public required string Description { get; init; }
 
     /// <summary>Looks through a disk's partitions and file systems.</summary>
+    /// <param name="disk">The disk.</param>
+    /// <param name="budget">What that may cost; for this disk alone.</param>
     /// <exception cref="ImageException">There is no kernel that can be read; the message is a line that says why and what to do.</exception>
-    public static DiskKernel Find(IDiskReader disk)
+    /// <exception cref="OperationCanceledException">The budget's owner has cancelled it.</exception>
+    public static DiskKernel Find(IDiskReader disk, ReadBudget budget)
     {
+        ArgumentNullException.ThrowIfNull(disk);
+        ArgumentNullException.ThrowIfNull(budget);
+        DiskPart whole = new(disk, budget);
         List<string> obstacles = [];
         List<Volume> volumes = [];
-        foreach (DiskPartition partition in PartitionTable.Read(disk))
+        foreach (DiskPartition partition in PartitionTable.Read(whole))
         {
             try
             {
-                IDiskReader part = new DiskPart(disk, partition.Offset, partition.Size);
+                DiskPart part = whole.Slice(partition.Offset, partition.Size);
                 if (ExtFileSystem.TryOpen(part) is { } files)
                 {
                     volumes.Add(new Volume(partition, files));
@@ -44,7 +50,7 @@ public sealed record DiskKernel
                     obstacles.Add($"{Name(partition)} is {name}");
                 }
             }
-            catch (ImageException e)
+            catch (ImageException e) when (e is not ReadBudgetException)
             {
                 obstacles.Add($"{Name(partition)}: {e.Message.TrimEnd('.')}");
             }
@@ -59,7 +65,7 @@ public sealed record DiskKernel
                     return kernel;
                 }
             }
-            catch (ImageException e)
+            catch (ImageException e) when (e is not ReadBudgetException)
             {
                 obstacles.Add($"{Name(volume.Partition)}: {e.Message.TrimEnd('.')}");
             }
@@ -80,16 +86,19 @@ public sealed record DiskKernel
         foreach ((BootEntry entry, string source) in Candidates(boot.Files, folder))
         {
             // Paths are said as the boot loader sees them: from the file system's root, with its folder.
-            if (Locate(boot.Files, folder, entry.Kernel) is not string kernelPath || boot.Files.Read(kernelPath, MaxKernel) is not { Length: > 0 } kernel)
+            if (Locate(boot.Files, folder, entry.Kernel) is not string kernelPath || boot.Files.Measure(kernelPath) is not > 0)
             {
                 continue;
             }
 
-            byte[]? initrd = ReadInitrds(boot.Files, folder, entry.Initrds);
-            if (initrd == null)
+            // Before anything is kept: what lacks a part is passed over.
+            List<string>? initrdPaths = LocateAll(boot.Files, folder, entry.Initrds);
+            if (initrdPaths == null || boot.Files.ReadWhole(kernelPath, MaxKernel) is not byte[] kernel)
             {
                 continue;
             }
+
+            byte[] initrd = ReadInitrds(boot.Files, initrdPaths);
 
             return new DiskKernel
             {
@@ -149,27 +158,50 @@ public sealed record DiskKernel
         files.Find(path) == FileKind.File ? path : folder.Length > 0 && files.Find(folder + path) == FileKind.File ? folder + path : null;
 
     /// <summary>Null where one is missing: a kernel without what it needs would only panic.</summary>
-    private static byte[]? ReadInitrds(IFileSystem files, string folder, IReadOnlyList<string> paths)
+    private static List<string>? LocateAll(IFileSystem files, string folder, IReadOnlyList<string> paths)
     {
-        using MemoryStream joined = new();
+        List<string> found = [];
         foreach (string path in paths)
         {
-            if (Locate(files, folder, path) is not string found || files.Read(found, MaxInitrd - (int)joined.Length) is not byte[] bytes)
+            if (Locate(files, folder, path) is not string there)
             {
                 return null;
             }
 
-            if (paths.Count == 1)
-            {
-                return bytes;
-            }
-
-            joined.Write(bytes);
-            joined.Write(new byte[(int)(-joined.Length & 3)]);
+            found.Add(there);
         }
 
-        return joined.ToArray();
+        return found;
     }
+
+    /// <summary>One behind the other, as the kernel unpacks them: each at a multiple of 4.</summary>
+    private static byte[] ReadInitrds(IFileSystem files, List<string> paths)
+    {
+        if (paths.Count == 1)
+        {
+            return files.ReadWhole(paths[0], MaxInitrd) ?? [];
+        }
+
+        long[] lengths = [.. paths.Select(path => files.Measure(path) ?? 0)];
+        long whole = lengths.Aggregate(0L, (sum, length) => length <= MaxInitrd ? sum + Align(length) : long.MaxValue / 2);
+        if (whole > MaxInitrd)
+        {
+            throw new ImageException($"The initial RAM disks on the disk are larger than {MaxInitrd >> 20} MiB.");
+        }
+
+        files.Budget.TakeFile("The initial RAM disks", whole);
+        byte[] joined = new byte[whole];
+        long at = 0;
+        for (int i = 0; i < lengths.Length; i++)
+        {
+            files.TryRead(paths[i], joined.AsSpan((int)at, (int)lengths[i]));
+            at += Align(lengths[i]);
+        }
+
+        return joined;
+    }
+
+    private static long Align(long length) => (length + 3) & ~3L;
 
     /// <summary>Says where the root is, if the boot loader does not, and sends the console to the serial port. What is there stays, "quiet" included.</summary>
     private static string Complete(string options, Volume boot, List<Volume> volumes, bool hasInitrd)

@@ -17,7 +17,7 @@ internal static class FileSystemSignature
     ];
 
     /// <summary>A few words, or null for nothing that is known; FAT, swap and empty parts are nothing to speak of.</summary>
-    public static string? Name(IDiskReader part)
+    public static string? Name(DiskPart part)
     {
         foreach ((int offset, byte[] bytes, string name) in s_known)
         {

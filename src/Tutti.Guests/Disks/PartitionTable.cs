@@ -22,7 +22,7 @@ internal static class PartitionTable
     private const byte ProtectiveType = 0xEE;
 
     /// <exception cref="ImageException">The disk cannot be read.</exception>
-    public static IReadOnlyList<DiskPartition> Read(IDiskReader disk)
+    public static IReadOnlyList<DiskPartition> Read(DiskPart disk)
     {
         if (disk.Size < 2 * Sector)
         {
@@ -48,7 +48,7 @@ internal static class PartitionTable
         return partitions.Count > 0 ? partitions : [new DiskPartition(0, 0, disk.Size, null)];
     }
 
-    private static List<DiskPartition>? ReadGpt(IDiskReader disk, int sector, long headerOffset)
+    private static List<DiskPartition>? ReadGpt(DiskPart disk, int sector, long headerOffset)
     {
         byte[] header = new byte[92];
         if (headerOffset < 0 || headerOffset > disk.Size - sector)
@@ -92,7 +92,7 @@ internal static class PartitionTable
         return partitions;
     }
 
-    private static List<DiskPartition> ReadMbr(IDiskReader disk, byte[] first)
+    private static List<DiskPartition> ReadMbr(DiskPart disk, byte[] first)
     {
         List<DiskPartition> partitions = [];
         uint signature = BinaryPrimitives.ReadUInt32LittleEndian(first.AsSpan(440));
@@ -156,7 +156,7 @@ internal static class PartitionTable
 
     private static string Name(uint signature, int number) => string.Create(CultureInfo.InvariantCulture, $"{signature:x8}-{number:x2}");
 
-    private static void Add(List<DiskPartition> partitions, IDiskReader disk, int number, ulong from, ulong count, int sector, string id)
+    private static void Add(List<DiskPartition> partitions, DiskPart disk, int number, ulong from, ulong count, int sector, string id)
     {
         ulong sectors = (ulong)(disk.Size / sector);
         if (count > 0 && from > 0 && from < sectors && count <= sectors - from)

@@ -35,9 +35,9 @@ public class ServerBuildTests
         Guid part = Guid.NewGuid();
         byte[] bytes = new byte[8 << 20];
         GptWriter.Write(new MemoryStream(bytes), bytes.Length, 6 << 20, Guid.NewGuid(), part);
-        Assert.Equal([new DiskPartition(1, 1 << 20, 6 << 20, part.ToString("D"))], PartitionTable.Read(new MemoryDisk(bytes)));
+        Assert.Equal([new DiskPartition(1, 1 << 20, 6 << 20, part.ToString("D"))], PartitionTable.Read(new DiskPart(new MemoryDisk(bytes), new ReadBudget(0))));
         bytes.AsSpan(512, 512).Clear();
-        Assert.Equal([new DiskPartition(1, 1 << 20, 6 << 20, part.ToString("D"))], PartitionTable.Read(new MemoryDisk(bytes)));
+        Assert.Equal([new DiskPartition(1, 1 << 20, 6 << 20, part.ToString("D"))], PartitionTable.Read(new DiskPart(new MemoryDisk(bytes), new ReadBudget(0))));
 
         if (File.Exists("/usr/sbin/sfdisk") || File.Exists("/sbin/sfdisk"))
         {
@@ -145,7 +145,7 @@ public class ServerBuildTests
         string cache = Environment.GetEnvironmentVariable("TUTTI_SERVER_CACHE") is { Length: > 0 } folder ? folder : Directory.CreateTempSubdirectory("tutti-server-test").FullName;
         GuestImage image = await new ImageCatalog(cache).PullAsync("debian-server", new Print());
         using RawDiskReader disk = new(image.DiskPath!);
-        DiskKernel kernel = DiskKernel.Find(disk);
+        DiskKernel kernel = DiskKernel.Find(disk, new ReadBudget(256 << 20));
         Assert.StartsWith("root=UUID=", kernel.CommandLine, StringComparison.Ordinal);
         Assert.Equal(new FileInfo(image.InitrdPath).Length, kernel.Initrd.Length);
         Assert.Empty(Directory.EnumerateDirectories(cache, "work-*"));
