@@ -118,6 +118,9 @@ internal sealed class KernelMachine : ICpuIo, IDisposable
         }
     }
 
+    /// <summary>Lookups miss, and there is no reason: who asked for attention was late.</summary>
+    public void Distract() => _processor.Signal(0);
+
     public void Dispose()
     {
         _limit.Dispose();

@@ -83,7 +83,13 @@ public sealed class KernelProgramTests : IDisposable
             var random = new SeededRandom((ulong)Seed);
             while (!done.IsCancellationRequested)
             {
-                Thread.SpinWait(random.Below(4000));
+                for (int distractions = random.Below(16); distractions > 0; distractions--)
+                {
+                    Thread.SpinWait(random.Below(250));
+                    _tested.Distract();
+                }
+
+                Thread.SpinWait(random.Below(2000));
                 _tested.Disturb(random);
                 _reference.Disturb(random);
             }
