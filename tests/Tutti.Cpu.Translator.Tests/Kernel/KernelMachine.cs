@@ -19,7 +19,7 @@ internal enum KernelEnding
 /// <summary>One engine with RAM for random kernel programs.</summary>
 internal sealed class KernelMachine : ICpuIo, IDisposable
 {
-    private const int LimitMilliseconds = 5000;
+    private const int LimitMilliseconds = 20_000;
 
     private readonly HostMapping _mapping = new((long)RamSize);
     private readonly GuestPlatform _platform = new();
