@@ -32,7 +32,7 @@ public enum Ip6Mode
 /// <summary>A network as asked for: <c>--net</c>'s text, read.</summary>
 public sealed record NetworkSpec
 {
-    private const string Form = "The forms are none, user[,host=allow][,ipv6=on|off|auto][,net=10.0.2.0/24][,mtu=N][,pcap=FILE][,bps=N][,pps=N][,mac=MAC] and tap=NAME[,pcap=FILE][,bps=N][,pps=N][,mac=MAC]";
+    private const string Form = "The forms are none, user[,host=allow][,metadata=allow][,ipv6=on|off|auto][,net=10.0.2.0/24][,mtu=N][,pcap=FILE][,bps=N][,pps=N][,mac=MAC] and tap=NAME[,pcap=FILE][,bps=N][,pps=N][,mac=MAC]";
     private const string TapPrefix = "tap=";
 
     public NetworkKind Kind { get; init; } = NetworkKind.User;
@@ -42,6 +42,9 @@ public sealed record NetworkSpec
 
     /// <summary>Whether the guest may reach the host's own services, at the gateway's address.</summary>
     public bool IsHostAllowed { get; init; }
+
+    /// <summary>Whether the guest may reach link-local addresses and clouds' metadata services, which hand out the host's credentials.</summary>
+    public bool IsMetadataAllowed { get; init; }
 
     public Ip6Mode Ip6 { get; init; } = Ip6Mode.Auto;
 
@@ -107,8 +110,9 @@ public sealed record NetworkSpec
 
     private NetworkSpec With(string text, string name, string value) => name switch
     {
-        "host" or "ipv6" or "net" or "mtu" when Kind == NetworkKind.Tap => throw new NetworkException($"--net {text}: {name} goes with user; at a TAP device the host's own network has its settings."),
+        "host" or "metadata" or "ipv6" or "net" or "mtu" when Kind == NetworkKind.Tap => throw new NetworkException($"--net {text}: {name} goes with user; at a TAP device the host's own network has its settings."),
         "host" when value is "allow" or "deny" => this with { IsHostAllowed = value == "allow" },
+        "metadata" when value is "allow" or "deny" => this with { IsMetadataAllowed = value == "allow" },
         "ipv6" when Enum.TryParse(value, true, out Ip6Mode mode) && value is "on" or "off" or "auto" => this with { Ip6 = mode },
         "net" when TryNetwork(value, out uint subnet, out int length) => this with { Subnet = subnet, PrefixLength = length },
         "mtu" when TryNumber(value, out long mtu) && mtu is >= 1280 and <= 65520 => this with { Mtu = (int)mtu },
@@ -116,7 +120,7 @@ public sealed record NetworkSpec
         "bps" when TryNumber(value, out long bits) && bits >= 8000 => this with { BitsPerSecond = bits },
         "pps" when TryNumber(value, out long packets) && packets > 0 => this with { PacketsPerSecond = packets },
         "mac" when TryMac(value, out ulong mac) => this with { Mac = mac },
-        "host" => throw Wrong(text, name, value, "allow or deny"),
+        "host" or "metadata" => throw Wrong(text, name, value, "allow or deny"),
         "ipv6" => throw Wrong(text, name, value, "on, off or auto"),
         "net" => throw Wrong(text, name, value, "an IPv4 network of 8 to 28 bits, such as 10.0.2.0/24"),
         "mtu" => throw Wrong(text, name, value, "1280 to 65520"),

@@ -3,6 +3,7 @@ using Tutti.Devices;
 using Tutti.Devices.Network;
 using Tutti.Host;
 using Tutti.Network.Capture;
+using Tutti.Network.Dns;
 using Tutti.Network.Ip;
 using Tutti.Network.Services;
 using Tutti.Network.Tcp;
@@ -36,6 +37,8 @@ public sealed class UserNetwork : INetworkBackend, IIpReceiver, IDisposable
     private readonly ITcpNat _tcp;
     private readonly LoopTimer _retry;
     private readonly LoopDoorbell _batchEnd;
+    private readonly HostAddresses? _hostAddresses;
+    private readonly RouteWatch? _routeWatch;
     private UInt128 _guest4;
     private UInt128 _guest6;
     private bool _isDisposed;
@@ -61,8 +64,9 @@ public sealed class UserNetwork : INetworkBackend, IIpReceiver, IDisposable
         _link = new GuestLink(_capture, isLimited ? new RateLimit(spec.BitsPerSecond / 8, spec.PacketsPerSecond) : null);
         _output = new IpOutput(_link, _addresses, Mtu);
         _input = new IpInput(_addresses, _link, _output.Errors, this);
+        _hostAddresses = spec.IsHostAllowed ? null : HostAddresses.Open();
         _loop = new EventLoop("network", onFailure);
-        Policy = new ReachPolicy(_addresses, spec.IsHostAllowed, _ => resolvers.Servers[0]);
+        Policy = new ReachPolicy(_addresses, _hostAddresses, spec.IsMetadataAllowed);
         _arp = new ArpResponder(_link, _addresses);
         _neighbors = new NeighborDiscovery(_addresses, _output);
         _dhcp = new DhcpServer(_addresses, _output, spec.HostName, "tutti.internal");
@@ -73,13 +77,14 @@ public sealed class UserNetwork : INetworkBackend, IIpReceiver, IDisposable
         _link.OnLimited = OnLimited;
         _batchEnd = _loop.AddDoorbell(_link.EndBatch);
         _link.OnBatchBegun = _batchEnd.Ring;
-        Tcp = new TcpNat(_loop, _output, Policy);
+        Tcp = new TcpNat(_loop, _output, Policy, _dns.TryOpenStream);
         _tcp = Tcp;
         _guest4 = _addresses.Guest4;
         List<UdpPublisher> published = [];
         _published = [];
         try
         {
+            _routeWatch = spec.IsHostAllowed ? null : new RouteWatch(_loop, OnRoutesChanged);
             foreach (PublishRule rule in spec.Published)
             {
                 if (rule.IsUdp)
@@ -132,6 +137,8 @@ public sealed class UserNetwork : INetworkBackend, IIpReceiver, IDisposable
     internal UdpNat Udp => _udp;
 
     internal EchoNat Echo => _echo;
+
+    internal DnsForwarder Dns => _dns;
 
     internal TcpNat Tcp { get; }
 
@@ -223,6 +230,7 @@ public sealed class UserNetwork : INetworkBackend, IIpReceiver, IDisposable
             _link.Card = null;
             _retry.Cancel();
             _batchEnd.Dispose();
+            _routeWatch?.Dispose();
             _tcp.Dispose();
             _udp.Dispose();
             _echo.Dispose();
@@ -234,6 +242,7 @@ public sealed class UserNetwork : INetworkBackend, IIpReceiver, IDisposable
         });
         _isDisposed = true;
         _loop.Dispose();
+        _hostAddresses?.Dispose();
         _capture?.Dispose();
     }
 
@@ -346,6 +355,14 @@ public sealed class UserNetwork : INetworkBackend, IIpReceiver, IDisposable
         {
             _echo.Take(endpoints, message);
         }
+    }
+
+    /// <summary>What the guest has open may lead to the host itself now.</summary>
+    private void OnRoutesChanged()
+    {
+        _udp.Recheck();
+        _echo.Recheck();
+        Tcp.Recheck();
     }
 
     /// <summary>Where the rate is used up no card will say when there is room again.</summary>

@@ -16,7 +16,7 @@ internal sealed class TestGuest : INetworkReceiver, IDisposable
 
     public TestGuest(NetworkSpec spec, string? resolvers = null)
     {
-        Network = new UserNetwork(spec, Failures.Enqueue, new Services.HostResolvers(resolvers ?? "/etc/resolv.conf"));
+        Network = new UserNetwork(spec, Failures.Enqueue, new Dns.HostResolvers(resolvers ?? "/etc/resolv.conf"));
         Network.Attach(this);
     }
 

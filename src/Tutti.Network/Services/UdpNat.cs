@@ -83,6 +83,19 @@ internal sealed class UdpNat : IDisposable
         _paused.Clear();
     }
 
+    /// <summary>Ends flows to where the guest may not go any more.</summary>
+    public void Recheck()
+    {
+        for (LinkedListNode<UdpFlow>? node = _byUse.First, next; node != null; node = next)
+        {
+            next = node.Next;
+            if (Decide(node.Value.Key, out _) != Reach.Allowed)
+            {
+                Close(node.Value);
+            }
+        }
+    }
+
     public void Dispose()
     {
         _sweep.Cancel();
@@ -92,11 +105,14 @@ internal sealed class UdpNat : IDisposable
         }
     }
 
+    private Reach Decide(in UdpKey key, out HostEndpoint to) =>
+        _policy.Decide(key.Endpoints.IsVersion6, key.Endpoints.Destination, FrameFormat.Udp, key.PeerPort, out to);
+
     private UdpFlow? Open(in UdpKey key)
     {
-        switch (_policy.Decide(key.Endpoints.IsVersion6, key.Endpoints.Destination, key.PeerPort, out HostEndpoint to))
+        switch (Decide(key, out HostEndpoint to))
         {
-            case Reach.Refused:
+            case Reach.Refused or Reach.Resolver:
                 _output.SendUnreachable(UnreachableReason.Prohibited);
                 return null;
             case Reach.Ignored:

@@ -173,6 +173,18 @@ internal sealed class TcpEngine
         Flush();
     }
 
+    /// <summary>Connections of the guest's that have no answer yet and may not go where they go any more are reset; an open one's peer is another host for good.</summary>
+    internal void Recheck()
+    {
+        foreach (TcpConnection connection in _connections.Values)
+        {
+            if (connection.State == TcpState.Connecting && _host.Decide(connection.Flow, out _) is Reach.Refused or Reach.Ignored)
+            {
+                connection.Refuse();
+            }
+        }
+    }
+
     internal void AbortAll()
     {
         foreach (TcpConnection connection in _connections.Values.ToArray())
@@ -278,7 +290,8 @@ internal sealed class TcpEngine
             return;
         }
 
-        switch (_host.Decide(flow, out HostEndpoint destination))
+        Reach reach = _host.Decide(flow, out HostEndpoint destination);
+        switch (reach)
         {
             case Reach.Ignored:
                 Counters.Drops++;
@@ -292,7 +305,10 @@ internal sealed class TcpEngine
         TcpConnection connection = Take(flow);
         connection.OpenFromGuest(flow, syn, NewSequence(flow));
         Counters.Opened++;
-        ITcpSocket? socket = _host.Connect(destination, connection.OnHostReady, out int errno);
+        int errno = Errno.EMFILE;
+        ITcpSocket? socket = reach == Reach.Resolver
+            ? _host.ConnectResolver(connection.OnHostReady)
+            : _host.Connect(destination, connection.OnHostReady, out errno);
         if (socket == null)
         {
             connection.Fail(errno);
@@ -307,6 +323,10 @@ internal sealed class TcpEngine
         }
 
         connection.SetSocket(socket);
+        if (reach == Reach.Resolver)
+        {
+            connection.OnHostReady(IoEvents.Writable);
+        }
     }
 
     private TcpConnection Take(in TcpFlow flow)

@@ -21,9 +21,12 @@ internal sealed class TcpNat : ITcpNat, ITcpHost
     private readonly List<TcpListener> _listeners = [];
     private readonly TcpEngine _engine;
 
+    private readonly Func<Action<IoEvents>, ITcpSocket?> _connectResolver;
+
     /// <summary>On the network's loop, or before it has work.</summary>
-    internal TcpNat(EventLoop loop, IIpOutput output, ReachPolicy policy)
+    internal TcpNat(EventLoop loop, IIpOutput output, ReachPolicy policy, Func<Action<IoEvents>, ITcpSocket?> connectResolver)
     {
+        _connectResolver = connectResolver;
         _loop = loop;
         _policy = policy;
         _timer = loop.AddTimer(() => _engine!.RunTimers());
@@ -62,6 +65,9 @@ internal sealed class TcpNat : ITcpNat, ITcpHost
         return listener.Local;
     }
 
+    /// <summary>Ends what is still on its way to where the guest may not go any more.</summary>
+    internal void Recheck() => _engine.Recheck();
+
     public void Dispose()
     {
         foreach (TcpListener listener in _listeners)
@@ -80,7 +86,9 @@ internal sealed class TcpNat : ITcpNat, ITcpHost
     void ITcpHost.Defer() => _deferred.Ring();
 
     Reach ITcpHost.Decide(in TcpFlow flow, out HostEndpoint destination) =>
-        _policy.Decide(flow.IsVersion6, flow.PeerAddress, flow.PeerPort, out destination);
+        _policy.Decide(flow.IsVersion6, flow.PeerAddress, FrameFormat.Tcp, flow.PeerPort, out destination);
+
+    ITcpSocket? ITcpHost.ConnectResolver(Action<IoEvents> onReady) => _connectResolver(onReady);
 
     ITcpSocket? ITcpHost.Connect(in HostEndpoint destination, Action<IoEvents> onReady, out int errno)
     {

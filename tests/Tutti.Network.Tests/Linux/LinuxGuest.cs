@@ -5,7 +5,7 @@ using System.Net;
 using System.Net.Sockets;
 using Tutti.Devices.Network;
 using Tutti.Host;
-using Tutti.Network.Services;
+using Tutti.Network.Dns;
 using Tutti.Network.Tap;
 using Tutti.Network.Tests.Tap;
 using Tutti.Workers;

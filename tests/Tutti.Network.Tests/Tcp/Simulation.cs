@@ -93,6 +93,8 @@ internal sealed class Simulation : ITcpHost, IIpOutput
         return Reach.Allowed;
     }
 
+    public ITcpSocket? ConnectResolver(Action<IoEvents> onReady) => null;
+
     public ITcpSocket? Connect(in HostEndpoint destination, Action<IoEvents> onReady, out int errno)
     {
         errno = 0;

@@ -77,6 +77,8 @@ public sealed class TcpAllocationTests
             return Reach.Allowed;
         }
 
+        public ITcpSocket? ConnectResolver(Action<IoEvents> onReady) => null;
+
         public ITcpSocket? Connect(in HostEndpoint destination, Action<IoEvents> onReady, out int errno)
         {
             errno = 0;
