@@ -84,7 +84,7 @@ internal sealed class RunCommand : IDisposable
             : null;
         if (image?.DiskPath != null)
         {
-            _devices.AddDisk(new DiskOptions { Path = await _options.Machine.PrepareDiskAsync(image, _cancel.Token), Format = ImageFormat.Qcow2 });
+            _devices.AddDisk(new DiskOptions { Path = await _options.Machine.PrepareDiskAsync(image, _cancel.Token), Format = ImageFormat.Qcow2, Backing = DiskOption.Backing });
         }
 
         foreach (DiskOptions disk in _options.Disks)
