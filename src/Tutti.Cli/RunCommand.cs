@@ -154,7 +154,7 @@ internal sealed class RunCommand : IDisposable
                     _deadline.LeaveToMachine();
                     exit = machine.Run(_deadline.Left);
                     hvc0?.End(exit);
-                    counters = _options.Verbose ? machine.ReadCounters() : [];
+                    counters = _options.Verbose ? [.. machine.ReadCounters(), .. _devices.ReadCounters()] : [];
                 }
             }
             finally
