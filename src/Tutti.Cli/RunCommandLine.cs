@@ -34,6 +34,7 @@ internal static class RunCommandLine
         publish.Aliases.Add("-p");
         Option<string?> console = CommandLine.Text("--console", "KIND", $"Which of the guest's consoles this terminal is: serial for ttyS0, virtio for hvc0, which follows the window's size; {RunOptions.DefaultConsole} when not given.");
         console.CompletionSources.Add(_ => RunOptions.ConsoleKinds);
+        Option<bool> consoleFilter = new("--console-filter") { Description = "Let only text, colours and cursor moves of the guest's through to this terminal: no titles, clipboard, requests that it answers, or new meanings of keys." };
         Option<string?> name = CommandLine.Text("--name", "NAME", "The machine, whose disk is kept under this name; the image's name when not given.");
         Option<bool> fresh = new("--fresh") { Description = "Throw away what the machine's disk holds, and start from the image." };
         Option<string?> diskSize = CommandLine.Text("--disk-size", "SIZE", "Size of a new machine's disk; the guest grows its file system at its first start.");
@@ -54,7 +55,7 @@ internal static class RunCommandLine
         trace.CompletionSources.Add(_ => TraceRequest.Names);
         Command run = new("run", "Run a guest with its console on this terminal. Ctrl-A h shows the keys.")
         {
-            image, kernel, initrd, append, disk, net, publish, console, name, fresh, diskSize, hostName, user, sshKey, userData, memory, cpus, cpu, engine, timeout, noReboot, verbose, trace,
+            image, kernel, initrd, append, disk, net, publish, console, consoleFilter, name, fresh, diskSize, hostName, user, sshKey, userData, memory, cpus, cpu, engine, timeout, noReboot, verbose, trace,
         };
         run.SetAction(async (result, _) =>
         {
@@ -68,6 +69,7 @@ internal static class RunCommandLine
                 Network = result.GetValue(net),
                 Publish = result.GetValue(publish) ?? [],
                 Console = result.GetValue(console),
+                FiltersConsole = result.GetValue(consoleFilter),
                 Machine = new MachineArguments
                 {
                     Name = result.GetValue(name),

@@ -26,6 +26,8 @@ internal sealed record RunArguments
 
     internal string? Console { get; init; }
 
+    internal bool FiltersConsole { get; init; }
+
     internal IReadOnlyList<string> Publish { get; init; } = [];
 
     internal MachineArguments Machine { get; init; } = new();
@@ -91,6 +93,9 @@ internal sealed record RunOptions
 
     internal ConsoleKind Console { get; private init; }
 
+    /// <summary>Whether only text, colours and cursor moves of the guest's reach the terminal.</summary>
+    internal bool FiltersConsole { get; private init; }
+
     /// <summary>Which machine's disk it is, and what its guest is told at its first start.</summary>
     internal MachineChoice Machine { get; private init; } = new();
 
@@ -140,6 +145,7 @@ internal sealed record RunOptions
             Append = CheckAppend(words.Append ?? string.Empty),
             Network = CheckNetwork(words),
             Console = CheckConsole(words.Console ?? DefaultConsole),
+            FiltersConsole = words.FiltersConsole,
             Machine = MachineChoice.Check(words.Machine, image, isDisk ? words.Image : null),
             Disks = [.. (isDisk ? words.Disks.Prepend(words.Image!) : words.Disks).Select(DiskOption.Parse)],
             MemorySize = memory,
