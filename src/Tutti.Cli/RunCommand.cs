@@ -16,7 +16,8 @@ internal sealed class RunCommand : IDisposable
 
     private readonly RunOptions _options;
     private readonly ImageCatalog _catalog;
-    private readonly CancellationTokenSource _cancel = new();
+    private readonly RunDeadline _deadline;
+    private readonly CancellationTokenSource _cancel;
     private readonly TerminationSignals _signals;
     private readonly Lock _lock = new();
     private readonly GuestDevices _devices;
@@ -26,9 +27,11 @@ internal sealed class RunCommand : IDisposable
     private HostTerminal? _terminal;
     private int? _forcedStatus;
 
-    internal RunCommand(RunOptions options, ImageCatalog catalog)
+    internal RunCommand(RunOptions options, ImageCatalog catalog, RunDeadline deadline)
     {
         _options = options;
+        _deadline = deadline;
+        _cancel = CancellationTokenSource.CreateLinkedTokenSource(deadline.Token);
         _catalog = catalog;
         _devices = new GuestDevices(e => _machine?.Fail("device", e));
         _signals = new TerminationSignals(signal => Leave(TerminationSignals.ExitStatus(signal)));
@@ -54,6 +57,11 @@ internal sealed class RunCommand : IDisposable
         {
             return status;
         }
+        catch (OperationCanceledException) when (_deadline.Token.IsCancellationRequested)
+        {
+            Notices.Write(RunDeadline.Message);
+            return ExitStatus.TimedOut;
+        }
         catch (Exception e) when (e is BootException or ImageException or PlatformNotSupportedException)
         {
             throw new UserException(e.Message);
@@ -76,7 +84,7 @@ internal sealed class RunCommand : IDisposable
             : null;
         if (image?.DiskPath != null)
         {
-            _devices.AddDisk(new DiskOptions { Path = await _options.Machine.PrepareDiskAsync(image, _cancel.Token), Format = ImageFormat.Qcow2 });
+            _devices.AddDisk(new DiskOptions { Path = await _options.Machine.PrepareDiskAsync(image, _cancel.Token), Format = ImageFormat.Qcow2, Backing = DiskOption.Backing });
         }
 
         foreach (DiskOptions disk in _options.Disks)
@@ -100,7 +108,7 @@ internal sealed class RunCommand : IDisposable
             ? OpenKernel(image)
             : _options.Kernel != null
                 ? new KernelFiles(_options.Kernel, _options.Initrd != null ? [_options.Initrd] : [], DefaultCommandLine)
-                : new KernelOnDisk(_devices.BootDisk!, DescribeWindow());
+                : new KernelOnDisk(_devices.BootDisk!, DescribeWindow(), _options.BootEntry, _cancel.Token);
     }
 
     private KernelFiles OpenKernel(GuestImage image)
@@ -124,7 +132,7 @@ internal sealed class RunCommand : IDisposable
     private int RunMachine()
     {
         bool isTerminal = HostTerminal.IsTerminal(HostStream.StandardInput);
-        using TerminalConsole console = new(isTerminal ? OnKeyCommand : null);
+        using TerminalConsole console = new(isTerminal ? OnKeyCommand : null, _options.FiltersConsole ? new ControlFilter() : null);
         MachineExit exit;
         using VirtioTerminal? hvc0 = _hvc0 = _options.Console == ConsoleKind.Virtio ? new VirtioTerminal(console, _devices) : null;
         using TraceWriter? trace = _options.Trace?.Open();
@@ -143,9 +151,10 @@ internal sealed class RunCommand : IDisposable
                 {
                     console.Start();
                     using SpareMemory spare = new(machine);
-                    exit = machine.Run(_options.Timeout);
+                    _deadline.LeaveToMachine();
+                    exit = machine.Run(_deadline.Left);
                     hvc0?.End(exit);
-                    counters = _options.Verbose ? machine.ReadCounters() : [];
+                    counters = _options.Verbose ? [.. machine.ReadCounters(), .. _devices.ReadCounters()] : [];
                 }
             }
             finally
@@ -213,10 +222,8 @@ internal sealed class RunCommand : IDisposable
         {
             _forcedStatus ??= status;
             _machine?.Stop();
-            if (_machine == null)
-            {
-                _cancel.Cancel();
-            }
+            // What a machine waits for while it starts or starts again.
+            _cancel.Cancel();
         }
     }
 
@@ -235,7 +242,7 @@ internal sealed class RunCommand : IDisposable
                 Notices.WriteText(exit.Registers is { } text ? text + "\n" : string.Empty);
                 break;
             case MachineExitKind.TimedOut:
-                Notices.Write($"the time of --timeout is over{(exit.PanicSeen ? "; the guest's kernel had panicked" : "")}");
+                Notices.Write($"{RunDeadline.Message}{(exit.PanicSeen ? "; the guest's kernel had panicked" : "")}");
                 break;
             case MachineExitKind.Reset:
                 Notices.Write("the guest reset itself");

@@ -20,11 +20,15 @@ internal sealed record RunArguments
 
     internal string? Append { get; init; }
 
+    internal string? BootEntry { get; init; }
+
     internal IReadOnlyList<string> Disks { get; init; } = [];
 
     internal string? Network { get; init; }
 
     internal string? Console { get; init; }
+
+    internal bool FiltersConsole { get; init; }
 
     internal IReadOnlyList<string> Publish { get; init; } = [];
 
@@ -83,6 +87,9 @@ internal sealed record RunOptions
 
     internal string Append { get; private init; } = string.Empty;
 
+    /// <summary>Which entry of a disk's boot menu is started, by name or number; null for the one that its boot loader would start.</summary>
+    internal string? BootEntry { get; private init; }
+
     /// <summary>Disks in the order of their names in the guest. The guest boots from the first one when it has neither image nor kernel file.</summary>
     internal IReadOnlyList<DiskOptions> Disks { get; private init; } = [];
 
@@ -90,6 +97,9 @@ internal sealed record RunOptions
     internal required NetworkSpec Network { get; init; }
 
     internal ConsoleKind Console { get; private init; }
+
+    /// <summary>Whether only text, colours and cursor moves of the guest's reach the terminal.</summary>
+    internal bool FiltersConsole { get; private init; }
 
     /// <summary>Which machine's disk it is, and what its guest is told at its first start.</summary>
     internal MachineChoice Machine { get; private init; } = new();
@@ -101,8 +111,6 @@ internal sealed record RunOptions
     internal CpuModel Cpu { get; private init; } = CpuModel.Host;
 
     internal required EngineChoice Engine { get; init; }
-
-    internal TimeSpan? Timeout { get; private init; }
 
     internal bool NoReboot { get; private init; }
 
@@ -133,6 +141,11 @@ internal sealed record RunOptions
             throw new UserException("--initrd goes with --kernel: a disk's kernel brings its own");
         }
 
+        if (words.BootEntry != null && (words.Kernel != null || image == ImageCatalog.DefaultImage))
+        {
+            throw new UserException("--boot-entry goes with a disk, whose own kernel is started");
+        }
+
         CpuModel cpu = CheckModel(words.Cpu ?? CpuModel.Host.Name);
         long memory = CheckMemory(words.Memory ?? DefaultMemory, host, cpu);
         return new RunOptions
@@ -140,14 +153,15 @@ internal sealed record RunOptions
             Engine = engine,
             Image = image,
             Append = CheckAppend(words.Append ?? string.Empty),
+            BootEntry = words.BootEntry,
             Network = CheckNetwork(words),
             Console = CheckConsole(words.Console ?? DefaultConsole),
+            FiltersConsole = words.FiltersConsole,
             Machine = MachineChoice.Check(words.Machine, image, isDisk ? words.Image : null),
             Disks = [.. (isDisk ? words.Disks.Prepend(words.Image!) : words.Disks).Select(DiskOption.Parse)],
             MemorySize = memory,
             ProcessorCount = CheckProcessors(words.Cpus ?? "1", engine),
             Cpu = cpu,
-            Timeout = words.Timeout == null ? null : CheckTimeout(words.Timeout),
             NoReboot = words.NoReboot,
             Verbose = words.Verbose,
             Trace = words.Trace == null ? null : TraceRequest.Parse(words.Trace, engine.Engine),
@@ -242,8 +256,9 @@ internal sealed record RunOptions
         throw new UserException($"--cpus '{text}' does not work; the {engine.Engine.Name} engine takes {range}");
     }
 
-    private static TimeSpan CheckTimeout(string text) =>
-        Quantity.TryParseTime(text, out TimeSpan time) && time > TimeSpan.Zero
+    /// <exception cref="UserException">It is no time.</exception>
+    internal static TimeSpan? CheckTimeout(string? text) =>
+        text == null ? null : Quantity.TryParseTime(text, out TimeSpan time) && time > TimeSpan.Zero
             ? time
             : throw new UserException($"--timeout '{text}' is no time above 0; write for example 30s, 5m or 500ms");
 

@@ -38,6 +38,9 @@ internal interface ITranslationTier : IDisposable
     /// <summary>The translation of one linear page has gone, which may be a large one.</summary>
     void InvalidatePage(ulong linear);
 
+    /// <summary>The translations of user pages with these protection keys have gone: a bit for each key.</summary>
+    void DropKeys(uint keys);
+
     /// <summary>Writes to a page must be seen from now on; <paramref name="host"/> is its host address.</summary>
     void DropWriteTags(ulong host);
 

@@ -263,6 +263,36 @@ internal sealed unsafe partial class SoftwareProcessor
         FlushJumpCache();
     }
 
+    /// <summary>WRPKRU and XRSTOR: drops the translations of pages whose key has other rights now.</summary>
+    public void SetPkru(uint value)
+    {
+        uint changed = State->Pkru ^ value;
+        State->Pkru = value;
+        if (changed == 0 || (State->Cr4 & Cr4.ProtectionKeyEnable) == 0)
+        {
+            // While CR4.PKE is clear nothing depends on it, and setting that drops everything.
+            return;
+        }
+
+        uint keys = 0;
+        for (int key = 0; key < 16; key++)
+        {
+            keys |= ((changed >> (2 * key)) & 3) != 0 ? 1u << key : 0;
+        }
+
+        for (int i = 0; i < _filledCount; i++)
+        {
+            TlbEntry* entry = _tlb + _filled[i];
+            if ((entry->KeyBit & keys) != 0)
+            {
+                // It stays in the list, empty: the next flush takes it out.
+                Drop(entry);
+            }
+        }
+
+        Tier?.DropKeys(keys);
+    }
+
     /// <summary>Drops the translation of one linear page (INVLPG), which may be a large one with many entries.</summary>
     public void InvalidatePage(ulong linear)
     {
@@ -428,7 +458,8 @@ internal sealed unsafe partial class SoftwareProcessor
         }
     }
 
-    private static bool IsCanonical(ulong linear) => (ulong)((long)linear << 16 >> 16) == linear;
+    /// <summary>Whether code of the current paging mode can use the address.</summary>
+    public bool IsCanonical(ulong linear) => Addressing.IsCanonical(State, linear);
 
     // Values of up to 8 bytes must not be seen half-written by another processor.
     private static void CopyWhole(byte* to, byte* from, int size)
@@ -509,7 +540,8 @@ internal sealed unsafe partial class SoftwareProcessor
             _largePages.Add(linear, translation.PageMask);
         }
 
-        entry->PageMask = translation.PageMask | (translation.Global ? TlbEntry.GlobalMark : 0);
+        entry->PageMask = translation.PageMask | (translation.Global ? TlbEntry.GlobalMark : 0)
+            | (translation.Key < 0 ? 0 : TlbEntry.KeyMark | ((ulong)translation.Key << TlbEntry.KeyShift));
         entry->ReadTag = page;
         entry->WriteTag = TlbEntry.NoTag;
         entry->Addend = (long)host - (long)page;

@@ -35,6 +35,8 @@ internal sealed unsafe partial class SoftwareProcessor : IVirtualProcessor, IPro
         Clock = options.Clock;
         ProcessorCount = options.ProcessorCount;
         Cpuid = new ProcessorCpuid(options.Cpu, index, ProcessorCount);
+        _cr4Writable = FindWritableCr4(Cpuid);
+        _loadableShift = (_cr4Writable & Cr4.LinearAddress57) != 0 ? 64 - SoftwareCpuid.LinearBits : 16;
         Walker = new PageWalker(Memory);
 
         // SAFETY: sizes are those of the structures placed behind one another; the mapping begins with zeros.
@@ -50,6 +52,7 @@ internal sealed unsafe partial class SoftwareProcessor : IVirtualProcessor, IPro
         _self = GCHandle.Alloc(this);
         State->Self = GCHandle.ToIntPtr(_self);
         State->FaultVector = -1;
+        State->CanonicalShift = 16;
         State->Tlb = _tlb;
         for (int i = 0; i < TlbSets * TlbEntry.Count; i++)
         {
@@ -193,6 +196,7 @@ internal sealed unsafe partial class SoftwareProcessor : IVirtualProcessor, IPro
         mode |= isLong ? CodeMode.LongMode : 0;
         bool flat = (mode & CodeMode.BitnessMask) == CodeMode.Bits64 || (State->Cs.Base == 0 && State->Cs.Limit == uint.MaxValue);
         mode |= flat ? CodeMode.FlatCode : 0;
+        State->CanonicalShift = isLong && (State->Cr4 & Cr4.LinearAddress57) != 0 ? 64 - SoftwareCpuid.LinearBits : 16;
         State->Mode = mode;
         State->JumpTag = mode | _jumpGeneration;
 

@@ -76,18 +76,21 @@ internal sealed unsafe class Translator : ITranslationTier
 
     public bool CanRun => (_state->Mode & CodeMode.BitnessMask) == CodeMode.Bits64 && Set is not null;
 
-    /// <summary>The tables of the current privilege and RFLAGS.AC; null while alignment checks are armed.</summary>
+    /// <summary>
+    /// The tables of the current privilege and RFLAGS.AC; null while alignment checks are armed, and at levels 1 and 2, which have a
+    /// supervisor's pages but not its instructions: a supervisor's blocks ask nobody for the level.
+    /// </summary>
     private TlbSet? Set
     {
         get
         {
             bool alignmentCheck = (_state->Flags & Rflags.AlignmentCheck) != 0;
-            if (_state->Cpl != 3)
+            return _state->Cpl switch
             {
-                return alignmentCheck ? TlbSet.SupervisorOpen : TlbSet.Supervisor;
-            }
-
-            return alignmentCheck && (_state->Cr0 & Cr0.AlignmentMask) != 0 ? null : TlbSet.User;
+                0 => alignmentCheck ? TlbSet.SupervisorOpen : TlbSet.Supervisor,
+                3 => alignmentCheck && (_state->Cr0 & Cr0.AlignmentMask) != 0 ? null : TlbSet.User,
+                _ => null,
+            };
         }
     }
 
@@ -157,6 +160,8 @@ internal sealed unsafe class Translator : ITranslationTier
             ForgetJumps(true);
         }
     }
+
+    public void DropKeys(uint keys) => _tables.DropKeys(keys);
 
     public void NoteReturn(ushort code, ushort stack, Descriptor codeDescriptor, Descriptor stackDescriptor)
     {
@@ -296,7 +301,7 @@ internal sealed unsafe class Translator : ITranslationTier
     private TranslatedBlock? FindCrossing(byte* page, ulong physical, TlbSet set)
     {
         ulong next = (_state->Rip & ~0xFFFUL) + 4096;
-        if ((ulong)((long)next << 16 >> 16) != next || !_processor.TryTranslateFetch(next, out ulong nextPhysical))
+        if (!_processor.IsCanonical(next) || !_processor.TryTranslateFetch(next, out ulong nextPhysical))
         {
             return null;
         }
@@ -440,7 +445,7 @@ internal sealed unsafe class Translator : ITranslationTier
     private long Jump(ExitInfo info)
     {
         ulong target = _exit->Address;
-        if (!IsCanonical(target))
+        if (!_processor.IsCanonical(target))
         {
             return Interpret();
         }
@@ -457,8 +462,6 @@ internal sealed unsafe class Translator : ITranslationTier
         return 0;
     }
 
-    private static bool IsCanonical(ulong linear) => (ulong)((long)linear << 16 >> 16) == linear;
-
     /// <summary>
     /// Brings a page into the TLB; gives where to try again. 0 where that is not all, and nothing has happened but that accessed and
     /// dirty bits are set as the access would, or a fault is known that it raises.
@@ -471,7 +474,7 @@ internal sealed unsafe class Translator : ITranslationTier
         bool crosses = ((linear + (ulong)info.Size - 1) & ~0xFFFUL) != page;
         bool isMisaligned = info.NeedsAlignment && (linear & (info.IsGroup ? 15UL : (ulong)(info.Size - 1))) != 0;
         bool counts = info.IsSite && _exit->CountedSite >= 0;
-        if (Set is not { } tables || crosses || isMisaligned || counts || !IsCanonical(linear) || !_tables.AreLookupsArmed
+        if (Set is not { } tables || crosses || isMisaligned || counts || !_processor.IsCanonical(linear) || !_tables.AreLookupsArmed
             || _tables.Holds(tables, linear, info.IsWrite))
         {
             // It holds the page: then the operand is not aligned, which faults before its page does.

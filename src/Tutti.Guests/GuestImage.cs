@@ -51,7 +51,7 @@ public sealed record ImageListing(string Name, string Description, GuestImage? C
 public readonly record struct ImageProgress(string Stage, double Fraction);
 
 /// <summary>An image cannot be had; the message is one line that tells what to do about it.</summary>
-public sealed class ImageException : Exception
+public class ImageException : Exception
 {
     public ImageException(string message)
         : base(message)

@@ -31,11 +31,17 @@ public static class Cr4
     public const ulong OsFxsr = 1UL << 9;
     public const ulong OsXmmException = 1UL << 10;
     public const ulong UserModeInstructionPrevention = 1UL << 11;
+
+    /// <summary>LA57: 5-level paging, linear addresses of 57 bits.</summary>
+    public const ulong LinearAddress57 = 1UL << 12;
     public const ulong FsGsBase = 1UL << 16;
     public const ulong PcidEnable = 1UL << 17;
     public const ulong OsXsave = 1UL << 18;
     public const ulong SupervisorModeExecutionPrevention = 1UL << 20;
     public const ulong SupervisorModeAccessPrevention = 1UL << 21;
+
+    /// <summary>PKE: protection keys of user pages.</summary>
+    public const ulong ProtectionKeyEnable = 1UL << 22;
 }
 
 /// <summary>IA32_EFER bits. Source: AMD APM volume 2, "Extended Feature Enable Register".</summary>

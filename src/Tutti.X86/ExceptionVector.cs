@@ -34,4 +34,7 @@ public static class PageFaultError
     public const uint User = 1 << 2;
     public const uint ReservedBit = 1 << 3;
     public const uint InstructionFetch = 1 << 4;
+
+    /// <summary>PK: PKRU denies the access to the page's protection key.</summary>
+    public const uint ProtectionKey = 1 << 5;
 }

@@ -3,9 +3,10 @@ namespace Tutti.X86;
 /// <summary>What CPUID answers depend on besides the leaf: the vCPU asking and its state.</summary>
 /// <param name="ApicId">The vCPU's APIC ID.</param>
 /// <param name="ProcessorCount">vCPUs in the machine.</param>
-/// <param name="Cr4">The vCPU's CR4, for OSXSAVE.</param>
+/// <param name="Cr4">The vCPU's CR4, for OSXSAVE and OSPKE.</param>
 /// <param name="Xcr0">The vCPU's XCR0, for the size of the XSAVE area.</param>
-public readonly record struct CpuidContext(uint ApicId, int ProcessorCount, ulong Cr4, ulong Xcr0);
+/// <param name="HasApic">Whether IA32_APIC_BASE.EN is set: without it there is no local APIC to see.</param>
+public readonly record struct CpuidContext(uint ApicId, int ProcessorCount, ulong Cr4, ulong Xcr0, bool HasApic = true);
 
 /// <summary>
 /// What CPUID says of the interpreter: all that it implements where its host has the units for it. Sources: AMD APM volume 3, appendix E;
@@ -29,7 +30,7 @@ public static class SoftwareCpuid
     private const string Brand = "Tutti Software CPU";
 
     /// <summary>Linear address bits.</summary>
-    public const int LinearBits = 48;
+    public const int LinearBits = 57;
 
     /// <summary>Physical address bits.</summary>
     public const int PhysicalBits = 40;
@@ -46,8 +47,12 @@ public static class SoftwareCpuid
     public const uint Features7Ebx = 1u << 0 | 1u << 3 | 1u << 5 | 1u << 7 | 1u << 8 | 1u << 9 | 1u << 10 | 1u << 18 | 1u << 19
         | 1u << 20 | 1u << 23 | 1u << 29;
 
-    /// <summary>Leaf 7 ECX: GFNI, VAES, VPCLMULQDQ, RDPID.</summary>
-    public const uint Features7Ecx = 1u << 8 | 1u << 9 | 1u << 10 | 1u << 22;
+    /// <summary>Leaf 7 ECX: UMIP, PKU, GFNI, VAES, VPCLMULQDQ, LA57, RDPID.</summary>
+    public const uint Features7Ecx = 1u << 2 | PkuBit | 1u << 8 | 1u << 9 | 1u << 10 | 1u << 16 | 1u << 22;
+
+    private const uint PkuBit = 1u << 3;
+
+    private const uint OsPkeBit = 1u << 4;
 
     /// <summary>Leaf 7 EDX: FSRM.</summary>
     public const uint Features7Edx = 1u << 4;
@@ -60,6 +65,12 @@ public static class SoftwareCpuid
 
     // Bits of leaf 1 EDX that AMD repeats in leaf 80000001h.
     private const uint RepeatedEdx = 0x0183_F3FF;
+
+    /// <summary>APIC, in leaf 1 EDX and where AMD repeats it.</summary>
+    public const uint Apic = 1u << 9;
+
+    /// <summary>Subleaves of a leaf at most, counted from 0.</summary>
+    private const int MaxSubleaves = 10;
 
     /// <summary>The rows by which a <see cref="CpuModel"/> sees whether the interpreter has what it needs.</summary>
     public static IEnumerable<CpuidEntry> Supported
@@ -76,7 +87,7 @@ public static class SoftwareCpuid
             return
             [
                 .. leaves.Where(leaf => !HasSubleaves(leaf)).Select(leaf => new CpuidEntry(leaf, Query(leaf, 0, one))),
-                .. leaves.Where(HasSubleaves).SelectMany(leaf => Enumerable.Range(0, 4).Select(i => new CpuidEntry(leaf, (uint)i, Query(leaf, (uint)i, one)))),
+                .. leaves.Where(HasSubleaves).SelectMany(leaf => Enumerable.Range(0, MaxSubleaves).Select(i => new CpuidEntry(leaf, (uint)i, Query(leaf, (uint)i, one)))),
             ];
         }
     }
@@ -99,7 +110,7 @@ public static class SoftwareCpuid
         1 => QueryFeatures(context),
         // ARAT: the local APIC timer runs on in every idle state.
         6 => new(1u << 2, 0, 0, 0),
-        7 when subleaf == 0 => new(0, Features7Ebx, Features7Ecx, Features7Edx),
+        7 when subleaf == 0 => WithOsPke(new(0, Features7Ebx, Features7Ecx, Features7Edx), context.Cr4),
         0xB => QueryTopology(subleaf, context),
         0xD => QueryXsave(subleaf, context),
         // The TSC runs at its crystal's frequency.
@@ -115,8 +126,14 @@ public static class SoftwareCpuid
 
         // EBX: APIC ID, logical processors, CLFLUSH line of 8 quadwords.
         uint ebx = (context.ApicId << 24) | ((uint)Math.Min(context.ProcessorCount, 255) << 16) | (8u << 8);
-        return new(Signature, ebx, Features1Ecx | osXsave, Features1Edx | multithreading);
+        return new(Signature, ebx, Features1Ecx | osXsave, (Features1Edx & ~HiddenApic(context)) | multithreading);
     }
+
+    /// <summary>Leaf 7 with OSPKE, which says of PKU that CR4.PKE is set.</summary>
+    public static CpuidResult WithOsPke(CpuidResult features, ulong cr4) =>
+        features with { Ecx = features.Ecx | ((features.Ecx & PkuBit) != 0 && (cr4 & Cr4.ProtectionKeyEnable) != 0 ? OsPkeBit : 0) };
+
+    private static uint HiddenApic(in CpuidContext context) => context.HasApic ? 0 : Apic;
 
     /// <summary>Leaf 0Bh: one thread a core, all cores in one package.</summary>
     private static CpuidResult QueryTopology(uint subleaf, in CpuidContext context) => subleaf switch
@@ -126,12 +143,13 @@ public static class SoftwareCpuid
         _ => new(0, 0, subleaf & 0xFF, context.ApicId),
     };
 
-    /// <summary>Leaf 0Dh: x87, SSE and AVX, and XSAVEOPT.</summary>
+    /// <summary>Leaf 0Dh: x87, SSE, AVX and PKRU, and XSAVEOPT.</summary>
     private static CpuidResult QueryXsave(uint subleaf, in CpuidContext context) => subleaf switch
     {
         0 => new((uint)XsaveLayout.Supported, XsaveLayout.SizeOf(context.Xcr0), XsaveLayout.SizeOf(XsaveLayout.Supported), 0),
         1 => new(1, 0, 0, 0),
         2 => new(XsaveLayout.AvxSize, XsaveLayout.AvxOffset, 0, 0),
+        9 => new(XsaveLayout.PkruSize, XsaveLayout.PkruOffset, 0, 0),
         _ => default,
     };
 
@@ -149,7 +167,7 @@ public static class SoftwareCpuid
     private static CpuidResult QueryExtended(uint leaf, uint subleaf, in CpuidContext context) => leaf switch
     {
         0x8000_0000 => CpuidVendor.Amd.Row(MaxExtendedLeaf),
-        0x8000_0001 => new(Signature, 0, FeaturesExtendedEcx, FeaturesExtendedEdx | (Features1Edx & RepeatedEdx)),
+        0x8000_0001 => new(Signature, 0, FeaturesExtendedEcx, FeaturesExtendedEdx | (Features1Edx & RepeatedEdx & ~HiddenApic(context))),
         0x8000_0002 or 0x8000_0003 or 0x8000_0004 => CpuidText.Brand(Brand, (int)(leaf - CpuidLeaf.Brand0)),
         // L1 TLBs and caches: 32 KiB, 8 ways, 64-byte lines.
         0x8000_0005 => new(0xFF40_FF40, 0xFF40_FF40, 0x2008_0140, 0x2008_0140),

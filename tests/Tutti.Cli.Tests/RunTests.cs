@@ -38,7 +38,7 @@ public sealed partial class RunTests : IDisposable
     [Fact]
     public void ResetWithoutItStartsAgain()
     {
-        (int status, string output, _) = Run(new TinyKernel().Print("up\n").Reset(), "--timeout", "3s");
+        (int status, string output, _) = Run(new TinyKernel().Print("up\n").Reset(), "--timeout", "6s");
         Assert.Equal(124, status);
         Assert.StartsWith("up\nup\n", output);
     }
@@ -59,6 +59,25 @@ public sealed partial class RunTests : IDisposable
         Assert.Contains("--timeout", error);
     }
 
+    /// <summary>Before there is a guest: a disk that gives its kernel away a kilobyte a second, and a file that never opens.</summary>
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void TimeLimitCountsFromTheProgramsStart(bool isDisk)
+    {
+        string file = _tutti.MakeFile("file.img", new byte[isDisk ? 1 << 20 : 0]);
+        if (!isDisk)
+        {
+            File.Delete(file);
+            Process.Start("mkfifo", [file]).WaitForExit();
+        }
+
+        Stopwatch watch = Stopwatch.StartNew();
+        (int status, string output, string error) = _tutti.Run(["run", .. isDisk ? [$"{file},bps=1K"] : (string[])["--kernel", file], "--timeout", "1s"]);
+        Assert.Equal((124, string.Empty, "tutti: the time of --timeout is over\n"), (status, output, error));
+        Assert.InRange(watch.Elapsed, TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(20));
+    }
+
     [Fact]
     public void KeysReachTheGuestAndCtrlAXLeaves()
     {
@@ -68,9 +87,42 @@ public sealed partial class RunTests : IDisposable
         session.Type("a\u0003b\u0001\u0001c");
         session.Expect("a\u0003b\u0001c");
         session.Type("\u0001h");
-        session.Expect("Ctrl-A x");
+        session.Expect("\r\nCtrl-A h       this help\r\nCtrl-A x");
         session.Type("\u0001x");
         session.CheckEnd(0);
+    }
+
+    [Fact]
+    public void BytesPassUnchangedBothWays()
+    {
+        using Session session = Start(new TinyKernel().Print("\nlow\r\nhigh\n").Echo());
+        session.Expect("\nlow\r\nhigh\n");
+        string all = string.Concat(Enumerable.Range(0, 256).Select(value => (char)value));
+        session.Type(all.Replace("\u0001", "\u0001\u0001", StringComparison.Ordinal) + "end");
+        session.Expect(all + "end");
+        session.Type("\u0001x");
+        session.CheckEnd(0);
+    }
+
+    [Fact]
+    public void WhatTuttiSaysOnTheGuestsTerminalBeginsAtTheLeft()
+    {
+        using Session session = Start(new TinyKernel().Print("go").Halt(), "--trace", "ports");
+        session.Expect("ports out 03f8 67\r\n");
+        session.Expect("ports out 03f8 6f\r\n");
+        session.Type("\u0001h");
+        session.Expect("leaves Tutti.\r\n");
+        session.Type("\u0001x");
+        session.CheckEnd(0);
+        Assert.DoesNotMatch("[^\r]\n", session.Screen.TrimEnd());
+    }
+
+    [Fact]
+    public void ConsoleFilterIsOffByDefault()
+    {
+        const string Output = "a\e]2;title\a\e[6n\e[31mb\n";
+        Assert.Equal(Output, Run(new TinyKernel().Print(Output).PowerOff()).Output);
+        Assert.Equal("a\e[31mb\n", Run(new TinyKernel().Print(Output).PowerOff(), "--console-filter").Output);
     }
 
     [Fact]
@@ -128,10 +180,10 @@ public sealed partial class RunTests : IDisposable
     private (int Status, string Output, string Error) Run(TinyKernel kernel, params string[] options) =>
         _tutti.Run(["run", "--kernel", _tutti.MakeFile("kernel", kernel.ToFile()), "--memory", "64M", .. options]);
 
-    private Session Start(TinyKernel kernel)
+    private Session Start(TinyKernel kernel, params string[] options)
     {
         Pty pty = new();
-        return new Session(pty, _tutti.StartOn(pty.Path, "run", "--kernel", _tutti.MakeFile("kernel", kernel.ToFile()), "--memory", "64M"));
+        return new Session(pty, _tutti.StartOn(pty.Path, ["run", "--kernel", _tutti.MakeFile("kernel", kernel.ToFile()), "--memory", "64M", .. options]));
     }
 
     [LibraryImport("libc", SetLastError = true)]
@@ -155,6 +207,9 @@ public sealed partial class RunTests : IDisposable
         public Pty Pty { get; }
 
         public Process Process { get; }
+
+        /// <summary>What came after what was waited for last.</summary>
+        public string Screen => _screen.ToString();
 
         public void Type(string keys) => Assert.True(_stream.Write(Encoding.Latin1.GetBytes(keys)));
 

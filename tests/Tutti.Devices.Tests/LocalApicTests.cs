@@ -269,6 +269,113 @@ public sealed class LocalApicTests
         Assert.Equal(1000u, Read(0, InitialCount));
     }
 
+    /// <summary>What a guest may do to a timer whose time is over while the timer's own event has not come yet.</summary>
+    public static TheoryData<string, uint, uint> Changes => new()
+    {
+        { "one-shot becomes periodic", LvtTimer, 0x200ED },
+        { "one-shot becomes TSC-deadline", LvtTimer, 0x400ED },
+        { "the entry is masked", LvtTimer, 0x100EC },
+        { "another vector", LvtTimer, 0xED },
+        { "another divider", Dcr, 0b0011 },
+        { "stopped", InitialCount, 0 },
+        { "started anew", InitialCount, 1_000_000 },
+        { "software-disabled", Svr, 0xFF },
+    };
+
+    /// <summary>The interrupt of the time that is over comes by the entry that stood then, and the timer does not go on by itself.</summary>
+    [Theory]
+    [MemberData(nameof(Changes))]
+    public void A_change_after_the_end_of_a_one_shot_time_comes_after_its_interrupt(string change, uint register, uint value)
+    {
+        Write(0, Dcr, 0b1011);
+        Write(0, LvtTimer, 0xEC);
+        Write(0, InitialCount, 1000);
+        _clock.SetTo(_clock.Nanoseconds + 1000);
+        Write(0, register, value);
+        Assert.True(_apics[0].AcknowledgeInterrupt() == 0xEC, change);
+        Write(0, Eoi, 0);
+        bool started = register == InitialCount && value != 0;
+        Assert.Equal(started ? value : 0, Read(0, CurrentCount));
+        Assert.Equal(started, _clock.AnyArmed);
+        _clock.Advance(900_000);
+        Assert.Equal(-1, _apics[0].AcknowledgeInterrupt());
+        Write(0, Svr, 0x1FF);
+        Write(0, LvtTimer, 0x200EE);
+        Write(0, Dcr, 0b1011);
+        Write(0, InitialCount, 1000);
+        _clock.Advance(1000);
+        Assert.Equal(0xEE, _apics[0].AcknowledgeInterrupt());
+    }
+
+    [Fact]
+    public void A_periodic_timer_that_becomes_one_shot_at_a_period_s_end_has_had_its_interrupt_and_ends_with_the_next()
+    {
+        Write(0, Dcr, 0b1011);
+        Write(0, LvtTimer, 0x200EC);
+        Write(0, InitialCount, 1000);
+        _clock.SetTo(_clock.Nanoseconds + 1300);
+        Write(0, LvtTimer, 0xED);
+        Assert.Equal(0xEC, _apics[0].AcknowledgeInterrupt());
+        Write(0, Eoi, 0);
+        Assert.Equal(700u, Read(0, CurrentCount));
+        _clock.Advance(700);
+        Assert.Equal(0xED, _apics[0].AcknowledgeInterrupt());
+        Write(0, Eoi, 0);
+        Assert.False(_clock.AnyArmed);
+        Assert.Equal(0u, Read(0, CurrentCount));
+    }
+
+    [Fact]
+    public void Another_divider_at_a_period_s_end_costs_no_interrupt()
+    {
+        Write(0, Dcr, 0b1011);
+        Write(0, LvtTimer, 0x200EC);
+        Write(0, InitialCount, 1000);
+        _clock.SetTo(_clock.Nanoseconds + 1300);
+        Write(0, Dcr, 0b0000);
+        Assert.Equal(0xEC, _apics[0].AcknowledgeInterrupt());
+        Write(0, Eoi, 0);
+        Assert.Equal(700u, Read(0, CurrentCount));
+        _clock.Advance(1399);
+        Assert.Equal(-1, _apics[0].AcknowledgeInterrupt());
+        _clock.Advance(1);
+        Assert.Equal(0xEC, _apics[0].AcknowledgeInterrupt());
+    }
+
+    [Theory]
+    [InlineData(0x000EDu)]
+    [InlineData(0x200EDu)]
+    [InlineData(0x500ECu)]
+    public void A_deadline_that_is_over_has_fired_before_the_mode_or_the_mask_changes(uint entry)
+    {
+        Write(0, LvtTimer, 0x400EC);
+        Assert.True(_apics[0].TryWriteMsr(0x6E0, 1000));
+        _clock.SetTo(1000);
+        Write(0, LvtTimer, entry);
+        Assert.Equal(0xEC, _apics[0].AcknowledgeInterrupt());
+        Write(0, Eoi, 0);
+        Assert.Equal(0UL, ReadMsr(0, 0x6E0));
+        Assert.False(_clock.AnyArmed);
+    }
+
+    [Fact]
+    public void Who_sees_the_end_of_the_count_or_of_the_deadline_finds_the_interrupt()
+    {
+        Write(0, Dcr, 0b1011);
+        Write(0, LvtTimer, 0xEC);
+        Write(0, InitialCount, 1000);
+        _clock.SetTo(1000);
+        Assert.Equal(0u, Read(0, CurrentCount));
+        Assert.Equal(1u << 12, Read(0, Irr + 0x70));
+        Assert.Equal(0xEC, _apics[0].AcknowledgeInterrupt());
+        Write(0, Eoi, 0);
+        Write(0, LvtTimer, 0x400ED);
+        Assert.True(_apics[0].TryWriteMsr(0x6E0, 2000));
+        _clock.SetTo(2000);
+        Assert.Equal(0UL, ReadMsr(0, 0x6E0));
+        Assert.Equal(0xED, _apics[0].AcknowledgeInterrupt());
+    }
+
     [Fact]
     public void Periodic_timer_fires_each_period()
     {

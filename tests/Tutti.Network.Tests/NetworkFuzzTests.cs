@@ -1,5 +1,7 @@
+using System.Buffers.Binary;
 using System.Diagnostics;
-using Tutti.Network.Services;
+using Tutti.Network.Dns;
+using Tutti.Network.Tcp;
 
 namespace Tutti.Network.Tests;
 
@@ -26,10 +28,87 @@ public sealed class NetworkFuzzTests
                 }
 
                 guest.Network.EndSend();
+                StreamToResolver(guest.Network, random);
             });
             Assert.True(guest.Failures.IsEmpty, $"seed {seed}, run {run}: {guest.Failures.FirstOrDefault()}");
-            Assert.InRange(guest.Network.Udp.FlowCount, 0, UdpNat.MaxFlows);
+            Assert.InRange(guest.Network.Udp.FlowCount, 0, guest.Network.Udp.MaxFlows);
         }
+    }
+
+    [Fact]
+    public void Random_and_mutated_DNS_messages_do_no_harm()
+    {
+        Random random = new(Setting("TUTTI_FUZZ_SEED", 1));
+        TimeSpan time = TimeSpan.FromSeconds(Setting("TUTTI_FUZZ_SECONDS", 2));
+        Stopwatch watch = Stopwatch.StartNew();
+        byte[] room = new byte[DnsMessage.MaxQuery];
+        int queries = 0;
+        int answers = 0;
+        while (watch.Elapsed < time)
+        {
+            byte[] query = Query(random);
+            if (!DnsMessage.IsQuery(query))
+            {
+                continue;
+            }
+
+            queries++;
+            _ = DnsMessage.IsTransfer(query);
+            int length = DnsMessage.WriteFailure(query, random.Next(16), room);
+            Assert.True(DnsMessage.IsAnswer(room.AsSpan(0, length), query, BinaryPrimitives.ReadUInt16BigEndian(query)));
+            room[random.Next(length)] ^= (byte)random.Next(256);
+            ReadOnlySpan<byte> answer = room.AsSpan(0, random.Next(length + 1));
+            if (DnsMessage.IsAnswer(answer, query, (ushort)random.Next(4)))
+            {
+                answers++;
+                _ = DnsMessage.IsTurnedDown(answer);
+            }
+        }
+
+        Assert.True(queries > 100 && answers > 0, $"{queries} queries, {answers} answers: the fuzz does not get far.");
+    }
+
+    /// <summary>Bytes of a guest's connection to the resolver, in pieces.</summary>
+    private static void StreamToResolver(UserNetwork network, Random random)
+    {
+        using ITcpSocket stream = network.Dns.TryOpenStream(_ => { })!;
+        byte[] room = new byte[100];
+        for (int i = 0; i < 20; i++)
+        {
+            byte[] query = Query(random);
+            byte[] bytes = [(byte)(query.Length >> 8), (byte)query.Length, .. query];
+            bytes[random.Next(bytes.Length)] ^= (byte)(random.Next(4) == 0 ? random.Next(256) : 0);
+            ReadOnlySpan<byte> rest = bytes;
+            while (!rest.IsEmpty)
+            {
+                int sent = stream.Send(rest[..random.Next(1, rest.Length + 1)]);
+                Assert.InRange(sent, -200, rest.Length);
+                if (sent <= 0)
+                {
+                    break;
+                }
+
+                rest = rest[sent..];
+            }
+
+            stream.Discard(Math.Max(0, stream.Peek(random.Next(3), room)));
+        }
+
+        stream.ShutdownWrite();
+    }
+
+    private static byte[] Query(Random random)
+    {
+        byte[] query = new byte[random.Next(12, 60)];
+        random.NextBytes(query);
+        (query[0], query[1], query[2], query[3], query[4], query[5]) = (0, (byte)random.Next(4), (byte)(query[2] & 7), 0, 0, 1);
+        if (query.Length > 20)
+        {
+            query[12] = (byte)(query.Length - 20);
+            query[query.Length - 7] = 0;
+        }
+
+        return query;
     }
 
     private static byte[] Frame(Random random)

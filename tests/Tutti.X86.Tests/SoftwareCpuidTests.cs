@@ -28,6 +28,13 @@ public sealed class SoftwareCpuidTests
         Assert.NotEqual(0u, Query(1, cr4: Cr4.OsXsave).Ecx & (1u << 27));
     }
 
+    [Fact]
+    public void OsPkeFollowsCr4()
+    {
+        Assert.Equal(1u << 3, Query(7).Ecx & (3u << 3));
+        Assert.Equal(3u << 3, Query(7, cr4: Cr4.ProtectionKeyEnable).Ecx & (3u << 3));
+    }
+
     [Theory]
     [InlineData(1, 0)]
     [InlineData(2, 1)]
@@ -46,8 +53,10 @@ public sealed class SoftwareCpuidTests
     [Fact]
     public void TheSizeOfTheXsaveAreaFollowsXcr0()
     {
-        Assert.Equal(new(7, 576, 832, 0), Query(0xD));
-        Assert.Equal(new(7, 832, 832, 0), SoftwareCpuid.Query(0xD, 0, new CpuidContext(0, 1, 0, 7)));
+        Assert.Equal(new(0x207, 576, 2440, 0), Query(0xD));
+        Assert.Equal(new(0x207, 2440, 2440, 0), SoftwareCpuid.Query(0xD, 0, new CpuidContext(0, 1, 0, 0x207)));
+        Assert.Equal(new(8, 2432, 0, 0), Query(0xD, 9));
+        Assert.Equal(new(0x207, 832, 2440, 0), SoftwareCpuid.Query(0xD, 0, new CpuidContext(0, 1, 0, 7)));
         Assert.Equal(new(256, 576, 0, 0), Query(0xD, 2));
     }
 
@@ -55,6 +64,9 @@ public sealed class SoftwareCpuidTests
     [InlineData(1, true)]
     [InlineData(3, true)]
     [InlineData(7, true)]
+    [InlineData(0x201, true)]
+    [InlineData(0x207, true)]
+    [InlineData(0x200, false)]
     [InlineData(0, false)]
     [InlineData(2, false)]
     [InlineData(5, false)]
@@ -66,7 +78,7 @@ public sealed class SoftwareCpuidTests
     public void ExtensionsThatTheEngineLacksAreNotShown()
     {
         Assert.Equal(0u, Query(7).Ebx & (1u << 16));
-        Assert.Equal(7u, Query(0xD).Eax);
+        Assert.Equal(0x207u, Query(0xD).Eax);
         Assert.Equal(1u, Query(0xD, 1).Eax);
         Assert.Equal(default, Query(0xD, 3));
         Assert.Equal(default, Query(0x17));

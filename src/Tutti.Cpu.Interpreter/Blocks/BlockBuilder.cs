@@ -75,7 +75,7 @@ internal sealed unsafe class BlockBuilder : IDisposable
             InstructionTranslator.Translate(instruction, op, ref context);
             if (decoder.IsTooLong(instruction, ByteLength))
             {
-                op->Handler = &ControlInstructions.GeneralProtection;
+                op->Handler = &InstructionTranslator.TooLong;
             }
 
             _liveness.Add(instruction, op);

@@ -195,7 +195,7 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
             ulong next = Linear(state) + (ulong)inPage;
             bool is64 = (state->Mode & CodeMode.BitnessMask) == CodeMode.Bits64;
             next = is64 ? next : (uint)next;
-            if (is64 && (ulong)((long)next << 16 >> 16) != next)
+            if (is64 && !_processor.IsCanonical(next))
             {
                 SoftwareProcessor.RaiseFault(state, ExceptionVector.GeneralProtection, 0);
                 return null;
@@ -540,7 +540,7 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
         ulong linear = Linear(state);
         if ((state->Mode & CodeMode.BitnessMask) == CodeMode.Bits64)
         {
-            if ((ulong)((long)linear << 16 >> 16) != linear)
+            if (!_processor.IsCanonical(linear))
             {
                 physical = 0;
                 SoftwareProcessor.RaiseFault(state, ExceptionVector.GeneralProtection, 0);

@@ -76,7 +76,7 @@ internal static unsafe class Branches
             return Flow.Fault(state, op);
         }
 
-        if (!IsTarget<TWidth>(target))
+        if (!IsTarget<TWidth>(state, target))
         {
             return Flow.Raise(state, op, ExceptionVector.GeneralProtection);
         }
@@ -88,13 +88,13 @@ internal static unsafe class Branches
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static Op* JumpTo<TWidth>(CpuState* state, Op* op, ulong target)
         where TWidth : struct, IWidth =>
-        IsTarget<TWidth>(target) ? Flow.Jump(state, op, target) : Flow.Raise(state, op, ExceptionVector.GeneralProtection);
+        IsTarget<TWidth>(state, target) ? Flow.Jump(state, op, target) : Flow.Raise(state, op, ExceptionVector.GeneralProtection);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static Op* CallTo<TWidth>(CpuState* state, Op* op, ulong target)
         where TWidth : struct, IWidth
     {
-        if (!IsTarget<TWidth>(target))
+        if (!IsTarget<TWidth>(state, target))
         {
             return Flow.Raise(state, op, ExceptionVector.GeneralProtection);
         }
@@ -104,8 +104,8 @@ internal static unsafe class Branches
 
     /// <summary>A target that is not canonical is the branch's own fault, before it changes anything.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static bool IsTarget<TWidth>(ulong target)
-        where TWidth : struct, IWidth => TWidth.Bytes < 8 || (ulong)((long)target << 16 >> 16) == target;
+    private static bool IsTarget<TWidth>(CpuState* state, ulong target)
+        where TWidth : struct, IWidth => TWidth.Bytes < 8 || Addressing.IsCanonical(state, target);
 
     /// <summary>LOOP, LOOPE, LOOPNE (Imm 0, 1, 2) and JCXZ (3), counting in the register of the address size.</summary>
     public static Op* Loop(CpuState* state, Op* op)

@@ -90,6 +90,12 @@ internal unsafe struct RotateCarryLeft : IShiftOperation
         int bits = TWidth.Bytes * 8;
         bool carry = LazyFlags.Carry(state);
         int turn = bits < 32 ? count % (bits + 1) : count;
+        if (turn == 0)
+        {
+            // All the way round: as with a count of 0, no flag changes, OF neither.
+            return value;
+        }
+
         for (int i = 0; i < turn; i++)
         {
             bool top = ((value >> (bits - 1)) & 1) != 0;
@@ -111,6 +117,12 @@ internal unsafe struct RotateCarryRight : IShiftOperation
         int bits = TWidth.Bytes * 8;
         bool carry = LazyFlags.Carry(state);
         int turn = bits < 32 ? count % (bits + 1) : count;
+        if (turn == 0)
+        {
+            // All the way round: as with a count of 0, no flag changes, OF neither.
+            return value;
+        }
+
         for (int i = 0; i < turn; i++)
         {
             bool low = (value & 1) != 0;

@@ -55,6 +55,14 @@ internal static unsafe class Addressing
         + (*(ulong*)CpuState.Register(state, op->Index) << op->Scale)
         + (ulong)(long)op->Disp;
 
+    /// <summary>Whether all bits above those that the paging mode translates are like the highest of these.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static bool IsCanonical(CpuState* state, ulong linear)
+    {
+        int shift = state->CanonicalShift;
+        return (ulong)((long)linear << shift >> shift) == linear;
+    }
+
     public static ulong Truncate(ulong offset, int addressSize) => addressSize switch
     {
         8 => offset,

@@ -9,11 +9,15 @@ namespace Tutti.Cpu.Interpreter;
 /// <param name="User">Every level allows user access.</param>
 /// <param name="Global">Stays valid across writes of CR3.</param>
 /// <param name="PageMask">The bits of the address inside the page: 0xFFF for a 4 KiB page.</param>
-internal readonly record struct Translation(ulong Physical, bool Writable, bool User, bool Global, ulong PageMask);
+/// <param name="Key">The protection key that the rights depend on, or <see cref="NoKey"/>.</param>
+internal readonly record struct Translation(ulong Physical, bool Writable, bool User, bool Global, ulong PageMask, int Key = Translation.NoKey)
+{
+    public const int NoKey = -1;
+}
 
 /// <summary>
-/// Translates linear to physical addresses by the guest's page tables: no paging, 32-bit (with 4 MiB pages), PAE and
-/// 4-level. Source: Intel SDM volume 3, chapter "Paging".
+/// Translates linear to physical addresses by the guest's page tables: no paging, 32-bit (with 4 MiB pages), PAE,
+/// 4-level and 5-level, the last two with protection keys. Source: Intel SDM volume 3, chapter "Paging".
 /// </summary>
 internal sealed unsafe class PageWalker(GuestMemory memory)
 {
@@ -73,7 +77,7 @@ internal sealed unsafe class PageWalker(GuestMemory memory)
         ulong reserved = PhysicalReserved | (noExecuteEnabled ? 0 : PageTableEntry.NoExecute);
         ulong rights = PageTableEntry.Writable | PageTableEntry.User;
         ulong noExecute = 0;
-        int level = longMode ? 4 : 3;
+        int level = !longMode ? 3 : (state->Cr4 & Cr4.LinearAddress57) != 0 ? 5 : 4;
         ulong table = longMode ? state->Cr3 & PageTableEntry.AddressMask : state->Cr3 & 0xFFFF_FFE0;
         while (true)
         {
@@ -92,7 +96,7 @@ internal sealed unsafe class PageWalker(GuestMemory memory)
             bool pointers = level == 3 && !longMode;
             bool leaf = level == 1 || ((entry & PageTableEntry.PageSize) != 0 && level is 2 or 3 && !pointers && (level == 2 || longMode));
             ulong mustBeZero = pointers ? PhysicalReserved | PageTableEntry.NoExecute | 0x1E6 : reserved;
-            mustBeZero |= level == 4 ? PageTableEntry.PageSize : 0;
+            mustBeZero |= level >= 4 ? PageTableEntry.PageSize : 0;
             mustBeZero |= leaf && level > 1 ? ((1UL << shift) - 1) & PageTableEntry.AddressMask & ~0x1000UL : 0;
             if ((entry & mustBeZero) != 0 || (!longMode && (entry & 0x7FF0_0000_0000_0000) != 0))
             {
@@ -181,6 +185,21 @@ internal sealed unsafe class PageWalker(GuestMemory memory)
             allowed &= (state->Flags & Rflags.AlignmentCheck) != 0 && (access & Access.System) == 0;
         }
 
+        int key = userPage ? FindKey(state, entry) : Translation.NoKey;
+        if (key != Translation.NoKey)
+        {
+            // Both bits hold for every level; a supervisor with CR0.WP clear writes whatever the second says.
+            uint denied = (state->Pkru >> (2 * key)) & 3;
+            bool readDenied = (denied & Pkru.AccessDisable) != 0;
+            bool writeDenied = readDenied || ((denied & Pkru.WriteDisable) != 0 && (user || (state->Cr0 & Cr0.WriteProtect) != 0));
+            writeAllowed &= !writeDenied;
+            if ((access & Access.Fetch) == 0 && ((access & Access.Write) != 0 ? writeDenied : readDenied))
+            {
+                allowed = false;
+                error |= PageFaultError.ProtectionKey;
+            }
+        }
+
         if (!allowed)
         {
             error |= PageFaultError.Present;
@@ -199,9 +218,15 @@ internal sealed unsafe class PageWalker(GuestMemory memory)
         }
 
         bool global = (entry & PageTableEntry.Global) != 0 && (state->Cr4 & Cr4.PageGlobalEnable) != 0;
-        translation = new Translation(physical, writeAllowed && (entry & PageTableEntry.Dirty) != 0, userPage, global, pageMask);
+        translation = new Translation(physical, writeAllowed && (entry & PageTableEntry.Dirty) != 0, userPage, global, pageMask, key);
         return true;
     }
+
+    /// <summary>The protection key of a user page, which only 8-byte entries of long mode have.</summary>
+    private static int FindKey(CpuState* state, ulong entry) =>
+        (state->Cr4 & Cr4.ProtectionKeyEnable) != 0 && (state->Efer & Efer.LongModeActive) != 0
+            ? (int)(entry >> PageTableEntry.KeyShift) & 15
+            : Translation.NoKey;
 
     /// <summary>
     /// Sets bits in an entry that is still what the walk has read. Another processor may have made it something else, not

@@ -118,8 +118,11 @@ internal unsafe struct CpuState
     /// <summary>Linear address that <see cref="Bounce"/> stands for; or the physical one of a page with decoded code.</summary>
     public ulong BounceAddress;
 
-    /// <summary>Keeps <see cref="FxArea"/> on a 16-byte boundary.</summary>
-    public ulong Padding;
+    /// <summary>PKRU: for each protection key no access (bit 2i) and no write (bit 2i + 1).</summary>
+    public uint Pkru;
+
+    /// <summary>64 minus the bits of a linear address in the current paging mode: 16, or 7 with 5-level paging.</summary>
+    public int CanonicalShift;
 
     /// <summary>Not 0 while a read-modify-write is under way that has something left to do at its end: its bytes.</summary>
     public int BounceSize;

@@ -107,6 +107,11 @@ internal static unsafe class ControlInstructions
 
     public static Op* Smsw(CpuState* state, Op* op)
     {
+        if (SegmentInstructions.IsPrevented(state))
+        {
+            return Flow.Raise(state, op, ExceptionVector.GeneralProtection);
+        }
+
         int size = (op->Flags & SystemOperand.InMemory) != 0 ? 2 : SystemOperand.Size(op);
         return SystemOperand.TryWrite(state, op, size, state->Cr0) ? op + 1 : Flow.Fault(state, op);
     }
@@ -156,7 +161,7 @@ internal static unsafe class ControlInstructions
         ulong type = *(ulong*)CpuState.Register(state, op->Dst);
         type = is64 ? type : (uint)type;
         bool noPcids = (state->Cr4 & Cr4.PcidEnable) == 0;
-        bool canonical = (ulong)((long)linear << 16 >> 16) == linear;
+        bool canonical = SoftwareProcessor.From(state).IsLoadable(linear);
         if (type > 3 || (type < 2 && (pcid > 0xFFF || (noPcids && pcid != 0))) || (type == 0 && !canonical))
         {
             return Flow.Raise(state, op, ExceptionVector.GeneralProtection);
@@ -175,7 +180,7 @@ internal static unsafe class ControlInstructions
         return Flow.Leave(state, op);
     }
 
-    /// <summary>INVD and WBINVD: memory is always coherent here.</summary>
+    /// <summary>INVD, WBINVD and WBNOINVD, which is WBINVD where CPUID does not show it: memory is always coherent here.</summary>
     public static Op* InvalidateCaches(CpuState* state, Op* op) =>
         state->Cpl != 0 ? Flow.Raise(state, op, ExceptionVector.GeneralProtection) : op + 1;
 
@@ -228,13 +233,24 @@ internal static unsafe class ControlInstructions
         return next;
     }
 
-    /// <summary>RDPMC: there are no counters.</summary>
-    public static Op* GeneralProtection(CpuState* state, Op* op) => Flow.Raise(state, op, ExceptionVector.GeneralProtection);
+    /// <summary>RDPMC of the four counters that every AMD64 processor has; these count nothing (see <see cref="Msr.PerfCounter0"/>).</summary>
+    public static Op* Rdpmc(CpuState* state, Op* op)
+    {
+        bool mayRead = state->Cpl == 0 || (state->Cr4 & Cr4.PerformanceCounterEnable) != 0;
+        if (!mayRead || (uint)state->Gpr[1] >= Msr.PerfCounterCount)
+        {
+            return Flow.Raise(state, op, ExceptionVector.GeneralProtection);
+        }
+
+        state->Gpr[0] = 0;
+        state->Gpr[2] = 0;
+        return op + 1;
+    }
 
     public static Op* Cpuid(CpuState* state, Op* op)
     {
         SoftwareProcessor processor = SoftwareProcessor.From(state);
-        CpuidResult result = processor.Cpuid.Query((uint)state->Gpr[0], (uint)state->Gpr[1], state->Cr4, state->Xcr0);
+        CpuidResult result = processor.QueryCpuid((uint)state->Gpr[0], (uint)state->Gpr[1]);
         state->Gpr[0] = result.Eax;
         state->Gpr[3] = result.Ebx;
         state->Gpr[1] = result.Ecx;
@@ -273,6 +289,41 @@ internal static unsafe class ControlInstructions
 
         ulong value = (uint)state->Gpr[0] | (state->Gpr[2] << 32);
         return SoftwareProcessor.From(state).TryWriteXcr0((uint)state->Gpr[1], value) ? Flow.Leave(state, op) : Flow.Fault(state, op);
+    }
+
+    /// <summary>RDPKRU, at any level: ECX must be 0.</summary>
+    public static Op* Rdpkru(CpuState* state, Op* op)
+    {
+        if ((state->Cr4 & Cr4.ProtectionKeyEnable) == 0)
+        {
+            return Flow.Raise(state, op, ExceptionVector.InvalidOpcode);
+        }
+
+        if ((uint)state->Gpr[1] != 0)
+        {
+            return Flow.Raise(state, op, ExceptionVector.GeneralProtection);
+        }
+
+        state->Gpr[0] = state->Pkru;
+        state->Gpr[2] = 0;
+        return op + 1;
+    }
+
+    /// <summary>WRPKRU, at any level: ECX and EDX must be 0.</summary>
+    public static Op* Wrpkru(CpuState* state, Op* op)
+    {
+        if ((state->Cr4 & Cr4.ProtectionKeyEnable) == 0)
+        {
+            return Flow.Raise(state, op, ExceptionVector.InvalidOpcode);
+        }
+
+        if ((uint)state->Gpr[1] != 0 || (uint)state->Gpr[2] != 0)
+        {
+            return Flow.Raise(state, op, ExceptionVector.GeneralProtection);
+        }
+
+        SoftwareProcessor.From(state).SetPkru((uint)state->Gpr[0]);
+        return op + 1;
     }
 
     public static Op* Hlt(CpuState* state, Op* op)

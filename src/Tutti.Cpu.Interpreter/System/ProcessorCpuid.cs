@@ -50,21 +50,38 @@ internal sealed class ProcessorCpuid
 
     internal static IReadOnlyList<string> FindMissing(CpuModel model) => model.FindMissing(Supported, hasTscDeadline: false);
 
-    internal CpuidResult Query(uint leaf, uint subleaf, ulong cr4, ulong xcr0)
+    /// <summary>Whether the guest is shown a feature.</summary>
+    internal bool Shows(CpuFeature feature) => (Query(feature.Leaf, feature.Subleaf, 0, XsaveLayout.X87)[feature.Register] & feature.Mask) != 0;
+
+    /// <summary>The answer of a processor in this state.</summary>
+    /// <param name="hasApic">IA32_APIC_BASE.EN.</param>
+    internal CpuidResult Query(uint leaf, uint subleaf, ulong cr4, ulong xcr0, bool hasApic = true)
     {
         if (_table == null)
         {
-            return OnThisHost(leaf, subleaf, SoftwareCpuid.Query(leaf, subleaf, new CpuidContext(_apicId, _processorCount, cr4, xcr0)));
+            var context = new CpuidContext(_apicId, _processorCount, cr4, xcr0, hasApic);
+            return OnThisHost(leaf, subleaf, SoftwareCpuid.Query(leaf, subleaf, context));
         }
 
-        CpuidResult result = CpuidTable.Query(_table, leaf, subleaf);
-        if (leaf == CpuidLeaf.Xsave && subleaf == 0 && result.Eax != 0)
+        return InState(leaf, subleaf, CpuidTable.Query(_table, leaf, subleaf), cr4, xcr0, hasApic);
+    }
+
+    /// <summary>The bits of a table's answer that follow the processor's state.</summary>
+    private static CpuidResult InState(uint leaf, uint subleaf, CpuidResult result, ulong cr4, ulong xcr0, bool hasApic)
+    {
+        uint hidden = hasApic ? 0 : SoftwareCpuid.Apic;
+        return leaf switch
         {
-            return result with { Ebx = XsaveLayout.SizeOf(xcr0) };
-        }
-
-        bool osXsave = leaf == CpuidLeaf.Features && (result.Ecx & Xsave) != 0 && (cr4 & Cr4.OsXsave) != 0;
-        return osXsave ? result with { Ecx = result.Ecx | OsXsave } : result;
+            CpuidLeaf.Features => result with
+            {
+                Ecx = result.Ecx | ((result.Ecx & Xsave) != 0 && (cr4 & Cr4.OsXsave) != 0 ? OsXsave : 0),
+                Edx = result.Edx & ~hidden,
+            },
+            CpuidLeaf.ExtendedSignature => result with { Edx = result.Edx & ~hidden },
+            CpuidLeaf.ExtendedFeatures when subleaf == 0 => SoftwareCpuid.WithOsPke(result, cr4),
+            CpuidLeaf.Xsave when subleaf == 0 && result.Eax != 0 => result with { Ebx = XsaveLayout.SizeOf(xcr0) },
+            _ => result,
+        };
     }
 
     /// <summary>Takes out the extensions that run on the host's own units where the host lacks them.</summary>
@@ -83,7 +100,7 @@ internal sealed class ProcessorCpuid
         },
         CpuidLeaf.Xsave when !HostFeatures.Avx => subleaf switch
         {
-            0 => new((uint)(XsaveLayout.X87 | XsaveLayout.Sse), XsaveLayout.BaseSize, XsaveLayout.BaseSize, 0),
+            0 => result with { Eax = result.Eax & ~(uint)XsaveLayout.Avx },
             2 => default,
             _ => result,
         },

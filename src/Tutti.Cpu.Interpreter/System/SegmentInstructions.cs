@@ -22,7 +22,7 @@ internal static unsafe class SegmentInstructions
             return Flow.Fault(state, op);
         }
 
-        return op->Aux == Ss ? AfterStackLoad(state, op) : op + 1;
+        return op->Aux == Ss ? AfterStackLoad(state, op, isShadowed: true) : op + 1;
     }
 
     public static Op* Push(CpuState* state, Op* op)
@@ -53,7 +53,7 @@ internal static unsafe class SegmentInstructions
             return Flow.Fault(state, op);
         }
 
-        return op->Aux == Ss ? AfterStackLoad(state, op) : op + 1;
+        return op->Aux == Ss ? AfterStackLoad(state, op, isShadowed: true) : op + 1;
     }
 
     /// <summary>LDS, LES, LFS, LGS, LSS: offset, then selector, from memory. Src: the register; Aux: the segment.</summary>
@@ -68,7 +68,7 @@ internal static unsafe class SegmentInstructions
         }
 
         SystemOperand.WriteRegister(state, op->Src, size, offset);
-        return op->Aux == Ss ? AfterStackLoad(state, op) : op + 1;
+        return op->Aux == Ss ? AfterStackLoad(state, op, isShadowed: false) : op + 1;
     }
 
     /// <summary>Aux: 0 GDTR, 1 IDTR. The size says how much of the base counts.</summary>
@@ -86,7 +86,7 @@ internal static unsafe class SegmentInstructions
             return Flow.Fault(state, op);
         }
 
-        if (size == 8 && (ulong)((long)tableBase << 16 >> 16) != tableBase)
+        if (size == 8 && !SoftwareProcessor.From(state).IsLoadable(tableBase))
         {
             return Flow.Raise(state, op, ExceptionVector.GeneralProtection);
         }
@@ -99,6 +99,11 @@ internal static unsafe class SegmentInstructions
 
     public static Op* StoreTable(CpuState* state, Op* op)
     {
+        if (IsPrevented(state))
+        {
+            return Flow.Raise(state, op, ExceptionVector.GeneralProtection);
+        }
+
         Segment* table = op->Aux == 0 ? &state->Gdtr : &state->Idtr;
         int size = SystemOperand.Size(op) == 8 ? 8 : 4;
         // SAFETY: a limit of 2 bytes and a base of at most 8.
@@ -116,6 +121,11 @@ internal static unsafe class SegmentInstructions
         if (!HasSystemSegments(state))
         {
             return Flow.Raise(state, op, ExceptionVector.InvalidOpcode);
+        }
+
+        if (IsPrevented(state))
+        {
+            return Flow.Raise(state, op, ExceptionVector.GeneralProtection);
         }
 
         int size = (op->Flags & SystemOperand.InMemory) != 0 ? 2 : SystemOperand.Size(op);
@@ -175,7 +185,7 @@ internal static unsafe class SegmentInstructions
         }
 
         SystemOperand.TryRead(state, op, SystemOperand.Size(op), out ulong value);
-        if ((ulong)((long)value << 16 >> 16) != value)
+        if (!SoftwareProcessor.From(state).IsLoadable(value))
         {
             return Flow.Raise(state, op, ExceptionVector.GeneralProtection);
         }
@@ -188,7 +198,11 @@ internal static unsafe class SegmentInstructions
     public static bool HasSystemSegments(CpuState* state) =>
         (state->Mode & (CodeMode.Protected | CodeMode.Virtual8086)) == CodeMode.Protected;
 
-    private static Op* AfterStackLoad(CpuState* state, Op* op)
+    /// <summary>CR4.UMIP: SGDT, SIDT, SLDT, STR and SMSW are for level 0 alone.</summary>
+    public static bool IsPrevented(CpuState* state) => state->Cpl != 0 && (state->Cr4 & Cr4.UserModeInstructionPrevention) != 0;
+
+    /// <param name="isShadowed">MOV and POP, not LSS, which loads the stack pointer with SS: events wait for the instruction behind.</param>
+    private static Op* AfterStackLoad(CpuState* state, Op* op, bool isShadowed)
     {
         uint mode = state->Mode;
         SoftwareProcessor processor = SoftwareProcessor.From(state);
@@ -196,11 +210,15 @@ internal static unsafe class SegmentInstructions
         processor.UpdateMode();
         if (state->Mode == mode && (state->Attention & Attention.Step) == 0)
         {
-            return FlagInstructions.Shadow(state, op, SoftwareProcessor.ShadowOfStackLoad);
+            return isShadowed ? FlagInstructions.Shadow(state, op, SoftwareProcessor.ShadowOfStackLoad) : op + 1;
         }
 
-        processor.BeginInterruptShadow();
-        state->InterruptShadow = SoftwareProcessor.ShadowOfStackLoad;
+        if (isShadowed)
+        {
+            processor.BeginInterruptShadow();
+            state->InterruptShadow = SoftwareProcessor.ShadowOfStackLoad;
+        }
+
         state->Rip = next;
         state->InstructionCount += op->Count;
         return null;

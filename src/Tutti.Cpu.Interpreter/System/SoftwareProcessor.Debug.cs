@@ -19,6 +19,9 @@ internal sealed unsafe partial class SoftwareProcessor
 
     private bool _shadowBeforeStep;
 
+    /// <summary>Between <see cref="TryBeginStep"/> and <see cref="AfterStep"/>, which raises what traps there are.</summary>
+    private bool _isStepping;
+
     /// <summary>The running instruction loaded RF itself (IRET, a task switch), so it stays for the next one.</summary>
     private bool _keepsResumeFlag;
 
@@ -68,6 +71,7 @@ internal sealed unsafe partial class SoftwareProcessor
     private bool TryBeginStep()
     {
         CpuState* state = State;
+        _isStepping = true;
         _breakpointHits = 0;
         _keepsResumeFlag = false;
         _countBeforeStep = state->InstructionCount;
@@ -120,10 +124,26 @@ internal sealed unsafe partial class SoftwareProcessor
 
         _breakpointHits = 0;
         _trapAfterStep = false;
+        _isStepping = false;
         UpdateStepping();
         if (state->InterruptShadow == 0)
         {
             InterruptsEnabled();
+        }
+    }
+
+    /// <summary>
+    /// SYSCALL and SYSRET look at TF when they have loaded it, where other instructions trap by what it was when they began: the handler is
+    /// not stepped into where SFMASK clears TF, and SYSRET with TF in R11 traps before the first instruction that it returns to, as if
+    /// SYSCALL had just been stepped over.
+    /// </summary>
+    private void TrapByNewFlags()
+    {
+        bool traps = (State->Flags & Rflags.Trap) != 0;
+        _trapAfterStep = traps && _isStepping;
+        if (traps && !_isStepping)
+        {
+            RaiseDebug(Dr6.SingleStep);
         }
     }
 
@@ -212,11 +232,6 @@ internal sealed unsafe partial class SoftwareProcessor
     public bool TryWriteDebugRegister(int index, ulong value)
     {
         if (index >= 6 && value > uint.MaxValue)
-        {
-            return Refuse(ExceptionVector.GeneralProtection);
-        }
-
-        if (index < 4 && IsLongMode && !IsCanonical(value))
         {
             return Refuse(ExceptionVector.GeneralProtection);
         }

@@ -8,6 +8,9 @@ internal sealed unsafe partial class SoftwareProcessor
     private const ulong WriteBackEverywhere = 0x0606_0606_0606_0606;
     private const ulong EferWritable = Efer.SyscallEnable | Efer.LongModeEnable | Efer.NoExecuteEnable | Efer.AutomaticIbrsEnable;
 
+    /// <summary>IA32_APIC_BASE.EN.</summary>
+    private const ulong ApicBaseEnable = 1UL << 11;
+
     /// <summary>MTRRdefType: enabled (11), fixed ranges enabled (10), write-back.</summary>
     private const ulong MtrrDefTypeAfterFirmware = 0xC06;
 
@@ -25,7 +28,20 @@ internal sealed unsafe partial class SoftwareProcessor
     /// <param name="Reset">Value after power-on.</param>
     /// <param name="Writable">Bits that may be written; another bit set raises #GP(0).</param>
     /// <param name="MemoryTypes">The value is eight MTRR memory types.</param>
-    private readonly record struct PlainMsr(uint Number, ulong Reset, ulong Writable, bool MemoryTypes = false);
+    /// <param name="IgnoresWrites">Whatever is written, the value stays and nothing faults.</param>
+    private readonly record struct PlainMsr(uint Number, ulong Reset, ulong Writable, bool MemoryTypes = false, bool IgnoresWrites = false);
+
+    /// <summary>
+    /// Registers that AMD processors have, or had, and that guests read because the processor is one: as KVM has most of them, they read as 0
+    /// and take whatever is written without an effect. No last branches are recorded and BTF steps no branches (DebugControl); no
+    /// memory is system management's.
+    /// </summary>
+    private static ReadOnlySpan<uint> SilentRegisters =>
+    [
+        Msr.DebugControl, Msr.PatchLoader, Msr.InterruptPending, Msr.MmioConfigurationBase, Msr.SmmAddress, Msr.SmmMask, Msr.HostSaveArea,
+        Msr.LoadStoreConfiguration, Msr.InstructionCacheConfiguration, Msr.DataCacheConfiguration, Msr.TableWalkConfiguration,
+        Msr.BusUnitConfiguration2, Msr.ExecutionConfiguration,
+    ];
 
     private static PlainMsr[] MakePlainRegisters()
     {
@@ -47,7 +63,29 @@ internal sealed unsafe partial class SoftwareProcessor
             new(Msr.OsvwIdLength, 0, 0),
             new(Msr.OsvwStatus, 0, 0),
             new(Msr.DecodeConfiguration, 2, ulong.MaxValue),
+            // No banks, and so no machine checks. Kernels read both without a look at CPUID.
+            new(Msr.MachineCheckCapabilities, 0, 0),
+            new(Msr.MachineCheckStatus, 0, 0, IgnoresWrites: true),
+            new(Msr.P5MachineCheckAddress, 0, 0),
+            new(Msr.P5MachineCheckType, 0, 0),
+            new(Msr.VirtualMachineControl, Msr.VirtualMachineControlSvmDisabled, 0, IgnoresWrites: true),
+            // 100 MHz steps of family 0Fh, by which Linux tells whether the register is there.
+            new(Msr.ClockControl, 0x2000_0000, 0, IgnoresWrites: true),
         ];
+        foreach (uint number in SilentRegisters)
+        {
+            registers.Add(new(number, 0, 0, IgnoresWrites: true));
+        }
+
+        for (uint i = 0; i < Msr.PerfCounterCount; i++)
+        {
+            // They count nothing and keep nothing: a kernel that writes one and reads it back sees that, and does without.
+            registers.Add(new(Msr.PerfEventSelect0 + i, 0, 0, IgnoresWrites: true));
+            registers.Add(new(Msr.PerfCounter0 + i, 0, 0, IgnoresWrites: true));
+            registers.Add(new(Msr.LastBranchFrom + i, 0, 0));
+            registers.Add(new(Msr.IoRangeBase0 + i, 0, PhysicalMask));
+        }
+
         for (uint i = 0; i < 8; i++)
         {
             bool gap = i == 0;
@@ -70,6 +108,14 @@ internal sealed unsafe partial class SoftwareProcessor
 
     /// <summary>The TSC: 1 GHz.</summary>
     public ulong ReadTsc() => (ulong)(Clock.Nanoseconds + State->TscOffset);
+
+    /// <summary>CPUID, in the state that the processor is in.</summary>
+    public CpuidResult QueryCpuid(uint leaf, uint subleaf)
+    {
+        // Only these have a bit of the APIC's, which is behind a lock.
+        bool hasApic = leaf is not (CpuidLeaf.Features or CpuidLeaf.ExtendedSignature) || (Lapic.ApicBase & ApicBaseEnable) != 0;
+        return Cpuid.Query(leaf, subleaf, State->Cr4, State->Xcr0, hasApic);
+    }
 
     /// <summary>RDMSR; false means #GP(0).</summary>
     public bool TryReadMsr(uint number, out ulong value)
@@ -183,9 +229,9 @@ internal sealed unsafe partial class SoftwareProcessor
         }
     }
 
-    private static bool TrySetCanonical(ref ulong register, ulong value)
+    private bool TrySetCanonical(ref ulong register, ulong value)
     {
-        if (!IsCanonical(value))
+        if (!IsLoadable(value))
         {
             return false;
         }
@@ -256,7 +302,17 @@ internal sealed unsafe partial class SoftwareProcessor
     private bool TryWritePlain(uint number, ulong value)
     {
         int index = FindPlain(number);
-        if (index < 0 || (value & ~PlainRegisters[index].Writable) != 0)
+        if (index < 0)
+        {
+            return false;
+        }
+
+        if (PlainRegisters[index].IgnoresWrites)
+        {
+            return true;
+        }
+
+        if ((value & ~PlainRegisters[index].Writable) != 0)
         {
             return false;
         }

@@ -12,6 +12,7 @@ internal sealed unsafe partial class SoftwareProcessor
     {
         State->Cr0 = Cr0.CacheDisable | Cr0.NotWriteThrough | Cr0.ExtensionType;
         State->Xcr0 = 1;
+        State->Pkru = 0;
         State->Pat = PatAtReset;
         // SAFETY: the FX area has 512 bytes, here and below.
         new Span<byte>(State->FxArea, 512).Clear();
@@ -127,7 +128,7 @@ internal sealed unsafe partial class SoftwareProcessor
         registers.Efer = State->Efer;
         registers.Xcr0 = State->Xcr0;
         new Span<byte>(State->FxArea, 512).CopyTo(registers.FxState);
-        registers.ExtendedState = HostFeatures.Avx ? ExtendedState.Export(State) : null;
+        registers.ExtendedState = ExtendedState.Export(State);
         registers.Activity = _activity;
         registers.InterruptShadow = State->InterruptShadow != 0;
         registers.NmiBlocked = _nmiBlocked;

@@ -188,7 +188,10 @@ internal sealed unsafe partial class SoftwareProcessor
         State->Cpl = cpl;
     }
 
-    /// <summary>After a return to an outer level: data segments that the new level must not use become null.</summary>
+    /// <summary>
+    /// After a return to an outer level: data segments that the new level must not use become null. Selector and rights go; the base stays,
+    /// which 64-bit code of any level can use with FS and GS whatever their selectors are.
+    /// </summary>
     private void DropInnerSegments()
     {
         DropInnerSegment(&State->Es);
@@ -201,7 +204,8 @@ internal sealed unsafe partial class SoftwareProcessor
     {
         if (IsInner(segment) && ((segment->Attributes >> SegmentAttributes.DplShift) & 3) < State->Cpl)
         {
-            ClearSegment(segment, 0);
+            segment->Selector = 0;
+            segment->Attributes = 0;
         }
     }
 
@@ -214,6 +218,6 @@ internal sealed unsafe partial class SoftwareProcessor
     }
 
     /// <summary>Whether RIP may become this: canonical, or within the limit of the code segment.</summary>
-    private static bool IsReachable(Descriptor code, bool longMode, ulong rip) =>
+    private bool IsReachable(Descriptor code, bool longMode, ulong rip) =>
         longMode && code.IsLong ? IsCanonical(rip) : rip <= code.Limit;
 }

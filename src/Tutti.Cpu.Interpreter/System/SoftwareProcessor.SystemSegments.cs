@@ -102,7 +102,7 @@ internal sealed unsafe partial class SoftwareProcessor
             }
 
             segmentBase |= upper << 32;
-            if (!IsCanonical(segmentBase))
+            if (!IsLoadable(segmentBase))
             {
                 return Refuse(ExceptionVector.GeneralProtection, error);
             }
@@ -140,8 +140,8 @@ internal sealed unsafe partial class SoftwareProcessor
         SetFlat(&State->Cs, selector, (ushort)(FlatCode | (isLong ? SegmentAttributes.Long : SegmentAttributes.Big)));
         SetFlat(&State->Ss, (ushort)(selector + 8), FlatData);
         State->Cpl = 0;
-        _trapAfterStep &= (State->Flags & Rflags.Trap) != 0;
         UpdateMode();
+        TrapByNewFlags();
         return true;
     }
 
@@ -193,6 +193,7 @@ internal sealed unsafe partial class SoftwareProcessor
         SetFlat(&State->Ss, (ushort)((selector + 8) | 3), FlatData | User);
         State->Cpl = 3;
         UpdateMode();
+        TrapByNewFlags();
         InterruptsEnabled();
         return true;
     }

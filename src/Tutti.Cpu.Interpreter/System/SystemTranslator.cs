@@ -204,7 +204,7 @@ internal static unsafe class SystemTranslator
             case Mnemonic.Invpcid:
                 op->Dst = RegisterOffset.Of(instruction.Op0Register);
                 return &ControlInstructions.Invpcid;
-            case Mnemonic.Invd or Mnemonic.Wbinvd:
+            case Mnemonic.Invd or Mnemonic.Wbinvd or Mnemonic.Wbnoinvd:
                 return &ControlInstructions.InvalidateCaches;
             case Mnemonic.Rdmsr:
                 return &ControlInstructions.Rdmsr;
@@ -215,13 +215,17 @@ internal static unsafe class SystemTranslator
             case Mnemonic.Rdtscp:
                 return &ControlInstructions.Rdtscp;
             case Mnemonic.Rdpmc:
-                return &ControlInstructions.GeneralProtection;
+                return &ControlInstructions.Rdpmc;
             case Mnemonic.Cpuid:
                 return &ControlInstructions.Cpuid;
             case Mnemonic.Xgetbv:
                 return &ControlInstructions.Xgetbv;
             case Mnemonic.Xsetbv:
                 return &ControlInstructions.Xsetbv;
+            case Mnemonic.Rdpkru:
+                return &ControlInstructions.Rdpkru;
+            case Mnemonic.Wrpkru:
+                return &ControlInstructions.Wrpkru;
             case Mnemonic.Vmcall or Mnemonic.Vmmcall:
                 return &ControlInstructions.Hypercall;
             case Mnemonic.Clflush or Mnemonic.Clflushopt:

@@ -5,8 +5,8 @@ using Tutti.X86;
 namespace Tutti.Cpu.Interpreter;
 
 /// <summary>
-/// FXSAVE, FXRSTOR, XSAVE, XSAVEOPT, XRSTOR, LDMXCSR, STMXCSR. The XSAVE area has the components x87, SSE and AVX in the
-/// standard format. Source: Intel SDM volume 1, chapter 10.5 and 13.
+/// FXSAVE, FXRSTOR, XSAVE, XSAVEOPT, XRSTOR, LDMXCSR, STMXCSR. The XSAVE area has the components x87, SSE, AVX and
+/// PKRU in the standard format. Source: Intel SDM volume 1, chapter 10.5 and 13.
 /// </summary>
 /// <remarks>Op.Aux is 1 for the forms with REX.W, which keep 64-bit pointers.</remarks>
 internal static unsafe class FxSave
@@ -93,6 +93,12 @@ internal static unsafe class FxSave
             X87Ops.FinishWrite(state, linear + XsaveLayout.AvxOffset, state->YmmHigh, XmmEnd(state) - CpuState.FxXmm);
         }
 
+        if ((saved & XsaveLayout.Pkru) != 0)
+        {
+            ulong pkru = state->Pkru;
+            X87Ops.FinishWrite(state, linear + XsaveLayout.PkruOffset, (byte*)&pkru, (int)XsaveLayout.PkruSize);
+        }
+
         present = (present & ~requested) | (requested & ExtendedState.InUse(state));
         X87Ops.FinishWrite(state, linear + XsaveLayout.Header, (byte*)&present, 8);
         return op + 1;
@@ -125,6 +131,11 @@ internal static unsafe class FxSave
             return Flow.Fault(state, op);
         }
 
+        if (!TryReadPkru(state, op, linear, requested & present, out uint pkru))
+        {
+            return Flow.Fault(state, op);
+        }
+
         if ((requested & XsaveLayout.X87) != 0)
         {
             if ((present & XsaveLayout.X87) == 0)
@@ -152,7 +163,32 @@ internal static unsafe class FxSave
             TakeRegisters(state, state->YmmHigh, image + XsaveLayout.AvxOffset, (present & XsaveLayout.Avx) != 0);
         }
 
+        if ((requested & XsaveLayout.Pkru) != 0)
+        {
+            // The area has been read with the rights that were.
+            SoftwareProcessor.From(state).SetPkru(pkru);
+        }
+
         return op + 1;
+    }
+
+    /// <summary>PKRU of an area that has it; 0, its initial state, of another. False after a fault.</summary>
+    private static bool TryReadPkru(CpuState* state, Op* op, ulong linear, ulong loaded, out uint pkru)
+    {
+        pkru = 0;
+        if ((loaded & XsaveLayout.Pkru) == 0)
+        {
+            return true;
+        }
+
+        if (!TryGetExtendedOperand(state, op, (int)XsaveLayout.SizeOf(XsaveLayout.Pkru), false, out _)
+            || !GuestAccess.Read<W32>(state, linear + XsaveLayout.PkruOffset, out ulong value))
+        {
+            return false;
+        }
+
+        pkru = (uint)value;
+        return true;
     }
 
     public static Op* LoadMxcsr(CpuState* state, Op* op)

@@ -152,8 +152,10 @@ internal sealed unsafe partial class BlockTranslator
             _emit.Extract(HostRegister.Test, HostRegister.Test, StateLayout.PageMask);
             _emit.Extract(HostRegister.Distance, HostRegister.Distance, StateLayout.PageMask);
 
-            // One is never above the other by more than 1: the sum is 2 where both are 1.
-            _emit.Lea(HostRegister.Test, HostRegister.Test, HostRegister.Distance, 0, -1);
+            // The second is the first, or 1 more, or 0: a request for attention clears the mask at any time, between the two as well. First
+            // plus first plus second is 3 where both are 1, and only there; their plain sum is also 2 where the first is 2 and the second
+            // has been cleared, which would reach the page behind the site's.
+            _emit.Lea(HostRegister.Test, HostRegister.Distance, HostRegister.Test, 1, -2);
         }
         else
         {

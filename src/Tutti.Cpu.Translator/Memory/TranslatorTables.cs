@@ -23,7 +23,12 @@ internal sealed unsafe class TranslatorTables : IDisposable
     private const byte InLocalList = 1;
     private const byte InGlobalList = 2;
     private const byte Global = 0x40;
-    private const byte SizeMask = 0x3F;
+
+    /// <summary>In an entry's size: its rights depend on PKRU; the key is in its mark, from bit 4 on.</summary>
+    private const byte Keyed = 0x20;
+
+    private const int KeyShift = 4;
+    private const byte SizeMask = 0x1F;
     private const ulong TlbIndexMask = (StateLayout.TlbCount - 1UL) << 12;
 
     private const ulong JumpIndexMask = StateLayout.JumpCount - 1UL;
@@ -47,10 +52,10 @@ internal sealed unsafe class TranslatorTables : IDisposable
 
     private readonly int* _global;
 
-    /// <summary>The lists that an entry stands in.</summary>
+    /// <summary>The lists that an entry stands in, and its protection key.</summary>
     private readonly byte* _marks;
 
-    /// <summary><see cref="Global"/> and log2 of its page's size.</summary>
+    /// <summary><see cref="Global"/>, <see cref="Keyed"/> and log2 of its page's size.</summary>
     private readonly byte* _sizes;
 
     /// <summary>Large pages with entries since the last flush.</summary>
@@ -118,7 +123,7 @@ internal sealed unsafe class TranslatorTables : IDisposable
     {
         int index = IndexOf(entry->ReadTag);
         int slot = (((int)set * 2) + (write ? 1 : 0)) * StateLayout.TlbCount + index;
-        ulong inPage = entry->PageMask & ~TlbEntry.GlobalMark;
+        ulong inPage = entry->PageMask & TlbEntry.InPage;
         byte global = (entry->PageMask & TlbEntry.GlobalMark) != 0 ? Global : (byte)0;
         byte listed = (byte)(_marks[slot] & (InLocalList | InGlobalList));
         if (global != 0 && (listed & InGlobalList) == 0)
@@ -132,8 +137,9 @@ internal sealed unsafe class TranslatorTables : IDisposable
             listed |= InLocalList;
         }
 
-        _marks[slot] = listed;
-        _sizes[slot] = (byte)(global | BitOperations.PopCount(inPage));
+        uint key = entry->KeyBit;
+        _marks[slot] = (byte)(listed | (key != 0 ? BitOperations.Log2(key) << KeyShift : 0));
+        _sizes[slot] = (byte)(global | (key != 0 ? Keyed : 0) | BitOperations.PopCount(inPage));
         if (inPage > 0xFFF)
         {
             _largePages.Add(entry->ReadTag, inPage);
@@ -196,6 +202,14 @@ internal sealed unsafe class TranslatorTables : IDisposable
 
         InvalidateIn(new ReadOnlySpan<int>(_local, _localCount), linear);
         InvalidateIn(new ReadOnlySpan<int>(_global, _globalCount), linear);
+    }
+
+    /// <summary>Drops the pages whose rights depend on one of these protection keys.</summary>
+    public void DropKeys(uint keys)
+    {
+        DropPages();
+        DropKeysIn(new ReadOnlySpan<int>(_local, _localCount), keys);
+        DropKeysIn(new ReadOnlySpan<int>(_global, _globalCount), keys);
     }
 
     /// <summary>Takes the right to write away from every alias of a page, given by its host address.</summary>
@@ -377,6 +391,17 @@ internal sealed unsafe class TranslatorTables : IDisposable
         foreach (int slot in slots)
         {
             if ((PageOf(slot) ^ linear) >> (_sizes[slot] & SizeMask) == 0)
+            {
+                Empty(slot);
+            }
+        }
+    }
+
+    private void DropKeysIn(ReadOnlySpan<int> slots, uint keys)
+    {
+        foreach (int slot in slots)
+        {
+            if ((_sizes[slot] & Keyed) != 0 && (keys >> (_marks[slot] >> KeyShift) & 1) != 0)
             {
                 Empty(slot);
             }

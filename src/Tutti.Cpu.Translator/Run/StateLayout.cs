@@ -154,7 +154,7 @@ internal static class ReturnTarget
     public const ulong None = 1UL << 63;
 }
 
-/// <summary>Which of the tables a block uses: privilege and RFLAGS.AC decide.</summary>
+/// <summary>Which of the tables a block uses: privilege and RFLAGS.AC decide. A supervisor is level 0; levels 1 and 2 are interpreted.</summary>
 internal enum TlbSet
 {
     Supervisor = 0,

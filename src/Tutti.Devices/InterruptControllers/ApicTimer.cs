@@ -50,6 +50,7 @@ internal sealed class ApicTimer : IStatefulDevice<ApicTimerState>
         get => _tscOffset;
         set
         {
+            Settle();
             _tscOffset = value;
             ArmDeadline();
         }
@@ -66,6 +67,7 @@ internal sealed class ApicTimer : IStatefulDevice<ApicTimerState>
                 return;
             }
 
+            Settle();
             if (value <= Periodic && _mode <= Periodic)
             {
                 uint current = CurrentCount;
@@ -86,6 +88,7 @@ internal sealed class ApicTimer : IStatefulDevice<ApicTimerState>
         {
             if (_mode <= Periodic)
             {
+                Settle();
                 _initialCount = value;
                 Start(value);
             }
@@ -119,6 +122,7 @@ internal sealed class ApicTimer : IStatefulDevice<ApicTimerState>
         get => _divideConfiguration;
         set
         {
+            Settle();
             uint current = CurrentCount;
             _divideConfiguration = value & 0b1011;
             GoOnFrom(current);
@@ -132,9 +136,23 @@ internal sealed class ApicTimer : IStatefulDevice<ApicTimerState>
         {
             if (_mode == Deadline)
             {
+                Settle();
                 _tscDeadline = value;
                 ArmDeadline();
             }
+        }
+    }
+
+    /// <summary>
+    /// Does now what the timer is due to do: its event may come a little later than the moment that it stands for. So whoever changes the
+    /// timer, or what becomes of its interrupt, comes before that moment or after it, never in between.
+    /// </summary>
+    public void Settle()
+    {
+        if (_mode == Deadline ? _tscDeadline != 0 && _tscDeadline <= Tsc : _expiry >= 0 && _expiry <= _clock.Nanoseconds)
+        {
+            _timer.Cancel();
+            OnTimer();
         }
     }
 

@@ -39,6 +39,7 @@ public sealed partial class LocalApic
         value = 0;
         if (msr == TscDeadlineMsr)
         {
+            _timer.Settle();
             value = _timer.TscDeadline;
             return true;
         }
@@ -158,6 +159,8 @@ public sealed partial class LocalApic
             case InitialCount:
                 return _timer.InitialCount;
             case CurrentCount:
+                // Who sees the count at its end finds the interrupt, too.
+                _timer.Settle();
                 return _timer.CurrentCount;
             case DivideConfiguration:
                 return _timer.DivideConfiguration;
@@ -227,6 +230,7 @@ public sealed partial class LocalApic
 
     private void WriteSvr(uint value)
     {
+        _timer.Settle();
         _svr = value & SvrWritable;
         if (!IsSoftwareEnabled)
         {
@@ -241,6 +245,8 @@ public sealed partial class LocalApic
 
     private void WriteLvt(int index, uint value)
     {
+        // An interrupt that is due goes by the entry that was there.
+        _timer.Settle();
         uint entry = (value & LvtWritable[index]) | (_lvt[index] & LvtRemoteIrr);
         if (!IsSoftwareEnabled)
         {

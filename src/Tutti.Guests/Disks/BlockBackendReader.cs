@@ -13,15 +13,21 @@ public sealed class BlockBackendReader : IDiskReader, IBlockCompletion, IDisposa
     private readonly HostMapping _buffer = new(BufferSize, hugePages: false);
     private readonly BlockRequest _request;
     private readonly ManualResetEventSlim _done = new();
+    private readonly CancellationToken _cancellation;
+    private readonly Lock _end = new();
     private volatile BlockStatus _status;
+    private bool _isUnderWay;
+    private bool _isDisposed;
     private long _start = -1;
     private int _count;
 
     /// <param name="disk">Stays its owner's.</param>
+    /// <param name="cancellation">Ends waiting for it.</param>
     /// <exception cref="HostException">The host has no memory.</exception>
-    public BlockBackendReader(IBlockBackend disk)
+    public BlockBackendReader(IBlockBackend disk, CancellationToken cancellation = default)
     {
         _disk = disk;
+        _cancellation = cancellation;
         _request = new BlockRequest { Owner = this, Operation = BlockOperation.Read, Segments = new MemorySegment[1], SegmentCount = 1 };
     }
 
@@ -50,34 +56,64 @@ public sealed class BlockBackendReader : IDiskReader, IBlockCompletion, IDisposa
         }
     }
 
+    /// <summary>The buffer stays as long as the disk may still write to it: until the request's end where nobody waits for that any more.</summary>
     public void Dispose()
     {
-        _buffer.Dispose();
-        _done.Dispose();
+        lock (_end)
+        {
+            _isDisposed = true;
+            if (!_isUnderWay)
+            {
+                Release();
+            }
+        }
     }
 
     void IBlockCompletion.Complete(BlockRequest request, BlockStatus status)
     {
-        _status = status;
-        _done.Set();
+        lock (_end)
+        {
+            _isUnderWay = false;
+            _status = status;
+            if (_isDisposed)
+            {
+                Release();
+            }
+            else
+            {
+                _done.Set();
+            }
+        }
     }
 
     void IBlockCompletion.EndCompletions()
     {
     }
 
+    private void Release()
+    {
+        _buffer.Dispose();
+        _done.Dispose();
+    }
+
     private void Fetch(long offset, int wanted)
     {
         long start = offset & -SectorSize;
         int count = (int)Math.Min(Math.Min(BufferSize, Size - start), ((offset - start) + wanted + SectorSize - 1) & -SectorSize);
+        if (_isUnderWay)
+        {
+            throw new InvalidOperationException("Nobody waited for the last read's end.");
+        }
+
         _start = -1;
         _request.Offset = start;
         _request.Length = count;
         _request.Segments[0] = new MemorySegment(_buffer.Address, count);
         _done.Reset();
+        _isUnderWay = true;
         _disk.Submit(_request);
         _disk.Kick();
-        _done.Wait();
+        _done.Wait(_cancellation);
         if (_status != BlockStatus.Ok)
         {
             throw new ImageException("The disk cannot be read: its image is damaged, or the host's storage failed.");

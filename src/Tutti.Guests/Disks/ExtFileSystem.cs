@@ -10,15 +10,23 @@ internal sealed class ExtFileSystem : IFileSystem
     private const int MaxLinks = 40;
     private const int MaxFolder = 16 << 20;
     private const int MaxTarget = 4096;
+
+    /// <summary>Names that are listed; a path is followed through larger folders, too.</summary>
+    private const int MaxNames = 1 << 14;
+
     private readonly ExtVolume _volume;
 
     private ExtFileSystem(ExtVolume volume) => _volume = volume;
 
+    public ReadBudget Budget => _volume.Budget;
+
     public string Uuid => _volume.Uuid;
+
+    public string Label => _volume.Label;
 
     /// <summary>The file system, or null if this is none. What a journal holds is seen as if it were in its place.</summary>
     /// <exception cref="ImageException">It is one, but damaged or beyond us.</exception>
-    public static ExtFileSystem? TryOpen(IDiskReader disk)
+    public static ExtFileSystem? TryOpen(DiskPart disk)
     {
         if (ExtVolume.TryOpen(disk) is not { } volume)
         {
@@ -42,6 +50,13 @@ internal sealed class ExtFileSystem : IFileSystem
         {
             Walk(inode, (name, _) =>
             {
+                // As a string and in the lists and sets that it goes through.
+                Budget.Take(96 + (2 * name.Length));
+                if (names.Count == MaxNames)
+                {
+                    throw new ImageException($"The folder {path} on the disk holds more files than any that a kernel is looked for in.");
+                }
+
                 names.Add(Encoding.UTF8.GetString(name));
                 return false;
             });
@@ -52,51 +67,70 @@ internal sealed class ExtFileSystem : IFileSystem
 
     public FileKind? Find(string path) => Resolve(path) is uint number ? Kind(_volume.ReadInode(number)) : null;
 
-    public byte[]? Read(string path, int limit)
+    public long? Measure(string path) => FindFile(path) is byte[] inode ? Size(inode) : null;
+
+    public bool TryRead(string path, Span<byte> into)
     {
-        if (Resolve(path) is not uint number || _volume.ReadInode(number) is not byte[] inode || Kind(inode) != FileKind.File)
+        if (FindFile(path) is not byte[] inode)
         {
-            return null;
+            return false;
         }
 
-        return Size(inode) <= limit ? ReadContents(inode) : throw new ImageException($"The file {path} on the disk is larger than {limit >> 20} MiB.");
+        ReadContents(inode, into);
+        return true;
     }
 
-    /// <summary>The bytes of a file whose size has been checked.</summary>
-    private byte[] ReadContents(byte[] inode)
+    private byte[]? FindFile(string path) =>
+        Resolve(path) is uint number && _volume.ReadInode(number) is byte[] inode && Kind(inode) == FileKind.File ? inode : null;
+
+    /// <summary>The first bytes of a file or symbolic link.</summary>
+    private void ReadContents(byte[] inode, Span<byte> into)
     {
+        if (into.Length > Size(inode))
+        {
+            throw ExtVolume.Damaged();
+        }
+
         uint flags = BinaryPrimitives.ReadUInt32LittleEndian(inode.AsSpan(0x20));
         if ((flags & ExtVolume.EncryptedFlag) != 0)
         {
-            throw new ImageException("A file that is wanted of the disk is encrypted.");
+            throw Encrypted();
         }
 
         if ((flags & ExtVolume.InlineDataFlag) != 0)
         {
-            return ReadInline(inode);
+            ReadInline(inode, into);
+            return;
         }
 
-        byte[] contents = new byte[Size(inode)];
-        for (long at = 0; at < contents.Length;)
+        for (int at = 0; at < into.Length;)
         {
+            Budget.Check();
             (long physical, long blocks) = _volume.Map(inode, (uint)(at / _volume.BlockSize));
-            int count = (int)Math.Min(contents.Length - at, blocks * _volume.BlockSize);
+            int count = (int)Math.Min(into.Length - at, blocks * _volume.BlockSize);
             if (physical != 0)
             {
-                _volume.ReadRun(physical, contents.AsSpan((int)at, count));
+                _volume.ReadRun(physical, into.Slice(at, count));
+            }
+            else
+            {
+                into.Slice(at, count).Clear();
             }
 
             at += count;
         }
-
-        return contents;
     }
 
     /// <summary>A small file lies in its inode, and goes on in an attribute there.</summary>
-    private static byte[] ReadInline(byte[] inode)
+    private static void ReadInline(byte[] inode, Span<byte> into)
     {
         byte[] whole = [.. inode.AsSpan(0x28, 60), .. FindInlineRest(inode)];
-        return whole.AsSpan(0, (int)Math.Min(Size(inode), whole.Length)).ToArray();
+        if (into.Length > whole.Length)
+        {
+            throw ExtVolume.Damaged();
+        }
+
+        whole.AsSpan(0, into.Length).CopyTo(into);
     }
 
     private static ReadOnlySpan<byte> FindInlineRest(ReadOnlySpan<byte> inode)
@@ -192,7 +226,14 @@ internal sealed class ExtFileSystem : IFileSystem
         }
 
         bool isFast = size < 60 && (flags & (ExtVolume.ExtentsFlag | ExtVolume.InlineDataFlag)) == 0;
-        return Encoding.UTF8.GetString(isFast ? inode.AsSpan(0x28, (int)size) : ReadContents(inode));
+        if (isFast)
+        {
+            return Encoding.UTF8.GetString(inode.AsSpan(0x28, (int)size));
+        }
+
+        byte[] target = new byte[size];
+        ReadContents(inode, target);
+        return Encoding.UTF8.GetString(target);
     }
 
     private uint? Lookup(byte[] folder, string name)
@@ -207,6 +248,7 @@ internal sealed class ExtFileSystem : IFileSystem
         return found;
     }
 
+    /// <summary>Must not read from the volume: the name lies in its cache.</summary>
     private delegate bool EntryVisitor(ReadOnlySpan<byte> name, uint inode);
 
     /// <summary>Shows a folder's entries until one is taken. The index of a large one looks like entries that are not used.</summary>
@@ -218,17 +260,24 @@ internal sealed class ExtFileSystem : IFileSystem
             throw new ImageException("A folder on the disk is larger than any that is in use.");
         }
 
-        if ((BinaryPrimitives.ReadUInt32LittleEndian(folder.AsSpan(0x20)) & ExtVolume.InlineDataFlag) != 0)
+        uint flags = BinaryPrimitives.ReadUInt32LittleEndian(folder.AsSpan(0x20));
+        if ((flags & ExtVolume.EncryptedFlag) != 0)
+        {
+            throw Encrypted();
+        }
+
+        if ((flags & ExtVolume.InlineDataFlag) != 0)
         {
             // The first four bytes are the parent's number; entries do not cross into the attribute.
             _ = WalkBlock(folder.AsSpan(0x28 + 4, 56), visit) || WalkBlock(FindInlineRest(folder), visit);
             return;
         }
 
-        byte[] contents = ReadContents(folder);
-        for (int at = 0; at < contents.Length; at += _volume.BlockSize)
+        for (int at = 0; at < size; at += _volume.BlockSize)
         {
-            if (WalkBlock(contents.AsSpan(at, Math.Min(_volume.BlockSize, contents.Length - at)), visit))
+            // A hole is no block of a folder's, and no block has the number 0.
+            ReadOnlySpan<byte> block = _volume.ReadBlock(_volume.Map(folder, (uint)(at / _volume.BlockSize)).Physical);
+            if (WalkBlock(block[..(int)Math.Min(_volume.BlockSize, size - at)], visit))
             {
                 return;
             }
@@ -259,6 +308,8 @@ internal sealed class ExtFileSystem : IFileSystem
 
         return false;
     }
+
+    private static ImageException Encrypted() => new("A file that is wanted of the disk is encrypted.");
 
     private static long Size(ReadOnlySpan<byte> inode)
     {

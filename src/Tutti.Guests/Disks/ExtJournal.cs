@@ -4,7 +4,8 @@ namespace Tutti.Guests.Disks;
 
 /// <summary>
 /// Reads a journal as recovery would, without writing: which blocks have newer contents in it. After a machine's sudden end a kernel that was
-/// installed shortly before may be found only so. Source: Linux, Documentation/filesystems/ext4/journal.rst (jbd2; its fields are big-endian).
+/// installed shortly before may be found only so. Every record takes memory, and one block may stand in many places of the journal: each is charged
+/// to the disk's budget. Source: Linux, Documentation/filesystems/ext4/journal.rst (jbd2; its fields are big-endian).
 /// </summary>
 internal static class ExtJournal
 {
@@ -19,6 +20,10 @@ internal static class ExtJournal
     private const uint ChecksumV3 = 0x10;
     private const uint KnownFeatures = 0x1 | Wide | 0x4 | ChecksumV2 | ChecksumV3;
     private const long MaxBlocks = 1 << 20;
+
+    /// <summary>Bytes of memory for a record of a block that was written: in a list, then in a dictionary, both with room to grow.</summary>
+    private const int WrittenCost = 64;
+    private const int RevokedCost = 16;
 
     /// <summary>Fills <see cref="ExtVolume.Moved"/>. A journal that makes no sense changes nothing.</summary>
     public static void Apply(ExtVolume volume, byte[] inode, long size)
@@ -84,23 +89,25 @@ internal static class ExtJournal
                         seen++;
                         if (Physical(volume, inode, at) is long copy && seen < log.End && target >= 0)
                         {
+                            volume.Budget.Take(WrittenCost);
                             written.Add((target, copy));
                         }
                     }
 
                     break;
                 case Revoke:
-                    ReadRevoked(block, features, revoked);
+                    ReadRevoked(block, features, revoked, volume.Budget);
                     break;
                 case Commit:
-                    foreach (long block2 in revoked)
-                    {
-                        moved.Remove(block2);
-                    }
-
                     foreach ((long target, long copy) in written)
                     {
                         moved[target] = copy;
+                    }
+
+                    // A record revokes what its own transaction and those before it have written.
+                    foreach (long target in revoked)
+                    {
+                        moved.Remove(target);
                     }
 
                     written.Clear();
@@ -141,12 +148,13 @@ internal static class ExtJournal
         return targets;
     }
 
-    private static void ReadRevoked(ReadOnlySpan<byte> block, uint features, List<long> revoked)
+    private static void ReadRevoked(ReadOnlySpan<byte> block, uint features, List<long> revoked, ReadBudget budget)
     {
         int size = (features & Wide) != 0 ? 8 : 4;
         long end = Math.Min(BinaryPrimitives.ReadUInt32BigEndian(block[HeaderSize..]), block.Length);
         for (int at = HeaderSize + 4; at + size <= end; at += size)
         {
+            budget.Take(RevokedCost);
             revoked.Add(size == 8 ? (long)BinaryPrimitives.ReadUInt64BigEndian(block[at..]) : BinaryPrimitives.ReadUInt32BigEndian(block[at..]));
         }
     }

@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using System.Numerics;
+using System.Text;
 
 namespace Tutti.Guests.Disks;
 
@@ -25,7 +26,7 @@ internal sealed class ExtVolume
     /// <summary>filetype, recover, meta_bg, extents, 64bit, mmp, flex_bg, ea_inode, metadata_csum_seed, large_dir, inline_data, encrypt, casefold.</summary>
     private const uint KnownFeatures = 0x2 | 0x4 | MetaGroupsFeature | 0x40 | WideFeature | 0x100 | 0x200 | 0x400 | 0x2000 | 0x4000 | 0x8000 | 0x1_0000 | 0x2_0000;
 
-    private readonly IDiskReader _disk;
+    private readonly DiskPart _disk;
     private readonly byte[]?[] _cache = new byte[CacheSlots][];
     private readonly long[] _cached = new long[CacheSlots];
     private readonly byte[] _super = new byte[1024];
@@ -38,7 +39,7 @@ internal sealed class ExtVolume
     private readonly long _blocks;
     private readonly uint _incompatible;
 
-    private ExtVolume(IDiskReader disk)
+    private ExtVolume(DiskPart disk)
     {
         _disk = disk;
         disk.Read(SuperblockOffset, _super);
@@ -65,11 +66,16 @@ internal sealed class ExtVolume
         }
 
         Uuid = new Guid(_super.AsSpan(0x68, 16), bigEndian: true).ToString("D");
+        Label = Encoding.UTF8.GetString(_super.AsSpan(0x78, 16)).TrimEnd('\0');
     }
 
     public int BlockSize { get; }
 
     public string Uuid { get; }
+
+    public string Label { get; }
+
+    public ReadBudget Budget => _disk.Budget;
 
     /// <summary>Whether the journal holds what is not yet in its place: the file system was in use when the machine ended.</summary>
     public bool NeedsRecovery => (_incompatible & 0x4) != 0;
@@ -82,7 +88,7 @@ internal sealed class ExtVolume
 
     /// <summary>The volume, or null if this is none.</summary>
     /// <exception cref="ImageException">It is one, but damaged or beyond us.</exception>
-    public static ExtVolume? TryOpen(IDiskReader disk)
+    public static ExtVolume? TryOpen(DiskPart disk)
     {
         byte[] magic = new byte[2];
         if (disk.Size < SuperblockOffset + 1024)
@@ -105,9 +111,10 @@ internal sealed class ExtVolume
             throw Damaged();
         }
 
+        Budget.Check();
         number = Moved.GetValueOrDefault(number, number);
         int slot = (int)(number % CacheSlots);
-        byte[] block = _cache[slot] ??= new byte[BlockSize];
+        byte[] block = _cache[slot] ??= NewSlot();
         if (_cached[slot] != number)
         {
             _cached[slot] = 0;
@@ -116,6 +123,12 @@ internal sealed class ExtVolume
         }
 
         return block;
+    }
+
+    private byte[] NewSlot()
+    {
+        Budget.Take(BlockSize);
+        return new byte[BlockSize];
     }
 
     /// <summary>Forgets what was read, as <see cref="Moved"/> has changed.</summary>

@@ -43,18 +43,46 @@ public sealed class RawDiskReader : IDiskReader, IDisposable
     public void Dispose() => _file.Dispose();
 }
 
-/// <summary>A part of a disk, as a disk.</summary>
-internal sealed class DiskPart(IDiskReader disk, long offset, long size) : IDiskReader
+/// <summary>
+/// A disk that is not the host's own, or a part of it. Whoever looks for something on a disk has one of these, so every read is charged to the
+/// budget, and none leaves the part.
+/// </summary>
+internal sealed class DiskPart
 {
-    public long Size => size;
+    private readonly IDiskReader _disk;
+    private readonly long _offset;
 
+    /// <summary>A whole disk.</summary>
+    public DiskPart(IDiskReader disk, ReadBudget budget)
+        : this(disk, budget, 0, disk.Size)
+    {
+    }
+
+    private DiskPart(IDiskReader disk, ReadBudget budget, long offset, long size) => (_disk, Budget, _offset, Size) = (disk, budget, offset, size);
+
+    /// <summary>What is charged, also for memory that is taken for what the disk says.</summary>
+    public ReadBudget Budget { get; }
+
+    /// <summary>Bytes.</summary>
+    public long Size { get; }
+
+    /// <summary>A part of this part.</summary>
+    /// <exception cref="ImageException">It leaves this one.</exception>
+    public DiskPart Slice(long offset, long size) =>
+        offset >= 0 && size >= 0 && offset <= Size - size ? new DiskPart(_disk, Budget, _offset + offset, size) : throw Outside();
+
+    /// <summary>Fills a buffer; nothing need be aligned.</summary>
+    /// <exception cref="ImageException">The bytes leave the part, the host cannot read them, or the budget is spent.</exception>
     public void Read(long at, Span<byte> into)
     {
-        if (at < 0 || at > size - into.Length)
+        if (at < 0 || at > Size - into.Length)
         {
-            throw new ImageException("The disk's file system points outside of it: it is damaged.");
+            throw Outside();
         }
 
-        disk.Read(offset + at, into);
+        Budget.Read(into.Length);
+        _disk.Read(_offset + at, into);
     }
+
+    private static ImageException Outside() => new("The disk's file system points outside of it: it is damaged.");
 }

@@ -16,6 +16,9 @@ internal sealed class ServerSource : ImageSource
     /// <summary>Packages, the system unpacked twice, and the disk, with room to spare.</summary>
     private const long NeededForBuild = 2560L << 20;
 
+    /// <summary>More than a machine with the least memory has room for.</summary>
+    private const long MaxKernelFiles = 256L << 20;
+
     /// <summary>Another of these makes older disks out of date.</summary>
     public static string Revision { get; } = DebianImage.Fingerprint(Encoding.UTF8.GetBytes(ServerBuild.Recipe));
 
@@ -55,7 +58,7 @@ internal sealed class ServerSource : ImageSource
         string disk = Path.Combine(entry, DiskFile);
         await new ServerBuild(work, searchPath).RunAsync(disk, Guid.NewGuid(), sources, report, cancellationToken).ConfigureAwait(false);
         report("Looking for the disk's kernel", 0.98);
-        Complete(entry);
+        Complete(entry, cancellationToken);
     }
 
     /// <summary>
@@ -73,13 +76,13 @@ internal sealed class ServerSource : ImageSource
     }
 
     /// <summary>Takes the kernel out, which proves that the disk can be started, and writes the manifest.</summary>
-    private static void Complete(string entry)
+    private static void Complete(string entry, CancellationToken cancellationToken)
     {
         string path = Path.Combine(entry, DiskFile);
         DiskKernel kernel;
         using (RawDiskReader disk = new(path))
         {
-            kernel = DiskKernel.Find(disk);
+            kernel = DiskKernel.Find(disk, new ReadBudget(MaxKernelFiles, cancellationToken));
         }
 
         File.WriteAllBytes(Path.Combine(entry, KernelFile), kernel.Kernel.Span);

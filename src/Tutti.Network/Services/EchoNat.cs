@@ -54,9 +54,26 @@ internal sealed class EchoNat : IDisposable
         }
     }
 
+    /// <summary>Ends flows to where the guest may not go any more.</summary>
+    public void Recheck()
+    {
+        for (int i = _flows.Count - 1; i >= 0; i--)
+        {
+            if (_policy.DecideEcho(_flows[i].Endpoints.IsVersion6, _flows[i].Endpoints.Destination) != Reach.Allowed)
+            {
+                Close(_flows[i]);
+            }
+        }
+    }
+
     public void Dispose()
     {
         _sweep.Cancel();
+        CloseAll();
+    }
+
+    public void CloseAll()
+    {
         while (_flows.Count > 0)
         {
             Close(_flows[^1]);

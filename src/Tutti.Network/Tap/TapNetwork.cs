@@ -175,6 +175,9 @@ public sealed class TapNetwork : INetworkBackend, IDisposable
         _loop.Run(() =>
         {
             _card = null;
+
+            // A card's word that it has room may still be under way.
+            _waiting = 0;
             _retry.Cancel();
             _watch.Dispose();
         });

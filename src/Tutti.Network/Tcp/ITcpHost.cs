@@ -17,6 +17,9 @@ internal interface ITcpHost
     /// <summary>Where the host is to connect for the guest's flow.</summary>
     Reach Decide(in TcpFlow flow, out HostEndpoint destination);
 
+    /// <summary>The network's own resolver as a peer, connected already; null where it has too many.</summary>
+    ITcpSocket? ConnectResolver(Action<IoEvents> onReady);
+
     /// <summary>Begins to connect.</summary>
     /// <param name="onReady">Told what the socket is ready for, once per change; first when the connection is there or has failed.</param>
     /// <param name="errno">Why it failed at once, where null is returned.</param>
@@ -37,6 +40,9 @@ internal interface ITcpSocket : IDisposable
     int Discard(int count);
 
     void ShutdownWrite();
+
+    /// <summary>The guest wants to know whether the peer is still there: from now on it is asked when it is silent.</summary>
+    void KeepAlive();
 
     void SetResetOnClose();
 }

@@ -136,6 +136,13 @@ internal sealed partial class TcpConnection
         }
     }
 
+    /// <summary>The policy lets it through no more.</summary>
+    internal void Refuse()
+    {
+        _engine.Counters.Refused++;
+        ResetGuest();
+    }
+
     internal UnreachableReason UnreachableReason { get; private set; }
 
     /// <summary>Whether a SYN begins a new connection in the place of this one, which is only remembered (RFC 9293, 3.6.1).</summary>
@@ -253,6 +260,7 @@ internal sealed partial class TcpConnection
         ReturnChunks();
         _engine.Timers.Remove(this);
         State = TcpState.Free;
+        CountPromise();
         _engine.Forget(this);
     }
 

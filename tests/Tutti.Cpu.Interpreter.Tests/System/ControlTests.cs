@@ -13,7 +13,8 @@ public sealed class ControlTests
     [InlineData(0, 1UL, 0UL, false, false)] // a PCID while CR4.PCIDE is clear
     [InlineData(0, 1UL, 0UL, true, true)]
     [InlineData(0, 0x1000UL, 0UL, true, false)] // reserved bits
-    [InlineData(0, 0UL, Hole, true, false)]
+    [InlineData(0, 0UL, 0x100_0000_0000_0000UL, true, false)] // no address of a processor with 57 bits
+    [InlineData(0, 0UL, Hole, true, true)] // one of such a processor, though not of its mode
     [InlineData(1, 0UL, Hole, true, true)]
     [InlineData(1, 0xFFFUL, 0UL, true, true)]
     [InlineData(1, 0xFFFUL, 0UL, false, false)]
@@ -131,8 +132,8 @@ public sealed class ControlTests
         machine.Registers.Gpr[0] = 0x1234_5678_9ABC;
         machine.EnterUser();
 
-        // wrfsbase rax; rdfsbase rcx; wrgsbase eax; rdgsbase rdx; mov rax, the hole; wrfsbase rax
-        machine.Memory.TryWrite(TestMachine.UserCode, [0xF3, 0x48, 0x0F, 0xAE, 0xD0, 0xF3, 0x48, 0x0F, 0xAE, 0xC1, 0xF3, 0x0F, 0xAE, 0xD8, 0xF3, 0x48, 0x0F, 0xAE, 0xCA, 0x48, 0xB8, 0, 0, 0, 0, 0, 0x80, 0, 0, 0xF3, 0x48, 0x0F, 0xAE, 0xD0]);
+        // wrfsbase rax; rdfsbase rcx; wrgsbase eax; rdgsbase rdx; mov rax, what 57 bits do not have; wrfsbase rax
+        machine.Memory.TryWrite(TestMachine.UserCode, [0xF3, 0x48, 0x0F, 0xAE, 0xD0, 0xF3, 0x48, 0x0F, 0xAE, 0xC1, 0xF3, 0x0F, 0xAE, 0xD8, 0xF3, 0x48, 0x0F, 0xAE, 0xCA, 0x48, 0xB8, 0, 0, 0, 0, 0, 0, 0, 1, 0xF3, 0x48, 0x0F, 0xAE, 0xD0]);
         Assert.Equal(13, machine.RunToStub());
         Assert.Equal(TestMachine.UserCode + 29, machine.Frame(1));
         Assert.Equal(0x1234_5678_9ABCUL, machine.Registers.Gpr[1]);

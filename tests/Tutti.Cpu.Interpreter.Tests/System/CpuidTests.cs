@@ -109,6 +109,28 @@ public sealed class CpuidTests
         Assert.Equal(13, machine.RunToStub());
     }
 
+    /// <summary>Where IA32_APIC_BASE.EN is clear there is no APIC to see, in either leaf (Intel SDM volume 3, 12.4.3; AMD APM volume 3, E.3.2).</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void TheApicsBitFollowsItsEnable(bool level)
+    {
+        using TestMachine machine = TestMachine.Long(level ? CpuModel.X8664V2 : CpuModel.Host);
+        foreach (uint leaf in (uint[])[1, 0x8000_0001])
+        {
+            foreach (bool enabled in (bool[])[true, false, true])
+            {
+                machine.ApicBase = enabled ? 0xFEE0_0900UL : 0xFEE0_0100UL;
+                machine.Registers.Rip = TestMachine.Code;
+                machine.Registers.Gpr[0] = leaf;
+                machine.Apply();
+                machine.Memory.TryWrite(TestMachine.Code, [0x0F, 0xA2, 0x0F, 0x0B]); // cpuid; ud2
+                Assert.Equal(6, machine.RunToStub());
+                Assert.Equal(enabled, (machine.Registers.Gpr[2] & (1u << 9)) != 0);
+            }
+        }
+    }
+
     [Fact]
     public void AnswersAllocateNothing()
     {

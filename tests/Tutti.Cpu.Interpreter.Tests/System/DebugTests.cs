@@ -67,6 +67,47 @@ public sealed class DebugTests
         Assert.Equal(masked ? 0 : Dr6.SingleStep, machine.Registers.Dr[6] & Dr6.SingleStep);
     }
 
+    /// <summary>
+    /// SYSRET looks at the TF that it loads: #DB comes before the first instruction of user code, and is not lost where that is SYSCALL
+    /// with TF in its mask. Linux keeps from SYSRET for that.
+    /// </summary>
+    [Theory]
+    [InlineData(true, false, new byte[] { 0x0F, 0x05 })]
+    [InlineData(true, false, new byte[] { 0x90 })]
+    [InlineData(true, true, new byte[] { 0x90 })]
+    [InlineData(false, true, new byte[] { 0x0F, 0x0B })]
+    [InlineData(false, false, new byte[] { 0x0F, 0x0B })]
+    public void SysretTrapsByTheFlagThatItLoads(bool loads, bool had, byte[] user)
+    {
+        using TestMachine machine = TestMachine.Long();
+        machine.Registers.Msrs[Msr.Star] = (0x18UL << 48) | ((ulong)TestMachine.KernelCode << 32);
+        machine.Registers.Msrs[Msr.Lstar] = TestMachine.Code;
+        machine.Registers.Msrs[Msr.Sfmask] = Rflags.Trap | Rflags.Direction | Rflags.AlignmentCheck | Rflags.NestedTask;
+        machine.Registers.Gpr[1] = TestMachine.UserCode;
+        machine.Registers.Gpr[11] = Rflags.AlwaysOne | Rflags.Carry | (loads ? Rflags.Trap : 0);
+        machine.Memory.TryWrite(TestMachine.UserCode, [.. user, 0x0F, 0x0B]);
+        Step(machine, [0x48, 0x0F, 0x07, 0x0F, 0x0B], had ? Rflags.Trap : 0);
+        Assert.Equal(loads ? 1 : 6, machine.RunToStub());
+        Assert.Equal(TestMachine.UserCode, machine.Frame(0));
+        Assert.Equal(3UL, machine.Frame(1) & 3);
+        Assert.Equal(loads, (machine.Frame(2) & Rflags.Trap) != 0);
+        Assert.Equal(loads ? Dr6.SingleStep : 0, machine.Registers.Dr[6] & Dr6.SingleStep);
+    }
+
+    /// <summary>LSS brings the stack pointer with it and holds nothing back; the real processor of the oracle traps so.</summary>
+    [Fact]
+    public void LoadOfStackAndPointerTogetherIsSteppedBehindItself()
+    {
+        using TestMachine machine = TestMachine.Long();
+        machine.Write(TestMachine.Data, 0x1234u | ((ulong)TestMachine.KernelData << 32));
+        machine.Registers.Gpr[0] = TestMachine.Data;
+        Step(machine, [0x0F, 0xB2, 0x08, 0x90]); // lss ecx,[rax]
+        Assert.Equal(1, machine.RunToStub());
+        Assert.Equal(TestMachine.Code + 3, machine.Frame(0));
+        Assert.Equal(0x1234UL, machine.Registers.Gpr[1]);
+        Assert.NotEqual(0UL, machine.Registers.Dr[6] & Dr6.SingleStep);
+    }
+
     [Fact]
     public void SoftwareInterruptTakesTheTrapAway()
     {

@@ -19,6 +19,9 @@ internal sealed record PagingFormat(string Name, bool IsLong, bool IsPae, ulong 
     private const ulong Above40Legacy = 0x7FFF_FF00_0000_0000;
     private const ulong High = 0xFFFF_FF80_0000_0000;
 
+    /// <summary>What only 57 bits reach.</summary>
+    private const ulong Far = 0xFF12_3480_0000_0000;
+
     public static readonly PagingFormat[] All =
     [
         new("32-bit, 4 KiB", false, false, 0x8040_A000, [new(22, true, 0), new(12, true, 0)]),
@@ -28,7 +31,11 @@ internal sealed record PagingFormat(string Name, bool IsLong, bool IsPae, ulong 
         new("4-level, 4 KiB", true, true, High + 0x8040_A000, [new(39, true, Above40 | 0x80), new(30, true, Above40), new(21, true, Above40), new(12, true, Above40)]),
         new("4-level, 2 MiB", true, true, High + 0x8040_A000, [new(39, true, Above40 | 0x80), new(30, true, Above40), new(21, true, Above40 | 0x1F_E000)]),
         new("4-level, 1 GiB", true, true, High + 0x8000_A000, [new(39, true, Above40 | 0x80), new(30, true, Above40 | 0x3FFF_E000)]),
+        new("5-level, 4 KiB", true, true, Far + 0x8040_A000, [new(48, true, Above40 | 0x80), new(39, true, Above40 | 0x80), new(30, true, Above40), new(21, true, Above40), new(12, true, Above40)]),
+        new("5-level, 1 GiB", true, true, Far + 0x8000_A000, [new(48, true, Above40 | 0x80), new(39, true, Above40 | 0x80), new(30, true, Above40 | 0x3FFF_E000)]),
     ];
+
+    public bool IsLa57 => Levels[0].Shift == 48;
 
     public int EntrySize => IsPae ? 8 : 4;
 
@@ -57,6 +64,13 @@ internal sealed record PagingFormat(string Name, bool IsLong, bool IsPae, ulong 
             machine.Write(TestMachine.PageTables + 0x1000, directory | Rights);
         }
 
+        if (IsLa57)
+        {
+            // One level more, in between.
+            machine.Write(TestMachine.PageTables, TestMachine.PageTables + 0x4000 | Rights);
+            machine.Write(TestMachine.PageTables + 0x4000, TestMachine.PageTables + 0x1000 | Rights);
+        }
+
         if (!IsLong)
         {
             WriteEntry(machine, directory, TestMachine.PageTables + 0x3000 | Rights);
@@ -74,7 +88,7 @@ internal sealed record PagingFormat(string Name, bool IsLong, bool IsPae, ulong 
 
         ProcessorRegisters r = machine.Registers;
         r.Cr3 = TestMachine.PageTables;
-        r.Cr4 = IsPae ? Cr4.PhysicalAddressExtension : Cr4.PageSizeExtensions;
+        r.Cr4 = (IsPae ? Cr4.PhysicalAddressExtension : Cr4.PageSizeExtensions) | (IsLa57 ? Cr4.LinearAddress57 : 0);
         r.Cr0 |= Cr0.Paging;
         return machine;
     }

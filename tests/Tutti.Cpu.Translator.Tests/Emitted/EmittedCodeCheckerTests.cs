@@ -162,7 +162,9 @@ public sealed unsafe class EmittedCodeCheckerTests : IDisposable
         AssertFinds("without a lookup", () => { Site(3, StateLayout.AlignedMask(3), 0, distanceOf: 4); _emit.LoadMemory(Rax, Rdx, Distance, 0); });
         AssertFinds("without a lookup", () => { Site(3, StateLayout.AlignedMask(3), 0, compares: false); _emit.LoadMemory(Rax, Rdx, Distance, 0); });
         AssertFinds("without a lookup", () => { Site(3, StateLayout.AlignedMask(3), 0); _emit.LoadMemory(Rax, Rbx, Distance, 0); });
-        AssertFinds("without a lookup", () => { GroupSite(4, 24, added: 0); _emit.Lea(Distance, Distance, Rdx, 0, 8); Reach(Rax, 0); });
+        AssertFinds("without a lookup", () => { GroupSite(4, 24, added: -1); _emit.Lea(Distance, Distance, Rdx, 0, 8); Reach(Rax, 0); });
+        AssertFinds("without a lookup", () => { GroupSite(4, 24, added: -1, scale: 0); _emit.Lea(Distance, Distance, Rdx, 0, 8); Reach(Rax, 0); });
+        AssertFinds("without a lookup", () => { GroupSite(4, 24, isLastFirst: true); _emit.Lea(Distance, Distance, Rdx, 0, 8); Reach(Rax, 0); });
         AssertFinds("without a lookup", () => { GroupSite(4, 5000); _emit.Lea(Distance, Distance, Rdx, 0, 8); Reach(Rax, 0); });
         AssertFinds("past what has been looked up", () => { GroupSite(4, 24); _emit.Lea(Distance, Distance, Rdx, 0, 8); Reach(Rax, 17); });
         AssertFinds("not its own", () => _emit.Store(StateLayout.Sites, Rax));
@@ -294,15 +296,16 @@ public sealed unsafe class EmittedCodeCheckerTests : IDisposable
         _emit.Load(Distance, (distanceOf < 0 ? record : StateLayout.Sites + (distanceOf * StateLayout.SiteSize)) + 8);
     }
 
-    private void GroupSite(int site, int size, int added = -1)
+    /// <summary>The same for both ends of a group, in R15 the last one's comparison, weighed against the first one's.</summary>
+    private void GroupSite(int site, int size, int added = -2, int scale = 1, bool isLastFirst = false)
     {
         int record = StateLayout.Sites + (site * StateLayout.SiteSize);
         _emit.Load(Test, record);
         _emit.Lea(Test, Test, Rdx, 0, 8);
         _emit.Lea(Distance, Test, size - 1);
-        _emit.Extract(Test, Test, StateLayout.PageMask);
-        _emit.Extract(Distance, Distance, StateLayout.PageMask);
-        _emit.Lea(Test, Test, Distance, 0, added);
+        _emit.Extract(isLastFirst ? Distance : Test, isLastFirst ? Distance : Test, StateLayout.PageMask);
+        _emit.Extract(isLastFirst ? Test : Distance, isLastFirst ? Test : Distance, StateLayout.PageMask);
+        _emit.Lea(Test, Distance, Test, scale, added);
         EndCompare(true);
         _emit.Load(Distance, record + 8);
     }

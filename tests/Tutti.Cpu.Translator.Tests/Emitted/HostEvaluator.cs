@@ -7,6 +7,9 @@ namespace Tutti.Cpu.Translator.Tests.Emitted;
 /// <param name="frames">What the records of its frames are filled for.</param>
 internal sealed class HostEvaluator(TlbSet set, IReadOnlyDictionary<int, (int Size, bool Write)> frames)
 {
+    /// <summary>As the scale of one byte's comparison: another byte of the same record has been compared before it.</summary>
+    private const int Second = -1;
+
     private readonly InstructionInfoFactory _factory = new();
 
     public static int Number(Register register) => register.GetFullRegister() - Register.RAX;
@@ -72,7 +75,8 @@ internal sealed class HostEvaluator(TlbSet set, IReadOnlyDictionary<int, (int Si
         HostValue two = instruction.MemoryIndex.IsGPR64() ? state.Registers[Number(instruction.MemoryIndex)] : default;
         if (instruction.MemoryIndexScale != 1)
         {
-            return default;
+            bool isWeighed = instruction.MemoryIndexScale == 2 && displacement == -2;
+            return isWeighed && one.Kind == HostValueKind.Check && two.Kind == HostValueKind.Check ? BothEnds(two, one) : default;
         }
 
         if (one.Kind == HostValueKind.Linear)
@@ -85,7 +89,6 @@ internal sealed class HostEvaluator(TlbSet set, IReadOnlyDictionary<int, (int Si
             (HostValueKind.Tag, HostValueKind.Linear) when IsFrame(one.Table) =>
                 two == state.Registers[HostRegister.GuestRsp] && displacement == 0 ? two with { Kind = HostValueKind.Check, High = two.Low, Table = one.Table } : default,
             (HostValueKind.Tag, HostValueKind.Linear) => AddTag(one, two, displacement),
-            (HostValueKind.Check, HostValueKind.Check) when displacement == -1 => BothEnds(one, two),
             (HostValueKind.Distance, HostValueKind.Linear) when one.Root == two.Root =>
                 Shift(one with { Kind = HostValueKind.Host, Root = 0 }, two.Low + displacement),
             _ => default,
@@ -93,12 +96,13 @@ internal sealed class HostEvaluator(TlbSet set, IReadOnlyDictionary<int, (int Si
     }
 
     /// <summary>
-    /// The page numbers of a first and a last byte, less that of the page before a site's: 1 where both are 1, and only there, as the
-    /// second is at most 1 more than the first.
+    /// Twice the page number of a first byte and that of a last one, both less that of the page before a site's: 1 more than 2 where both are
+    /// 1, and only there. The second is the first, 1 more, or 0 where another thread has cleared the mask in between; so the plain sum of both
+    /// says nothing.
     /// </summary>
     private static HostValue BothEnds(HostValue first, HostValue last)
     {
-        bool isNear = SiteOf(first.Table) >= 0 && first.Table == last.Table && first.Root == last.Root
+        bool isNear = SiteOf(first.Table) >= 0 && first.Table == last.Table && first.Root == last.Root && first.Scale == 0 && last.Scale == Second
             && first.High == first.Low + 1 && last.High == last.Low + 1 && last.Low - first.Low is >= 0 and < 4096;
         return isNear ? first with { High = last.High } : default;
     }
@@ -282,7 +286,7 @@ internal sealed class HostEvaluator(TlbSet set, IReadOnlyDictionary<int, (int Si
 
         if (SiteOf(source.Table) >= 0)
         {
-            return ExtractOfSite(source, mask);
+            return ExtractOfSite(state, source, mask);
         }
 
         bool isStack = source.Table == StateLayout.StackTag(set);
@@ -305,11 +309,12 @@ internal sealed class HostEvaluator(TlbSet set, IReadOnlyDictionary<int, (int Si
         return default;
     }
 
-    private static HostValue ExtractOfSite(HostValue source, int mask)
+    private static HostValue ExtractOfSite(HostState state, HostValue source, int mask)
     {
         if (mask == StateLayout.PageMask)
         {
-            return source with { Kind = HostValueKind.Check, High = source.Low + 1 };
+            bool isSecond = state.Registers.Any(value => value.Kind == HostValueKind.Check && value.Table == source.Table);
+            return source with { Kind = HostValueKind.Check, High = source.Low + 1, Scale = isSecond ? Second : 0 };
         }
 
         for (int log2 = 1; log2 < 7; log2++)

@@ -70,6 +70,7 @@ internal sealed class KernelImage
             : RamSize + ((ulong)random.Below(16) * PageSize);
         ulong entry = frame | PageTableEntry.Present | Some(random);
         entry |= random.Percent(isUser ? 85 : 5) ? PageTableEntry.User : 0;
+        entry |= random.Percent(50) ? (ulong)random.Below(4) << PageTableEntry.KeyShift : 0;
         return entry | (!isUser && random.Percent(50) ? PageTableEntry.Global : 0);
     }
 
@@ -143,6 +144,12 @@ internal sealed class KernelImage
 
     private void WriteFixedPages()
     {
+        foreach (ulong entry in (ulong[])[0, 511 * 8])
+        {
+            Put(Pml5A + entry, Pml4A | Table);
+            Put(Pml5B + entry, Pml4B | Table);
+        }
+
         Put(Pml4A + (511 * 8), HighPdpt | Table);
         Put(Pml4B + (511 * 8), HighPdpt | Table);
         Put(HighPdpt + (510 * 8), HighDirectory | Table);
@@ -221,10 +228,12 @@ internal sealed class KernelImage
         r.Rflags = Rflags.AlwaysOne | Rflags.Interrupt | (_random.Next() & Rflags.Arithmetic);
         r.Cr0 = Cr0.ProtectionEnable | Cr0.Paging | Cr0.ExtensionType | Cr0.NumericError | Cr0.MonitorCoprocessor
             | (_random.Percent(70) ? Cr0.WriteProtect : 0) | (_random.Next() & Cr0.AlignmentMask) | (_random.Percent(10) ? Cr0.TaskSwitched : 0);
-        r.Cr3 = Pml4A;
+        bool la57 = _random.Percent(30);
+        r.Cr3 = la57 ? Pml5A : Pml4A;
         r.Cr4 = Cr4.PhysicalAddressExtension | Cr4.OsFxsr | Cr4.OsXmmException | Cr4.OsXsave | (_random.Next() & Cr4.FsGsBase)
             | (_random.Next() & (Cr4.SupervisorModeAccessPrevention | Cr4.SupervisorModeExecutionPrevention | Cr4.DebuggingExtensions))
-            | (_random.Percent(80) ? Cr4.PageGlobalEnable : 0);
+            | (_random.Percent(80) ? Cr4.PageGlobalEnable : 0) | (la57 ? Cr4.LinearAddress57 : 0)
+            | (_random.Percent(40) ? Cr4.ProtectionKeyEnable : 0) | (_random.Percent(20) ? Cr4.UserModeInstructionPrevention : 0);
         r.Xcr0 = XsaveLayout.X87 | XsaveLayout.Sse | (HostCalls.HasAvx ? XsaveLayout.Supported : 0);
         r.Efer = Efer.LongModeEnable | Efer.LongModeActive | (_random.Percent(97) ? Efer.SyscallEnable : 0) | Efer.NoExecuteEnable;
         r.Segments.AsSpan().Fill(new SegmentRegister(KernelData, 0, uint.MaxValue, 0xC093));

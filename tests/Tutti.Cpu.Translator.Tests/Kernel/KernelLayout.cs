@@ -26,6 +26,10 @@ internal static class KernelLayout
     public const ulong DebugStack = 0x1_C000;
     public const ulong DoubleFaultStack = 0x1_D000;
 
+    /// <summary>Roots of 5-level paging: each leads to one of the next two, whatever half an address is in.</summary>
+    public const ulong Pml5A = 0x2_0000;
+
+    public const ulong Pml5B = 0x2_1000;
     public const ulong Pml4A = 0x2_2000;
     public const ulong Pml4B = 0x2_3000;
     public const ulong HighPdpt = 0x2_4000;

@@ -15,7 +15,7 @@ internal sealed partial class KernelProgramBuilder
 
     private void AddSystem()
     {
-        switch (_random.Below(18))
+        switch (_random.Below(20))
         {
             case 0:
                 _code.cli();
@@ -67,9 +67,38 @@ internal sealed partial class KernelProgramBuilder
             case 14 or 15:
                 ReturnToNext();
                 break;
+            case 16 or 17:
+                ChangeKeys();
+                break;
             default:
                 AddSeldom();
                 break;
+        }
+    }
+
+    /// <summary>Other rights of the keys that pages have, and an access on either side.</summary>
+    private void ChangeKeys()
+    {
+        ulong address = UserArena + (ulong)_random.Below((ArenaPages * PageSize) - 16);
+        _code.mov(rdi, address);
+        _code.mov(rsi, __qword_ptr[rdi]);
+        _code.mov(ecx, _random.Percent(95) ? 0 : 1);
+        if (_random.Percent(20))
+        {
+            _code.rdpkru();
+            return;
+        }
+
+        _code.mov(edx, 0);
+        _code.mov(eax, _random.Percent(30) ? 0 : (uint)_random.Next() & 0xFF);
+        _code.wrpkru();
+        if (_random.Percent(50))
+        {
+            _code.mov(__byte_ptr[rdi], al);
+        }
+        else
+        {
+            _code.mov(rsi, __qword_ptr[rdi]);
         }
     }
 
@@ -135,7 +164,7 @@ internal sealed partial class KernelProgramBuilder
         ulong bit = _random.Pick<ulong>(
         [
             Cr4.SupervisorModeAccessPrevention, Cr4.SupervisorModeExecutionPrevention, Cr4.PageGlobalEnable, Cr4.FsGsBase, Cr4.OsFxsr, Cr4.OsXsave,
-            Cr4.DebuggingExtensions, 1UL << 31,
+            Cr4.DebuggingExtensions, Cr4.ProtectionKeyEnable, Cr4.UserModeInstructionPrevention, Cr4.LinearAddress57, 1UL << 31,
         ]);
         _code.mov(rax, cr4);
         _code.mov(ecx, (uint)bit);

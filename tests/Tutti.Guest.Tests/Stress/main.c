@@ -15,7 +15,7 @@ enum { LEFT_OUT = 77, SLACK = 60 };
 
 int threads;
 static const part *const lists[] = {
-    lock_parts, futex_parts, process_parts, signal_parts, fault_parts, shootdown_parts, code_parts, order_parts, unit_parts,
+    lock_parts, futex_parts, process_parts, signal_parts, fault_parts, shootdown_parts, code_parts, order_parts, unit_parts, key_parts,
 };
 static const char *name;
 static double deadline;

@@ -13,7 +13,7 @@ typedef struct {
 
 /* Each list ends with a part that has no name. */
 extern const part lock_parts[], futex_parts[], process_parts[], signal_parts[], fault_parts[], shootdown_parts[], code_parts[], order_parts[],
-    unit_parts[];
+    unit_parts[], key_parts[];
 
 #define PAGE 4096
 #define MAX_THREADS 16

@@ -14,7 +14,7 @@ public class DiskKernelTests
     {
         using ExtImage image = Debian();
         image.Make("-t ext4", "8M");
-        DiskKernel kernel = DiskKernel.Find(image.Load());
+        DiskKernel kernel = Find(image.Load());
         Assert.Equal("kernel 6.1.0-10", Text(kernel.Kernel));
         Assert.Equal("initrd 6.1.0-10", Text(kernel.Initrd));
         Assert.Equal($"root=UUID={Uuid} ro console=ttyS0,115200n8r", kernel.CommandLine);
@@ -54,7 +54,7 @@ public class DiskKernelTests
             }
             """);
         image.Make("-t ext4", "8M");
-        DiskKernel kernel = DiskKernel.Find(image.Load());
+        DiskKernel kernel = Find(image.Load());
         Assert.Equal("kernel 6.1.0-9", Text(kernel.Kernel));
         Assert.Equal("initrd 6.1.0-9\0\0initrd 6.1.0-10\0", Text(kernel.Initrd));
         Assert.Equal("root=PARTUUID=abc ro quiet console=tty0 console=ttyS0,115200n8r", kernel.CommandLine);
@@ -79,7 +79,7 @@ public class DiskKernelTests
         root.Make("-t ext4", "4M");
         MemoryDisk disk = Partition(boot.Load().Bytes, root.Load().Bytes);
 
-        DiskKernel kernel = DiskKernel.Find(disk);
+        DiskKernel kernel = Find(disk);
         Assert.Equal("new", Text(kernel.Kernel));
         Assert.Equal("ram", Text(kernel.Initrd));
         Assert.Equal("root=UUID=r ro options console=ttyS0", kernel.CommandLine);
@@ -94,8 +94,8 @@ public class DiskKernelTests
         image.Write("etc/x", "");
         image.Write("usr/x", "");
         image.Make("-t ext4", "4M");
-        Assert.Equal("root=PARTUUID=0badcafe-02 ro console=ttyS0,115200n8r", DiskKernel.Find(Partition(new byte[1 << 20], image.Load().Bytes)).CommandLine);
-        Assert.Equal("root=/dev/vda ro console=ttyS0,115200n8r", DiskKernel.Find(image.Load()).CommandLine);
+        Assert.Equal("root=PARTUUID=0badcafe-02 ro console=ttyS0,115200n8r", Find(Partition(new byte[1 << 20], image.Load().Bytes)).CommandLine);
+        Assert.Equal("root=/dev/vda ro console=ttyS0,115200n8r", Find(image.Load()).CommandLine);
     }
 
     [Theory]
@@ -108,10 +108,41 @@ public class DiskKernelTests
     {
         byte[] part = new byte[1 << 20];
         Encoding.ASCII.GetBytes(signature).CopyTo(part, offset);
-        string message = Assert.Throws<ImageException>(() => DiskKernel.Find(Partition(part))).Message;
+        string message = Assert.Throws<ImageException>(() => Find(Partition(part))).Message;
         Assert.Contains(name, message, StringComparison.Ordinal);
         Assert.Contains("--kernel", message, StringComparison.Ordinal);
         Assert.DoesNotContain('\n', message);
+    }
+
+    [MakeFact("mkfs.btrfs", "btrfs-progs")]
+    public void What_btrfs_is_called_is_read() => CheckSignature("btrfs", "mkfs.btrfs", ["-q", "-U", Uuid, "-L", "the root"]);
+
+    [MakeFact("mkfs.xfs", "xfsprogs")]
+    public void What_XFS_is_called_is_read() => CheckSignature("XFS", "mkfs.xfs", ["-q", "-m", $"uuid={Uuid}", "-L", "the_root"]);
+
+    private static void CheckSignature(string name, string program, string[] arguments)
+    {
+        string file = Path.GetTempFileName();
+        using (FileStream stream = File.OpenWrite(file))
+        {
+            stream.SetLength(400 << 20);
+        }
+
+        ExtImage.Run(program, [.. arguments, file]);
+        using (RawDiskReader disk = new(file))
+        {
+            (string found, string uuid, string label) = FileSystemSignature.Read(new DiskPart(disk, new ReadBudget(0)))!.Value;
+            Assert.StartsWith(name, found, StringComparison.Ordinal);
+            Assert.Equal((Uuid, arguments[^1]), (uuid, label));
+        }
+
+        File.Delete(file);
+    }
+
+    [AttributeUsage(AttributeTargets.Method)]
+    private sealed class MakeFactAttribute : FactAttribute
+    {
+        public MakeFactAttribute(string program, string package) => Skip = File.Exists("/usr/sbin/" + program) || File.Exists("/sbin/" + program) ? null : $"{program} is not installed (Debian: {package})";
     }
 
     [Theory]
@@ -136,7 +167,7 @@ public class DiskKernelTests
         Entry(disk, 100 * 512, 1, 0x05, 200, 10);
         Entry(disk, 300 * 512, 0, 0x83, 1, 10);
         Entry(disk, 300 * 512, 1, 0x05, 200, 10);
-        IReadOnlyList<DiskPartition> partitions = PartitionTable.Read(new MemoryDisk(disk));
+        IReadOnlyList<DiskPartition> partitions = PartitionTable.Read(new DiskPart(new MemoryDisk(disk), new ReadBudget(0)));
         Assert.InRange(partitions.Count, 2, 64);
         Assert.Equal(new DiskPartition(5, 101 * 512, 5120, "0badcafe-05"), partitions[0]);
         Assert.Equal(new DiskPartition(6, 301 * 512, 5120, "0badcafe-06"), partitions[1]);
@@ -157,7 +188,7 @@ public class DiskKernelTests
             Damage(disk, random);
             try
             {
-                DiskKernel.Find(new MemoryDisk(disk));
+                Find(new MemoryDisk(disk));
             }
             catch (ImageException e)
             {
@@ -244,6 +275,8 @@ public class DiskKernelTests
         BinaryPrimitives.WriteUInt16LittleEndian(disk.AsSpan(table + 510), 0xAA55);
         BinaryPrimitives.WriteUInt32LittleEndian(disk.AsSpan(440), 0x0BAD_CAFE);
     }
+
+    private static DiskKernel Find(MemoryDisk disk) => DiskKernel.Find(disk, new ReadBudget(64 << 20));
 
     private static string Text(ReadOnlyMemory<byte> bytes) => Encoding.UTF8.GetString(bytes.Span);
 }

@@ -23,28 +23,28 @@ public class ExtFileSystemTests
         Fill(image);
         image.Make(options, "96M");
         using RawDiskReader disk = new(image.Image);
-        ExtFileSystem files = ExtFileSystem.TryOpen(disk)!;
+        ExtFileSystem files = Open(disk)!;
         Assert.Equal("11111111-2222-3333-4444-555555555555", files.Uuid);
         foreach (string path in Directory.EnumerateFiles(image.Source, "*", SearchOption.AllDirectories))
         {
             if (new FileInfo(path).LinkTarget == null)
             {
-                byte[]? read = files.Read(path[image.Source.Length..], 80 << 20);
+                byte[]? read = files.ReadWhole(path[image.Source.Length..], 80 << 20);
                 Assert.True(File.ReadAllBytes(path).AsSpan().SequenceEqual(read), path);
             }
         }
 
         Assert.Equal(Directory.EnumerateFileSystemEntries(Path.Combine(image.Source, "many")).Select(Path.GetFileName).Order(StringComparer.Ordinal), files.List("/many").Order(StringComparer.Ordinal));
-        Assert.Equal("short"u8.ToArray(), files.Read("/links/relative", 100));
-        Assert.Equal("short"u8.ToArray(), files.Read("/links/absolute", 100));
-        Assert.Equal("short"u8.ToArray(), files.Read("/links/long", 100));
-        Assert.Equal("short"u8.ToArray(), files.Read("/links/folder/./../links/relative", 100));
-        Assert.Null(files.Read("/links/loop", 100));
-        Assert.Null(files.Read("/links/dangling", 100));
-        Assert.Null(files.Read("/short/x", 100));
-        Assert.Null(files.Read("/many", 100));
+        Assert.Equal("short"u8.ToArray(), files.ReadWhole("/links/relative", 100));
+        Assert.Equal("short"u8.ToArray(), files.ReadWhole("/links/absolute", 100));
+        Assert.Equal("short"u8.ToArray(), files.ReadWhole("/links/long", 100));
+        Assert.Equal("short"u8.ToArray(), files.ReadWhole("/links/folder/./../links/relative", 100));
+        Assert.Null(files.ReadWhole("/links/loop", 100));
+        Assert.Null(files.ReadWhole("/links/dangling", 100));
+        Assert.Null(files.ReadWhole("/short/x", 100));
+        Assert.Null(files.ReadWhole("/many", 100));
         Assert.Empty(files.List("/short"));
-        Assert.Contains("larger than", Assert.Throws<ImageException>(() => files.Read("/large", 1 << 20)).Message, StringComparison.Ordinal);
+        Assert.Contains("larger than", Assert.Throws<ImageException>(() => files.ReadWhole("/large", 1 << 20)).Message, StringComparison.Ordinal);
     }
 
     [ExtFact]
@@ -60,10 +60,10 @@ public class ExtFileSystemTests
 
         string expected = new string('a', 1024) + new string('b', 1024) + new string('a', 5000 - 2048);
         Assert.Equal(new string('a', 5000), ExtImage.Run("debugfs", ["-R", "cat /file", image.Image]));
-        Assert.Equal(expected, ExtFileSystem.TryOpen(image.Load())!.ReadText("/file"));
+        Assert.Equal(expected, Open(image.Load())!.ReadText("/file"));
         ExtImage.Run("e2fsck", ["-fy", image.Image]);
         Assert.Equal(expected, ExtImage.Run("debugfs", ["-R", "cat /file", image.Image]));
-        Assert.Equal(expected, ExtFileSystem.TryOpen(image.Load())!.ReadText("/file"));
+        Assert.Equal(expected, Open(image.Load())!.ReadText("/file"));
     }
 
     [ExtFact]
@@ -73,9 +73,11 @@ public class ExtFileSystemTests
         image.Make("-t ext4", "8M");
         MemoryDisk disk = image.Load();
         disk.Bytes[1024 + 0x62] |= 0x80;
-        Assert.Contains("0x800000", Assert.Throws<ImageException>(() => ExtFileSystem.TryOpen(disk)).Message, StringComparison.Ordinal);
-        Assert.Null(ExtFileSystem.TryOpen(new MemoryDisk(new byte[8192])));
+        Assert.Contains("0x800000", Assert.Throws<ImageException>(() => Open(disk)).Message, StringComparison.Ordinal);
+        Assert.Null(Open(new MemoryDisk(new byte[8192])));
     }
+
+    private static ExtFileSystem? Open(IDiskReader disk) => ExtFileSystem.TryOpen(new DiskPart(disk, new ReadBudget(256 << 20)));
 
     private static void Fill(ExtImage image)
     {

@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using System.Text;
 using Tutti.Guests.Server;
+using Tutti.Storage;
 
 namespace Tutti.Guests.Tests.Server;
 
@@ -42,6 +43,22 @@ public sealed class MachineDisksTests : IDisposable
     }
 
     [Fact]
+    public async Task A_machine_s_disk_may_stand_on_the_disks_of_images_and_on_nothing_else_outside_its_folder()
+    {
+        MachineDisks disks = new(_root);
+        GuestImage image = Image("one");
+        await using (FileStream file = File.OpenWrite(image.DiskPath!))
+        {
+            file.SetLength(1 << 20);
+        }
+
+        string path = await disks.PrepareAsync(image with { DiskSize = 1 << 20 }, new MachineDiskOptions());
+        DiskOptions options = new() { Path = path, Backing = BackingRule.OwnFolder.And(disks.Bases) };
+        Disk.Open(options).Dispose();
+        Assert.Contains("backing=allow", Assert.Throws<DiskException>(() => Disk.Open(options with { Backing = BackingRule.OwnFolder })).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task A_size_is_for_a_new_disk_and_never_below_the_image_s()
     {
         MachineDisks disks = new(_root);
@@ -66,6 +83,39 @@ public sealed class MachineDisksTests : IDisposable
         await Assert.ThrowsAsync<ImageException>(() => disks.PrepareAsync(image, new MachineDiskOptions { IsFresh = true }, (_, _, _) => throw new IOException("no")));
         Assert.Equal(before, await File.ReadAllBytesAsync(path));
         Assert.Single(Directory.EnumerateFiles(Path.GetDirectoryName(path)!));
+    }
+
+    [Fact]
+    public async Task Disks_are_for_their_owner_alone_those_of_older_versions_too()
+    {
+        const UnixFileMode Folder = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute;
+        const UnixFileMode Open = UnixFileMode.GroupRead | UnixFileMode.OtherRead;
+        const UnixFileMode OpenFolder = Folder | Open | UnixFileMode.GroupExecute | UnixFileMode.OtherExecute;
+        string root = Path.Combine(_root, "data", "tutti");
+        MachineDisks disks = new(root);
+        GuestImage image = Image("one") with { DiskSize = 1 << 20 };
+        await File.WriteAllBytesAsync(image.DiskPath!, new byte[1 << 20]);
+        string path = await disks.PrepareAsync(image, new MachineDiskOptions());
+        string old = Path.Combine(root, "disks", "old.qcow2");
+        string seed = disks.WriteSeed(new Guests.Seed.CloudInitSeed { Machine = "web", Password = "p" });
+        string[] folders = [root, Path.Combine(root, "disks"), disks.Bases];
+        Check();
+
+        // As they were before.
+        File.Copy(path, old);
+        Array.ForEach([path, old, seed], file => File.SetUnixFileMode(file, UnixFileMode.UserRead | UnixFileMode.UserWrite | Open));
+        Array.ForEach(folders, folder => File.SetUnixFileMode(folder, OpenFolder));
+        await disks.PrepareAsync(image, new MachineDiskOptions());
+        Check(old);
+        File.SetUnixFileMode(old, UnixFileMode.UserRead | Open);
+        disks.WriteSeed(new Guests.Seed.CloudInitSeed { Machine = "web", Password = "p" });
+        Assert.Equal(UnixFileMode.UserRead, File.GetUnixFileMode(old));
+
+        void Check(params string[] more)
+        {
+            Assert.All(folders, folder => Assert.Equal(Folder, File.GetUnixFileMode(folder)));
+            Assert.All([path, seed, .. more], file => Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite, File.GetUnixFileMode(file)));
+        }
     }
 
     [Fact]
