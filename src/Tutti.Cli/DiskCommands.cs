@@ -66,9 +66,10 @@ internal static class DiskCommands
         Argument<string> size = new("SIZE") { HelpName = "[+|-]SIZE", Description = "The new size, or how much it is to grow or shrink." };
         Option<string?> format = Format("--format", "F", "Its format; found out when not given.");
         Option<bool> shrink = new("--shrink") { Description = "Allow a smaller size; what is behind it is lost." };
-        Command resize = new("resize", "Change an image's size. Its partitions and file systems stay as they are.") { file, size, format, shrink };
+        Option<string?> backing = new("--backing") { HelpName = DiskOption.Allow, Description = "With this word its backing file may lie outside its folder." };
+        Command resize = new("resize", "Change an image's size. Its partitions and file systems stay as they are.") { file, size, format, shrink, backing };
         resize.SetAction(result => Resize(
-            result.GetValue(file)!, result.GetValue(size)!, CheckFormat("--format", result.GetValue(format)), result.GetValue(shrink)));
+            result.GetValue(file)!, result.GetValue(size)!, CheckFormat("--format", result.GetValue(format)), result.GetValue(shrink), CheckBacking(result.GetValue(backing))));
         return resize;
     }
 
@@ -90,6 +91,11 @@ internal static class DiskCommands
         }
 
         ImageFiles.Create(path, format, size == null ? null : CheckSize(size, size), backing, backingFormat);
+        if (backing != null && !DiskOption.Backing.Allows(path, Path.Combine(Path.GetDirectoryName(Path.GetFullPath(path))!, backing)))
+        {
+            Notices.Write($"disk '{path}' stands on a file outside its folder: where you give it to a guest, say backing={DiskOption.Allow}");
+        }
+
         return ExitStatus.Success;
     }
 
@@ -134,7 +140,7 @@ internal static class DiskCommands
         };
     }
 
-    private static int Resize(string path, string text, ImageFormat? format, bool mayShrink)
+    private static int Resize(string path, string text, ImageFormat? format, bool mayShrink, BackingRule backing)
     {
         bool isChange = text.Length > 0 && text[0] is '+' or '-';
         long number = CheckSize(text, isChange ? text[1..] : text);
@@ -152,7 +158,8 @@ internal static class DiskCommands
                     ? (long)wanted
                     : throw new UserException($"disk '{path}' would shrink from {Quantity.FormatSize(old)} to {Quantity.FormatSize((long)wanted)} and lose what is behind it; add --shrink if you want that");
             },
-            format);
+            format,
+            backing);
         return ExitStatus.Success;
     }
 
@@ -160,6 +167,13 @@ internal static class DiskCommands
         Quantity.TryParseSize(number, out long bytes) && bytes > 0
             ? bytes
             : throw new UserException($"'{text}' is no size above 0; write for example 20G");
+
+    private static BackingRule CheckBacking(string? word) => word switch
+    {
+        null => DiskOption.Backing,
+        DiskOption.Allow => BackingRule.Anywhere,
+        _ => throw new UserException($"--backing takes {DiskOption.Allow} and nothing else"),
+    };
 
     private static ImageFormat? CheckFormat(string option, string? name) => name == null
         ? null

@@ -1,4 +1,5 @@
 using System.Globalization;
+using Tutti.Guests.Server;
 using Tutti.Storage;
 
 namespace Tutti.Cli;
@@ -7,6 +8,7 @@ namespace Tutti.Cli;
 internal static class DiskOption
 {
     internal const string Form = "FILE[,ro][,overlay][,format=F][,...]";
+    internal const string Allow = "allow";
     private const int MaxSerial = 20;
     private const int MaxQueues = 16;
 
@@ -16,14 +18,18 @@ internal static class DiskOption
           ro                     the guest can only read it; others may, too
           overlay                the guest's writes go to a throwaway image; the file is only read
           format=raw|qcow2       its format; found out when not given
+          backing={Allow}          a qcow2 image may stand on any file that you may read, not only on those in its own folder
           serial=TEXT            serial number that the guest sees, at most {MaxSerial} characters
           queues=N               request queues, 1 to {MaxQueues}
           bps=SIZE, iops=N       bytes and requests a second at most; bps-rd, bps-wr, iops-rd and iops-wr for one direction
           bps-burst=SIZE, iops-burst=N   what may pass at once after a pause; a tenth of a second's worth when not given
         """;
 
+    /// <summary>What an image may stand on without further words: files in its folder, and the disks that our machines' lie over.</summary>
+    internal static BackingRule Backing => BackingRule.OwnFolder.And(new MachineDisks().Bases);
+
     private static readonly string[] Words =
-        ["ro", "overlay", "format=", "serial=", "queues=", "bps=", "bps-rd=", "bps-wr=", "bps-burst=", "iops=", "iops-rd=", "iops-wr=", "iops-burst="];
+        ["ro", "overlay", "format=", "backing=", "serial=", "queues=", "bps=", "bps-rd=", "bps-wr=", "bps-burst=", "iops=", "iops-rd=", "iops-wr=", "iops-burst="];
 
     /// <summary>Parses one <c>--disk</c>; the file is not looked at yet.</summary>
     /// <exception cref="UserException">A word is wrong.</exception>
@@ -35,7 +41,7 @@ internal static class DiskOption
             throw new UserException($"--disk '{text}' names no file; write {Form}");
         }
 
-        DiskOptions options = new() { Path = words[0] };
+        DiskOptions options = new() { Path = words[0], Backing = Backing };
         HashSet<string> seen = [];
         foreach (string word in words.Skip(1))
         {
@@ -67,6 +73,10 @@ internal static class DiskOption
         "format=" => options with
         {
             Format = ImageFormat.Find(value) ?? throw new UserException($"--disk '{text}': no format '{value}'; formats: {string.Join(", ", ImageFormat.Names)}"),
+        },
+        "backing=" => options with
+        {
+            Backing = value == Allow ? BackingRule.Anywhere : throw new UserException($"--disk '{text}': backing takes {Allow} and nothing else"),
         },
         "serial=" => options with { Serial = CheckSerial(text, value) },
         "queues=" => options with { QueueCount = (int)CheckNumber(text, "queues", value, MaxQueues) },

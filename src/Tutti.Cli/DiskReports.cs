@@ -9,7 +9,11 @@ internal static class DiskReports
     internal static string ToJson(string path, ImageInfo info) => JsonText.Format(json =>
     {
         json.WriteStartObject();
-        json.WriteNumber("virtual-size", info.VirtualSize);
+        if (info.VirtualSize is long virtualSize)
+        {
+            json.WriteNumber("virtual-size", virtualSize);
+        }
+
         json.WriteString("filename", path);
         if (info.ClusterSize is int clusterSize)
         {
@@ -86,8 +90,17 @@ internal static class DiskReports
     {
         Line("image", path);
         Line("format", info.Format);
-        Line("virtual size", $"{Quantity.FormatSize(info.VirtualSize)} ({info.VirtualSize.ToString(CultureInfo.InvariantCulture)} bytes)");
+        if (info.VirtualSize is long size)
+        {
+            Line("virtual size", $"{Quantity.FormatSize(size)} ({size.ToString(CultureInfo.InvariantCulture)} bytes)");
+        }
+
         Line("disk size", Quantity.FormatSize(info.ActualSize));
+        if (info.Obstacle != null)
+        {
+            Line("note", info.Obstacle);
+        }
+
         if (info.ClusterSize is int clusterSize)
         {
             Line("cluster size", Quantity.FormatSize(clusterSize));
@@ -96,7 +109,8 @@ internal static class DiskReports
         if (info.BackingFile != null)
         {
             string actual = info.FullBackingFile == info.BackingFile ? string.Empty : $" (here {info.FullBackingFile})";
-            Line("backing file", $"{info.BackingFile}{actual}");
+            string note = DiskOption.Backing.Allows(path, info.FullBackingFile!) ? string.Empty : $"; outside the image's folder: needs backing={DiskOption.Allow}";
+            Line("backing file", $"{info.BackingFile}{actual}{note}");
             Line("backing format", info.BackingFormat ?? "not said");
         }
 

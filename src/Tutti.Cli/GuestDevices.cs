@@ -1,3 +1,4 @@
+using Tutti.Cpu;
 using Tutti.Devices.Block;
 using Tutti.Devices.Network;
 using Tutti.Devices.Pci;
@@ -29,6 +30,7 @@ internal sealed class GuestDevices : IDisposable
     private readonly List<Disk> _disks = [];
     private readonly List<IDisposable> _backends = [];
     private readonly List<Func<BoardServices, PciFunction>> _functions = [];
+    private UserNetwork? _user;
 
     /// <param name="onFailure">Told, on any thread, what went wrong that should not have; the machine is to end.</param>
     internal GuestDevices(Action<Exception> onFailure) => _onFailure = onFailure;
@@ -79,8 +81,9 @@ internal sealed class GuestDevices : IDisposable
             }
             else
             {
-                UserNetwork user = new(spec, _onFailure);
+                UserNetwork user = new(spec, _onFailure, Notices.Write);
                 _backends.Add(user);
+                _user = user;
                 network = user;
             }
         }
@@ -108,14 +111,18 @@ internal sealed class GuestDevices : IDisposable
         EventLoop loop = new("console", _onFailure);
         _backends.Add(loop);
         VirtioConsoleCable cable = new(terminal, _onFailure);
-        Add(() =>
+        _functions.Add(services =>
         {
-            VirtioConsole console = new(cable, loop);
+            VirtioConsole console = new(cable, loop, services.Clock);
             cable.Connect(console);
-            return console;
+            return new VirtioPciFunction(console, services.Memory, services.Doorbells, services.ChipsetLock);
         });
         return cable;
     }
+
+    /// <summary>What devices' backends have counted.</summary>
+    internal IEnumerable<EngineCounter> ReadCounters() =>
+        _user?.ReadCounters().Select(counter => new EngineCounter("network", counter.Name, counter.Value, counter.Unit)) ?? [];
 
     /// <summary>Closes everything, after the machine's end.</summary>
     public void Dispose()

@@ -88,6 +88,24 @@ public sealed unsafe class HostFile : IDisposable
         }
     }
 
+    /// <summary>Where a path leads, behind all symbolic links and without "." and ".."; null where it leads nowhere.</summary>
+    public static string? FindRealPath(string path)
+    {
+        ArgumentNullException.ThrowIfNull(path);
+        if (path.Contains('\0', StringComparison.Ordinal))
+        {
+            return null;
+        }
+
+        byte[] name = Encoding.UTF8.GetBytes(path + '\0');
+        byte[] resolved = new byte[LibC.PATH_MAX];
+        // SAFETY: both arrays are pinned for the call; the first ends in NUL, the second has the room that the call wants.
+        fixed (byte* from = name, to = resolved)
+        {
+            return LibC.realpath(from, to) == null ? null : Encoding.UTF8.GetString(resolved.AsSpan(0, resolved.AsSpan().IndexOf((byte)0)));
+        }
+    }
+
     /// <exception cref="HostException">The kernel refuses.</exception>
     public HostFileStatus GetStatus() => GetStatus(Descriptor);
 

@@ -202,6 +202,52 @@ public sealed unsafe class HostSocket : IDisposable
     /// <summary>Keeps IPv4 out of an IPv6 socket (IPV6_V6ONLY).</summary>
     public void SetVersion6Only() => _ = SetOption(LibC.IPPROTO_IPV6, LibC.IPV6_V6ONLY, 1);
 
+    /// <summary>Gives a socket buffers of about this many bytes each way, in place of those that the kernel makes grow (SO_RCVBUF, SO_SNDBUF).</summary>
+    public void SetBuffers(int size)
+    {
+        _ = SetOption(LibC.SOL_SOCKET, LibC.SO_RCVBUF, size);
+        _ = SetOption(LibC.SOL_SOCKET, LibC.SO_SNDBUF, size);
+    }
+
+    /// <summary>Asks a TCP peer that is silent whether it is there: three times in as many seconds again, and then the connection ends with <see cref="Errno.ETIMEDOUT"/>.</summary>
+    /// <param name="seconds">How long it may be silent, 1 to 32767.</param>
+    public void SetKeepAlive(int seconds)
+    {
+        const int Probes = 3;
+        _ = SetOption(LibC.IPPROTO_TCP, LibC.TCP_KEEPIDLE, seconds);
+        _ = SetOption(LibC.IPPROTO_TCP, LibC.TCP_KEEPINTVL, Math.Max(1, seconds / Probes));
+        _ = SetOption(LibC.IPPROTO_TCP, LibC.TCP_KEEPCNT, Probes);
+        _ = SetOption(LibC.SOL_SOCKET, LibC.SO_KEEPALIVE, 1);
+    }
+
+    /// <summary>
+    /// Whether datagrams may be cut on their way: in IPv4 by routers, too, in IPv6 by this host; or are marked as not to be, and refused with
+    /// <see cref="Errno.EMSGSIZE"/> where they are larger than the path's MTU (ip(7), ipv6(7)).
+    /// </summary>
+    public void SetFragmentation(bool isAllowed)
+    {
+        if (!IsVersion6)
+        {
+            _ = SetOption(LibC.IPPROTO_IP, LibC.IP_MTU_DISCOVER, isAllowed ? LibC.IP_PMTUDISC_DONT : LibC.IP_PMTUDISC_DO);
+            return;
+        }
+
+        _ = SetOption(LibC.IPPROTO_IPV6, LibC.IPV6_MTU_DISCOVER, isAllowed ? LibC.IP_PMTUDISC_WANT : LibC.IP_PMTUDISC_DO);
+        _ = SetOption(LibC.IPPROTO_IPV6, LibC.IPV6_DONTFRAG, isAllowed ? 0 : 1);
+    }
+
+    /// <summary>The largest IP packet that the path of a connected socket takes, in bytes, as far as the kernel knows; 0 where it does not.</summary>
+    public int PathMtu
+    {
+        get
+        {
+            int mtu;
+            uint length = sizeof(int);
+            // SAFETY: both point to locals of the length said.
+            return LibC.getsockopt(_fd, IsVersion6 ? LibC.IPPROTO_IPV6 : LibC.IPPROTO_IP, IsVersion6 ? LibC.IPV6_MTU : LibC.IP_MTU, &mtu, &length) == 0 ? mtu : 0;
+        }
+    }
+
     /// <summary>Where <see cref="Peek"/> reads next, from the stream's first byte that is not taken: 0 or a negated error where the kernel has no such thing for TCP.</summary>
     public int SetPeekOffset(int offset) => SetOption(LibC.SOL_SOCKET, LibC.SO_PEEK_OFF, offset);
 

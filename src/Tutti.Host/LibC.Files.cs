@@ -42,6 +42,11 @@ internal static unsafe partial class LibC
     [LibraryImport(Library, SetLastError = true)]
     internal static partial int open(byte* pathname, int flags, uint mode);
 
+    internal const int PATH_MAX = 4096;
+
+    [LibraryImport(Library, SetLastError = true)]
+    internal static partial byte* realpath(byte* path, byte* resolved_path);
+
     [LibraryImport(Library, SetLastError = true)]
     internal static partial nint pread(int fd, void* buf, nuint count, long offset);
 

@@ -32,7 +32,7 @@ public enum Ip6Mode
 /// <summary>A network as asked for: <c>--net</c>'s text, read.</summary>
 public sealed record NetworkSpec
 {
-    private const string Form = "The forms are none, user[,host=allow][,metadata=allow][,ipv6=on|off|auto][,net=10.0.2.0/24][,mtu=N][,pcap=FILE][,bps=N][,pps=N][,mac=MAC] and tap=NAME[,pcap=FILE][,bps=N][,pps=N][,mac=MAC]";
+    private const string Form = "The forms are none, user[,host=allow][,metadata=allow][,ipv6=on|off|auto][,net=10.0.2.0/24][,mtu=N][,flows=N][,buffers=SIZE][,pcap=FILE][,bps=N][,pps=N][,mac=MAC] and tap=NAME[,pcap=FILE][,bps=N][,pps=N][,mac=MAC]";
     private const string TapPrefix = "tap=";
 
     public NetworkKind Kind { get; init; } = NetworkKind.User;
@@ -56,6 +56,12 @@ public sealed record NetworkSpec
 
     /// <summary>Largest IP packet that is not segmented, 1280 to 65520 bytes.</summary>
     public int Mtu { get; init; } = 1500;
+
+    /// <summary>Most TCP connections at a time, 16 to 65536, and four times the most UDP flows; null for <see cref="FlowLimit.CustomaryFlows"/>, or fewer where the process may not have so many descriptors.</summary>
+    public int? Flows { get; init; }
+
+    /// <summary>Most bytes from the guest that wait for the host's sockets, 1 MiB to 16 GiB.</summary>
+    public long BufferBytes { get; init; } = 64 << 20;
 
     /// <summary>Where packets are written to; null for nowhere.</summary>
     public string? CaptureFile { get; init; }
@@ -110,12 +116,14 @@ public sealed record NetworkSpec
 
     private NetworkSpec With(string text, string name, string value) => name switch
     {
-        "host" or "metadata" or "ipv6" or "net" or "mtu" when Kind == NetworkKind.Tap => throw new NetworkException($"--net {text}: {name} goes with user; at a TAP device the host's own network has its settings."),
+        "host" or "metadata" or "ipv6" or "net" or "mtu" or "flows" or "buffers" when Kind == NetworkKind.Tap => throw new NetworkException($"--net {text}: {name} goes with user; at a TAP device the host's own network has its settings."),
         "host" when value is "allow" or "deny" => this with { IsHostAllowed = value == "allow" },
         "metadata" when value is "allow" or "deny" => this with { IsMetadataAllowed = value == "allow" },
         "ipv6" when Enum.TryParse(value, true, out Ip6Mode mode) && value is "on" or "off" or "auto" => this with { Ip6 = mode },
         "net" when TryNetwork(value, out uint subnet, out int length) => this with { Subnet = subnet, PrefixLength = length },
         "mtu" when TryNumber(value, out long mtu) && mtu is >= 1280 and <= 65520 => this with { Mtu = (int)mtu },
+        "flows" when TryNumber(value, out long flows) && flows is >= FlowLimit.LeastFlows and <= FlowLimit.MostFlows => this with { Flows = (int)flows },
+        "buffers" when TryNumber(value, out long bytes, 1024) && bytes is >= 1 << 20 and <= 16L << 30 => this with { BufferBytes = bytes },
         "pcap" when value.Length > 0 => this with { CaptureFile = value },
         "bps" when TryNumber(value, out long bits) && bits >= 8000 => this with { BitsPerSecond = bits },
         "pps" when TryNumber(value, out long packets) && packets > 0 => this with { PacketsPerSecond = packets },
@@ -124,6 +132,8 @@ public sealed record NetworkSpec
         "ipv6" => throw Wrong(text, name, value, "on, off or auto"),
         "net" => throw Wrong(text, name, value, "an IPv4 network of 8 to 28 bits, such as 10.0.2.0/24"),
         "mtu" => throw Wrong(text, name, value, "1280 to 65520"),
+        "flows" => throw Wrong(text, name, value, "16 to 65536, the most TCP connections at a time"),
+        "buffers" => throw Wrong(text, name, value, "1M to 16G, the most bytes that wait for the host's sockets"),
         "pcap" => throw Wrong(text, name, value, "a file's name"),
         "bps" => throw Wrong(text, name, value, "bits per second, from 8000 on, such as 10M"),
         "pps" => throw Wrong(text, name, value, "packets per second"),
@@ -139,9 +149,9 @@ public sealed record NetworkSpec
             ? name
             : throw new NetworkException($"--net {text}: '{name}' is no name of a network device: 1 to {HostTap.MaxNameLength} characters, no spaces, and none of / : %.");
 
-    private static bool TryNumber(string text, out long number)
+    private static bool TryNumber(string text, out long number, long thousand = 1000)
     {
-        long unit = text.Length == 0 ? 1 : text[^1] switch { 'k' or 'K' => 1000, 'M' => 1_000_000, 'G' => 1_000_000_000, _ => 1 };
+        long unit = text.Length == 0 ? 1 : text[^1] switch { 'k' or 'K' => thousand, 'M' => thousand * thousand, 'G' => thousand * thousand * thousand, _ => 1 };
         bool isNumber = long.TryParse(unit == 1 ? text : text[..^1], NumberStyles.None, CultureInfo.InvariantCulture, out number) && number < 1_000_000_000_000;
         number *= unit;
         return isNumber;

@@ -41,20 +41,23 @@ public sealed class UserNetwork : INetworkBackend, IIpReceiver, IDisposable
     private readonly RouteWatch? _routeWatch;
     private UInt128 _guest4;
     private UInt128 _guest6;
+    private bool _hadCard;
     private bool _isDisposed;
 
     /// <summary>Makes the network; published ports are taken before it returns.</summary>
     /// <param name="spec">What it is to be like.</param>
     /// <param name="onFailure">Told what went wrong on the loop that should not have.</param>
-    /// <exception cref="NetworkException">A port or a file can't be had.</exception>
-    public UserNetwork(NetworkSpec spec, Action<Exception> onFailure)
-        : this(spec, onFailure, new HostResolvers())
+    /// <param name="onNotice">Told, on the loop, in a line what the user should know; null for nobody.</param>
+    /// <exception cref="NetworkException">A port or a file can't be had, or so many flows.</exception>
+    public UserNetwork(NetworkSpec spec, Action<Exception> onFailure, Action<string>? onNotice = null)
+        : this(spec, onFailure, onNotice, new HostResolvers())
     {
     }
 
-    internal UserNetwork(NetworkSpec spec, Action<Exception> onFailure, HostResolvers resolvers)
+    internal UserNetwork(NetworkSpec spec, Action<Exception> onFailure, Action<string>? onNotice, HostResolvers resolvers)
     {
         ArgumentNullException.ThrowIfNull(spec);
+        Limit = FlowLimit.For(spec.Flows);
         _addresses = new NetworkAddresses(spec.Subnet, spec.PrefixLength);
         Mtu = spec.Mtu;
         HasIp6 = spec.Ip6 == Ip6Mode.On || (spec.Ip6 == Ip6Mode.Auto && HostHasIp6());
@@ -71,13 +74,17 @@ public sealed class UserNetwork : INetworkBackend, IIpReceiver, IDisposable
         _neighbors = new NeighborDiscovery(_addresses, _output);
         _dhcp = new DhcpServer(_addresses, _output, spec.HostName, "tutti.internal");
         _dns = new DnsForwarder(_loop, _output, _link, resolvers);
-        _udp = new UdpNat(_loop, _output, _link, Policy);
+        _udp = new UdpNat(_loop, _output, _link, Policy, Limit.UdpFlows);
         _echo = new EchoNat(_loop, _output, _link, Policy);
         _retry = _loop.AddTimer(OnReceiveReady);
         _link.OnLimited = OnLimited;
         _batchEnd = _loop.AddDoorbell(_link.EndBatch);
         _link.OnBatchBegun = _batchEnd.Ring;
-        Tcp = new TcpNat(_loop, _output, Policy, _dns.TryOpenStream);
+        Tcp = new TcpNat(_loop, _output, Policy, _dns.TryOpenStream, Limit.Connections, spec.BufferBytes)
+        {
+            OnFull = () => onNotice?.Invoke(
+                $"network: {Limit.Connections} TCP connections are open, as many as the guest may have; more are refused. --net user,flows=N allows more."),
+        };
         _tcp = Tcp;
         _guest4 = _addresses.Guest4;
         List<UdpPublisher> published = [];
@@ -130,6 +137,9 @@ public sealed class UserNetwork : INetworkBackend, IIpReceiver, IDisposable
     /// <summary>Frames of the guest's that were not well-formed, not its own, or too many.</summary>
     public long Dropped { get; private set; }
 
+    /// <summary>How many flows there may be.</summary>
+    internal FlowLimit Limit { get; }
+
     internal EventLoop Loop => _loop;
 
     internal ReachPolicy Policy { get; }
@@ -153,7 +163,19 @@ public sealed class UserNetwork : INetworkBackend, IIpReceiver, IDisposable
     });
 
     /// <inheritdoc/>
-    public void Attach(INetworkReceiver card) => _loop.Run(() => _link.Card = card);
+    /// <remarks>A card after the first is that of a machine that was reset: whoever had the flows that are open is gone.</remarks>
+    public void Attach(INetworkReceiver card) => _loop.Run(() =>
+    {
+        if (_hadCard)
+        {
+            Tcp.AbortAll();
+            _udp.CloseAll();
+            _echo.CloseAll();
+        }
+
+        _hadCard = true;
+        _link.Card = card;
+    });
 
     /// <inheritdoc/>
     public void Detach(INetworkReceiver card)
@@ -246,7 +268,30 @@ public sealed class UserNetwork : INetworkBackend, IIpReceiver, IDisposable
         _capture?.Dispose();
     }
 
-    void IIpReceiver.OnPacket(in IpEndpoints endpoints, byte protocol, byte hopLimit, ReadOnlySpan<byte> payload, in PacketOffload offload)
+    /// <summary>What the network has done so far. Safe from any thread.</summary>
+    public IReadOnlyList<NetworkCounter> ReadCounters()
+    {
+        IReadOnlyList<NetworkCounter> counters = [];
+        _loop.Run(() => counters =
+        [
+            new("TCP connections, of the guest's", Tcp.Counters.Opened),
+            new("TCP connections, to published ports", Tcp.Counters.Accepted),
+            new("TCP connections, most at a time", Tcp.Counters.Most),
+            new("TCP connections, limit", Limit.Connections),
+            new("TCP connections, refused for want of room", Tcp.Counters.Overflows),
+            new("TCP bytes that waited, most at a time", Tcp.MostBuffered, "bytes"),
+            new("UDP flows", _udp.Opened),
+            new("UDP flows, most at a time", _udp.Most),
+            new("UDP flows, limit", Limit.UdpFlows),
+            new("UDP flows, ended for newer ones", _udp.Evicted),
+            new("DNS queries", _dns.Queries),
+            new("DNS queries without room", _dns.Overflows),
+            new("frames from the guest, dropped", Dropped + _input.Dropped),
+        ]);
+        return counters;
+    }
+
+    void IIpReceiver.OnPacket(in IpEndpoints endpoints, byte protocol, byte hopLimit, bool mayFragment, ReadOnlySpan<byte> payload, in PacketOffload offload)
     {
         Remember(endpoints);
         switch (protocol)
@@ -255,7 +300,7 @@ public sealed class UserNetwork : INetworkBackend, IIpReceiver, IDisposable
                 _tcp.OnSegment(endpoints, payload, offload);
                 break;
             case FrameFormat.Udp:
-                OnUdp(endpoints, payload);
+                OnUdp(endpoints, mayFragment, payload);
                 break;
             case FrameFormat.Icmp or FrameFormat.Icmp6:
                 OnIcmp(endpoints, hopLimit, payload);
@@ -292,7 +337,7 @@ public sealed class UserNetwork : INetworkBackend, IIpReceiver, IDisposable
         return guest == 0 ? null : new IpEndpoints(isVersion6, _addresses.HostFor(isVersion6), guest);
     }
 
-    private void OnUdp(in IpEndpoints endpoints, ReadOnlySpan<byte> udp)
+    private void OnUdp(in IpEndpoints endpoints, bool mayFragment, ReadOnlySpan<byte> udp)
     {
         ushort port = BinaryPrimitives.ReadUInt16BigEndian(udp[2..]);
         int length = BinaryPrimitives.ReadUInt16BigEndian(udp[4..]);
@@ -332,7 +377,7 @@ public sealed class UserNetwork : INetworkBackend, IIpReceiver, IDisposable
             }
         }
 
-        _udp.Take(endpoints, udp);
+        _udp.Take(endpoints, udp, mayFragment);
     }
 
     private void OnIcmp(in IpEndpoints endpoints, byte hopLimit, ReadOnlySpan<byte> message)

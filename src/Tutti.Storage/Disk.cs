@@ -1,6 +1,7 @@
 using Tutti.Devices.Block;
 using Tutti.Host;
 using Tutti.Storage.Files;
+using Tutti.Storage.Qcow2;
 using Tutti.Workers;
 
 namespace Tutti.Storage;
@@ -97,7 +98,7 @@ public sealed class Disk : IDisposable
             throw;
         }
 
-        return (format.Open(file, queue, guardsHeader: options.Format == null && !file.IsBlockDevice), format);
+        return (format.Open(file, queue, guardsHeader: options.Format == null && !file.IsBlockDevice, new BackingScope(options.Backing, options.Path)), format);
     }
 
     /// <summary>The throwaway image has no name any more once it is open: nothing is left of it, however this process ends.</summary>
@@ -108,14 +109,15 @@ public sealed class Disk : IDisposable
         // Locked as a reader until the image on top has its own lock: no writer gets in between.
         using BlockFile below = BlockFile.Open(options.Path, isReadOnly: true, ImageLocking.Lock, notices);
         format = options.Format ?? ImageFormat.Probe(below);
-        size = format.GetInfo(below).VirtualSize;
+        size = format.GetSize(below);
         string folder = options.TemporaryFolder ?? Path.GetTempPath();
         string path = Path.Combine(folder, $"tutti-overlay-{Guid.NewGuid():N}.qcow2");
         BlockFile file = BlockFile.Create(path, notices);
         try
         {
-            ImageFormat.Qcow2.Create(file, new ImageCreation { Size = size, BackingFile = Path.GetFullPath(options.Path), BackingFormat = format.Name });
-            return (ImageFormat.Qcow2.Open(file, queue, guardsHeader: false), format);
+            string image = Path.GetFullPath(options.Path);
+            ImageFormat.Qcow2.Create(file, new ImageCreation { Size = size, BackingFile = image, BackingFormat = format.Name });
+            return (ImageFormat.Qcow2.Open(file, queue, guardsHeader: false, new BackingScope(options.Backing, image, IsBelow: true)), format);
         }
         catch
         {

@@ -11,6 +11,9 @@ public sealed record DiskOptions
     /// <summary>Its format; null to find out: see <see cref="ImageFormat.Probe"/>.</summary>
     public ImageFormat? Format { get; init; }
 
+    /// <summary>Which files the image may stand on.</summary>
+    public BackingRule Backing { get; init; } = BackingRule.OwnFolder;
+
     public bool IsReadOnly { get; init; }
 
     /// <summary>Whether the guest's writes go to a throwaway image on top, and the file is only read.</summary>

@@ -1,5 +1,6 @@
 using Tutti.Host;
 using Tutti.Storage.Files;
+using Tutti.Storage.Qcow2;
 
 namespace Tutti.Storage;
 
@@ -35,7 +36,7 @@ public static class ImageFiles
         {
             using BlockFile backing = BlockFile.Open(Path.Combine(folder, backingFile), isReadOnly: true);
             backingFormat ??= ImageFormat.Probe(backing);
-            size ??= backingFormat.GetInfo(backing).VirtualSize;
+            size ??= backingFormat.GetSize(backing);
         }
 
         if (size is not > 0)
@@ -55,7 +56,9 @@ public static class ImageFiles
     /// <param name="format">Its format; null to find out.</param>
     /// <exception cref="DiskException">It is missing, damaged, or not permitted.</exception>
     public static ImageInfo GetInfo(string path, ImageFormat? format = null) =>
-        Use(path, isReadOnly: true, ImageLocking.None, file => (format ?? ProbeToLook(file)).GetInfo(file));
+        Use(path, isReadOnly: true, ImageLocking.None, file => format == null && FindForeign(file) is { } foreign
+            ? new ImageInfo { Format = foreign.Name, Obstacle = $"{foreign.Description}, which is not supported: {foreign.Advice}", VirtualSize = null, ActualSize = file.Allocated }
+            : (format ?? ProbeToLook(file)).GetInfo(file));
 
     /// <summary>Looks an image through, and mends it where asked.</summary>
     /// <returns>Null for a format that has nothing to check.</returns>
@@ -63,6 +66,11 @@ public static class ImageFiles
     public static (string Format, ImageCheck? Check) Check(string path, bool repair, ImageFormat? format = null) =>
         Use(path, isReadOnly: !repair, ImageLocking.Lock, file =>
         {
+            if (format == null && FindForeign(file) is { } foreign)
+            {
+                throw foreign.Refuse(path);
+            }
+
             ImageFormat known = format ?? ProbeToLook(file);
             return (known.Name, known.Check(file, repair));
         });
@@ -71,17 +79,18 @@ public static class ImageFiles
     /// <param name="path">The file.</param>
     /// <param name="change">Gives the new size for the old one, or throws; rounded up to a multiple of 512.</param>
     /// <param name="format">Its format; null to find out.</param>
+    /// <param name="backing">What it may stand on; null for files in its folder.</param>
     /// <returns>The new size.</returns>
     /// <exception cref="DiskException">It is missing, in use, or can't have this size.</exception>
-    public static long Resize(string path, Func<long, long> change, ImageFormat? format = null) =>
+    public static long Resize(string path, Func<long, long> change, ImageFormat? format = null, BackingRule? backing = null) =>
         Use(path, isReadOnly: false, ImageLocking.Lock, file =>
         {
             ImageFormat known = format ?? ImageFormat.Probe(file);
-            long old = known.GetInfo(file).VirtualSize;
+            long old = known.GetSize(file);
             long size = RoundUp(change(old));
             if (size != old)
             {
-                known.Resize(file, size);
+                known.Resize(file, size, new BackingScope(backing ?? BackingRule.OwnFolder, path));
             }
 
             return size;
@@ -98,6 +107,9 @@ public static class ImageFiles
         file.Read(header, 0);
         return ImageFormat.IsOtherThanRaw(header) ? ImageFormat.Qcow2 : ImageFormat.Raw;
     }
+
+    /// <summary>A block device is raw, whatever its guest has put there.</summary>
+    private static ForeignFormat? FindForeign(BlockFile file) => file.IsBlockDevice || ProbeToLook(file) != ImageFormat.Raw ? null : ForeignFormat.Find(file);
 
     private static void Make(string path, string temporary, ImageFormat format, ImageCreation creation)
     {

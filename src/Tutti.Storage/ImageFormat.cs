@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using Tutti.Host;
 using Tutti.Storage.Files;
+using Tutti.Storage.Qcow2;
 
 namespace Tutti.Storage;
 
@@ -26,9 +27,10 @@ public abstract class ImageFormat
     /// <param name="file">The file, which the image owns from now on, also when this throws.</param>
     /// <param name="queue">The queue, for this image alone.</param>
     /// <param name="guardsHeader">Whether a guest may not make the file look like another format.</param>
-    /// <exception cref="DiskException">It is damaged, of another format, or lacks its backing file.</exception>
+    /// <param name="backing">What it may stand on.</param>
+    /// <exception cref="DiskException">It is damaged, of another format, or its backing file is missing or not allowed.</exception>
     /// <exception cref="HostException">The storage fails.</exception>
-    internal abstract IDiskImage Open(BlockFile file, IoQueue queue, bool guardsHeader);
+    internal abstract IDiskImage Open(BlockFile file, IoQueue queue, bool guardsHeader, BackingScope backing);
 
     /// <summary>Makes an empty file an image.</summary>
     /// <exception cref="DiskException">The size or the backing file is not possible.</exception>
@@ -39,6 +41,11 @@ public abstract class ImageFormat
     /// <exception cref="HostException">The storage fails.</exception>
     internal abstract ImageInfo GetInfo(BlockFile file);
 
+    /// <summary>Bytes that a guest sees.</summary>
+    /// <exception cref="DiskException">The image is damaged, or of another format.</exception>
+    /// <exception cref="HostException">The storage fails.</exception>
+    internal long GetSize(BlockFile file) => GetInfo(file).VirtualSize!.Value;
+
     /// <summary>Looks for damage, and mends what can be mended where asked.</summary>
     /// <returns>Null for a format that has nothing to check.</returns>
     /// <exception cref="DiskException">The image can't be checked.</exception>
@@ -48,7 +55,7 @@ public abstract class ImageFormat
     /// <summary>Changes the size that a guest sees; what is behind it is lost.</summary>
     /// <exception cref="DiskException">The size is not possible.</exception>
     /// <exception cref="HostException">The storage fails.</exception>
-    internal abstract void Resize(BlockFile file, long size);
+    internal abstract void Resize(BlockFile file, long size, BackingScope backing);
 
     /// <summary>
     /// The format of a file of which the user has not said it. The file's bytes may be a guest's: one that has a raw disk could write a qcow2 header
@@ -56,7 +63,9 @@ public abstract class ImageFormat
     /// <list type="bullet">
     /// <item>a guest of a raw disk whose format was found here can't write such a header (the disk's <c>guardsHeader</c>);</item>
     /// <item>a header found in a file whose name does not end in .qcow2 is not believed when it names other files: the user must say the format;</item>
-    /// <item>a block device is raw unless the user says otherwise.</item>
+    /// <item>a block device is raw unless the user says otherwise;</item>
+    /// <item>a file of a format that is known but not supported is refused by that name (<see cref="ForeignFormat"/>). A guest can write such bytes to its raw
+    /// disk, too; then it is not started again until the user says <c>format=raw</c>.</item>
     /// </list>
     /// A name in .qcow2 is the user's word for the format; a file of that name without the header is refused.
     /// </summary>
@@ -74,6 +83,11 @@ public abstract class ImageFormat
         bool isNamed = file.Path.EndsWith(".qcow2", StringComparison.OrdinalIgnoreCase);
         if (!IsOtherThanRaw(header))
         {
+            if (ForeignFormat.Find(file) is { } foreign)
+            {
+                throw foreign.Refuse(file.Path);
+            }
+
             return isNamed
                 ? throw new DiskException($"disk '{file.Path}' is no qcow2 image, though its name says so; if its bytes are the disk, say format=raw")
                 : Raw;

@@ -3,11 +3,14 @@ namespace Tutti.Storage;
 /// <summary>What an image says of itself.</summary>
 public sealed record ImageInfo
 {
-    /// <summary>The format's name, "raw" or "qcow2".</summary>
+    /// <summary>The format's name: "raw", "qcow2", or that of one which is only known by sight.</summary>
     public required string Format { get; init; }
 
-    /// <summary>Bytes that a guest sees.</summary>
-    public required long VirtualSize { get; init; }
+    /// <summary>Why the file can't be a guest's disk as it is, and what to do; null for the formats that are supported.</summary>
+    public string? Obstacle { get; init; }
+
+    /// <summary>Bytes that a guest sees; null for a format that is only known by sight.</summary>
+    public required long? VirtualSize { get; init; }
 
     /// <summary>Bytes that the file takes up on the host.</summary>
     public required long ActualSize { get; init; }

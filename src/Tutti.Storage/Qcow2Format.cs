@@ -8,9 +8,9 @@ internal sealed class Qcow2Format : ImageFormat
 {
     public override string Name => "qcow2";
 
-    internal override IDiskImage Open(BlockFile file, IoQueue queue, bool guardsHeader)
+    internal override IDiskImage Open(BlockFile file, IoQueue queue, bool guardsHeader, BackingScope backing)
     {
-        Qcow2Image image = Qcow2Image.Open(file);
+        Qcow2Image image = Qcow2Image.Open(file, backing);
         try
         {
             image.RefuseCut();
@@ -55,9 +55,9 @@ internal sealed class Qcow2Format : ImageFormat
         return repair ? image.Mend() : image.Check();
     }
 
-    internal override void Resize(BlockFile file, long size)
+    internal override void Resize(BlockFile file, long size, BackingScope backing)
     {
-        using Qcow2Image image = Qcow2Image.Open(file);
+        using Qcow2Image image = Qcow2Image.Open(file, backing);
         image.RefuseCut();
         image.BeginWriting();
         if (image.IsReadOnly)

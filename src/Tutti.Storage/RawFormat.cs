@@ -1,5 +1,6 @@
 using Tutti.Host;
 using Tutti.Storage.Files;
+using Tutti.Storage.Qcow2;
 
 namespace Tutti.Storage;
 
@@ -8,7 +9,7 @@ internal sealed class RawFormat : ImageFormat
 {
     public override string Name => "raw";
 
-    internal override IDiskImage Open(BlockFile file, IoQueue queue, bool guardsHeader)
+    internal override IDiskImage Open(BlockFile file, IoQueue queue, bool guardsHeader, BackingScope backing)
     {
         try
         {
@@ -40,7 +41,7 @@ internal sealed class RawFormat : ImageFormat
 
     internal override ImageCheck? Check(BlockFile file, bool repair) => null;
 
-    internal override void Resize(BlockFile file, long size)
+    internal override void Resize(BlockFile file, long size, BackingScope backing)
     {
         if (file.IsBlockDevice)
         {

@@ -76,6 +76,50 @@ public sealed class DiskInputTests : IDisposable
         CheckRun(top, $"disk '{top}' stands on another: disk '{below}' does not exist");
     }
 
+    [Fact]
+    public void A_disk_in_a_format_that_is_not_supported()
+    {
+        byte[] bytes = new byte[1 << 20];
+        "KDMV"u8.CopyTo(bytes);
+        string path = _tutti.MakeFile("disk.vmdk", bytes);
+        const string Expected = "is a VMDK image (VMware), which is not supported: convert it with 'qemu-img convert -O qcow2'; if its bytes are the disk, say format=raw";
+        CheckRun(path, Expected);
+        CheckRun($"{path},ro", Expected);
+        CheckRun($"{path},overlay", Expected);
+        CheckRefused(Expected, "run", "--engine", "software", path);
+        CheckRefused(Expected, "disk", "check", path);
+        CheckRefused(Expected, "disk", "resize", path, "2M");
+        CheckRefused(Expected, "disk", "create", Name("over.qcow2"), "--backing", path);
+        Assert.Contains("format:         vmdk\n", _tutti.Run("disk", "info", path).Output, StringComparison.Ordinal);
+        Assert.Contains("\"format\": \"vmdk\"", _tutti.Run("disk", "info", "--json", path).Output, StringComparison.Ordinal);
+        Assert.Equal(bytes, File.ReadAllBytes(path));
+        Assert.Equal(0, _tutti.Run(RunWords($"{path},format=raw")).Status);
+    }
+
+    [Fact]
+    public void A_backing_file_outside_the_image_s_folder()
+    {
+        string below = _tutti.MakeFile("below.raw", new byte[1 << 20]);
+        string folder = Directory.CreateDirectory(Name("images")).FullName;
+        string top = Path.Combine(folder, "top.qcow2");
+        (int status, string output, string error) = _tutti.Run("disk", "create", top, "--backing", "../below.raw", "--backing-format", "raw");
+        Assert.Equal((0, string.Empty, $"tutti: disk '{top}' stands on a file outside its folder: where you give it to a guest, say backing=allow\n"), (status, output, error));
+        Assert.Contains("needs backing=allow", _tutti.Run("disk", "info", top).Output, StringComparison.Ordinal);
+        CheckRun(top, "stands on '../below.raw', which is not among the files in its folder");
+        CheckRun($"{top},ro", "say backing=allow if you trust it");
+        CheckRun($"{top},overlay", "say backing=allow if you trust it");
+        CheckRefused("say backing=allow if you trust it", "run", "--engine", "software", top);
+        CheckRefused("say backing=allow if you trust it", "disk", "resize", top, "2M");
+        CheckRun($"{top},backing=yes", "backing takes allow and nothing else");
+        Assert.Equal(0, _tutti.Run(RunWords($"{top},backing=allow")).Status);
+        Assert.Equal(0, _tutti.Run(RunWords($"{top},overlay,backing=allow")).Status);
+        Assert.Equal((0, string.Empty, string.Empty), _tutti.Run("disk", "resize", "--backing=allow", top, "2M"));
+        File.Move(below, Path.Combine(folder, "below.raw"));
+        Assert.Equal((0, string.Empty, string.Empty), _tutti.Run("disk", "create", Name("images/second.qcow2"), "--backing", "below.raw"));
+        Assert.Equal(0, _tutti.Run(RunWords(Name("images/second.qcow2"))).Status);
+        Assert.DoesNotContain("backing=allow", _tutti.Run("disk", "info", Name("images/second.qcow2")).Output, StringComparison.Ordinal);
+    }
+
     [Theory]
     [InlineData("disk.img")]
     [InlineData("disk.qcow2")]

@@ -44,7 +44,7 @@ public sealed partial class ServerNetworkTests(ITestOutputHelper output) : IDisp
         using ServerSession server = new(
             _folder,
             output,
-            ["--net", "user,host=allow,ipv6=on", "--publish", string.Create(CultureInfo.InvariantCulture, $"{datagrams}:5599/udp")],
+            ["--net", $"user,host=allow,ipv6=on,flows={Math.Max(2048, Connections)}", "--publish", string.Create(CultureInfo.InvariantCulture, $"{datagrams}:5599/udp")],
             "ip", "netns", "exec", host.Name, "sh", "-c", $"mount --bind {resolvers} /etc/resolv.conf && exec \"$@\"", "sh");
         string program = Convert.ToBase64String(File.ReadAllBytes(Path.Combine(AppContext.BaseDirectory, "Network", "peer.py")));
         server.Run($"echo {program} | base64 -d > peer.py");
@@ -61,6 +61,8 @@ public sealed partial class ServerNetworkTests(ITestOutputHelper output) : IDisp
         peer.WaitForAll();
         Assert.Empty(GuestSession.Complaints(server.Run("sudo dmesg")));
     }
+
+    private static int Connections => int.Parse(Environment.GetEnvironmentVariable("TUTTI_TCP_CONNECTIONS") ?? "1000", CultureInfo.InvariantCulture);
 
     private static void CheckEcho(ServerSession server)
     {
@@ -161,9 +163,8 @@ public sealed partial class ServerNetworkTests(ITestOutputHelper output) : IDisp
 
     private void CheckMany(ServerSession server, HostPeer peer)
     {
-        int count = int.Parse(Environment.GetEnvironmentVariable("TUTTI_TCP_CONNECTIONS") ?? "1000", CultureInfo.InvariantCulture);
-        string answer = server.Run($"timeout 600 python3 peer.py many {Gateway} {peer.Opposites(count)} {count}");
-        output.WriteLine($"{count} connections at once: {answer}");
+        string answer = server.Run($"timeout 600 python3 peer.py many {Gateway} {peer.Opposites(Connections)} {Connections}");
+        output.WriteLine($"{Connections} connections at once: {answer}");
         peer.WaitForAll();
     }
 

@@ -6,8 +6,8 @@ public sealed class NetworkSpecTests
     [Fact]
     public void All_options_are_read()
     {
-        NetworkSpec spec = NetworkSpec.Parse("user,host=allow,metadata=allow,ipv6=off,net=192.168.76.0/24,mtu=9000,pcap=/tmp/x.pcap,bps=10M,pps=500,mac=52:54:00:12:34:56");
-        Assert.Equal(new NetworkSpec { IsHostAllowed = true, IsMetadataAllowed = true, Ip6 = Ip6Mode.Off, Subnet = 0xC0A8_4C00, Mtu = 9000, CaptureFile = "/tmp/x.pcap", BitsPerSecond = 10_000_000, PacketsPerSecond = 500, Mac = 0x5254_0012_3456, Published = spec.Published }, spec);
+        NetworkSpec spec = NetworkSpec.Parse("user,host=allow,metadata=allow,ipv6=off,net=192.168.76.0/24,mtu=9000,flows=5k,buffers=8M,pcap=/tmp/x.pcap,bps=10M,pps=500,mac=52:54:00:12:34:56");
+        Assert.Equal(new NetworkSpec { IsHostAllowed = true, IsMetadataAllowed = true, Ip6 = Ip6Mode.Off, Subnet = 0xC0A8_4C00, Mtu = 9000, Flows = 5000, BufferBytes = 8 << 20, CaptureFile = "/tmp/x.pcap", BitsPerSecond = 10_000_000, PacketsPerSecond = 500, Mac = 0x5254_0012_3456, Published = spec.Published }, spec);
         Assert.Equal(NetworkKind.None, NetworkSpec.Parse("none").Kind);
     }
 
@@ -19,6 +19,9 @@ public sealed class NetworkSpecTests
     [Theory]
     [InlineData("user,host=yes", "--net user,host=yes: host='yes' must be allow or deny.")]
     [InlineData("user,metadata=on", "--net user,metadata=on: metadata='on' must be allow or deny.")]
+    [InlineData("user,flows=15", "--net user,flows=15: flows='15' must be 16 to 65536, the most TCP connections at a time.")]
+    [InlineData("user,buffers=100k", "--net user,buffers=100k: buffers='100k' must be 1M to 16G, the most bytes that wait for the host's sockets.")]
+    [InlineData("tap=tap0,flows=100", "--net tap=tap0,flows=100: flows goes with user; at a TAP device the host's own network has its settings.")]
     [InlineData("user,net=10.0.2.1/24", "--net user,net=10.0.2.1/24: net='10.0.2.1/24' must be an IPv4 network of 8 to 28 bits, such as 10.0.2.0/24.")]
     [InlineData("user,mac=01:00:00:00:00:00", "--net user,mac=01:00:00:00:00:00: mac='01:00:00:00:00:00' must be an address of one card, such as 52:54:00:12:34:56.")]
     [InlineData("user,mtu=5", "--net user,mtu=5: mtu='5' must be 1280 to 65520.")]

@@ -16,13 +16,15 @@ internal sealed class TestGuest : INetworkReceiver, IDisposable
 
     public TestGuest(NetworkSpec spec, string? resolvers = null)
     {
-        Network = new UserNetwork(spec, Failures.Enqueue, new Dns.HostResolvers(resolvers ?? "/etc/resolv.conf"));
+        Network = new UserNetwork(spec, Failures.Enqueue, Notices.Enqueue, new Dns.HostResolvers(resolvers ?? "/etc/resolv.conf"));
         Network.Attach(this);
     }
 
     public UserNetwork Network { get; }
 
     public ConcurrentQueue<Exception> Failures { get; } = new();
+
+    public ConcurrentQueue<string> Notices { get; } = new();
 
     public PacketOffloads Accepts { get; set; }
 

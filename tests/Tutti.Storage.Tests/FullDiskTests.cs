@@ -78,7 +78,7 @@ public sealed class FullDiskTests : IDisposable
         long id = 1;
         for (int life = 0; life < 3; life++)
         {
-            using (Disk disk = Disk.Open(new DiskOptions { Path = path, Format = ImageFormat.Qcow2 }, new StorageNotices(lines.Enqueue)))
+            using (Disk disk = Disk.Open(new DiskOptions { Path = path, Format = ImageFormat.Qcow2, Backing = BackingRule.Anywhere }, new StorageNotices(lines.Enqueue)))
             {
                 for (int i = 0; i < 150; i++)
                 {
@@ -92,7 +92,7 @@ public sealed class FullDiskTests : IDisposable
         Assert.InRange(failures, 50, 400);
         Assert.StartsWith("the host's disk is full", lines.First(), StringComparison.Ordinal);
         Process.Start("mount", ["-o", "remount,size=64m", small.Path]).WaitForExit();
-        using (Disk disk = Disk.Open(new DiskOptions { Path = path, Format = ImageFormat.Qcow2 }))
+        using (Disk disk = Disk.Open(new DiskOptions { Path = path, Format = ImageFormat.Qcow2, Backing = BackingRule.Anywhere }))
         {
             for (int i = 0; i < 100; i++)
             {
@@ -128,7 +128,7 @@ public sealed class FullDiskTests : IDisposable
         (int status, string text, string error) = QemuImage.Run("qemu-img", "check", path);
         Assert.True(status is 0 or 3, $"qemu-img check: {status} {text}{error}");
         Assert.Equal(0, ImageFiles.Check(path, repair: false, ImageFormat.Qcow2).Check!.Corruptions);
-        using Disk disk = Disk.Open(new DiskOptions { Path = path, Format = ImageFormat.Qcow2, IsReadOnly = true });
+        using Disk disk = Disk.Open(new DiskOptions { Path = path, Format = ImageFormat.Qcow2, IsReadOnly = true, Backing = BackingRule.Anywhere });
         using NativeBytes bytes = new(1 << 18);
         for (long at = 0; at < disk.Backend.Size; at += bytes.Length)
         {

@@ -15,6 +15,19 @@ internal sealed class QemuFactAttribute : FactAttribute
     }
 }
 
+/// <summary>The same for a test with several rows.</summary>
+[AttributeUsage(AttributeTargets.Method)]
+internal sealed class QemuTheoryAttribute : TheoryAttribute
+{
+    public QemuTheoryAttribute()
+    {
+        if (!QemuImage.IsInstalled)
+        {
+            Skip = QemuImage.Missing;
+        }
+    }
+}
+
 /// <summary>QEMU's image programs.</summary>
 internal static class QemuImage
 {

@@ -54,7 +54,8 @@ public sealed class MachineDisks(string? dataFolder = null)
 
     private string Disks => Path.Combine(_root, "disks");
 
-    private string Bases => Path.Combine(_root, "bases");
+    /// <summary>Where the disks of images are that machines' disks lie over. They hold what the images hold, and nothing of this host's.</summary>
+    public string Bases => Path.Combine(_root, "bases");
 
     /// <summary>The disk of a machine: the one that it had, or a new one over the image's.</summary>
     /// <param name="image">With a disk.</param>

@@ -124,6 +124,11 @@ internal sealed class DnsStream : ITcpSocket
         }
     }
 
+    public void KeepAlive()
+    {
+        // The resolver is always there.
+    }
+
     public void SetResetOnClose()
     {
         // There is nobody behind it.

@@ -76,14 +76,14 @@ internal sealed class IcmpErrors
         }
     }
 
-    /// <summary>Port unreachable for a UDP packet that was sent a while ago: the quote is made up from the flow.</summary>
-    public void SendFor(int errno, in IpEndpoints endpoints, ushort sourcePort, ushort destinationPort)
+    /// <summary>For a UDP packet that was sent a while ago: the quote is made up from the flow.</summary>
+    public void SendFor(int errno, int mtu, in IpEndpoints endpoints, ushort sourcePort, ushort destinationPort)
     {
         Span<byte> udp = MakeQuote(endpoints, FrameFormat.Udp);
         BinaryPrimitives.WriteUInt16BigEndian(udp, sourcePort);
         BinaryPrimitives.WriteUInt16BigEndian(udp[2..], destinationPort);
         udp[5] = FrameFormat.UdpHeader;
-        SendFor(errno, 0);
+        SendFor(errno, mtu);
         _packetLength = 0;
     }
 

@@ -7,13 +7,20 @@ namespace Tutti.Network.Ip;
 internal interface IIpReceiver
 {
     /// <summary>A whole payload, valid during the call.</summary>
-    void OnPacket(in IpEndpoints endpoints, byte protocol, byte hopLimit, ReadOnlySpan<byte> payload, in PacketOffload offload);
+    /// <param name="endpoints">From the guest's point of view.</param>
+    /// <param name="protocol">IANA's number.</param>
+    /// <param name="hopLimit">TTL or hop limit.</param>
+    /// <param name="mayFragment">Whether routers may cut it: IPv4 without "don't fragment", and what the guest itself had cut.</param>
+    /// <param name="payload">The transport's header and what follows.</param>
+    /// <param name="offload">As the card gave it.</param>
+    void OnPacket(in IpEndpoints endpoints, byte protocol, byte hopLimit, bool mayFragment, ReadOnlySpan<byte> payload, in PacketOffload offload);
 }
 
 /// <summary>Takes the guest's IP packets apart. What is not well-formed, or comes from an address that no guest has, is dropped and counted.</summary>
 internal sealed class IpInput
 {
     private const int MaxExtensionHeaders = 8;
+    private const int DontFragment = 0x4000;
     private readonly NetworkAddresses _addresses;
     private readonly GuestLink _link;
     private readonly IcmpErrors _errors;
@@ -66,7 +73,8 @@ internal sealed class IpInput
 
         int fragment = BinaryPrimitives.ReadUInt16BigEndian(packet[6..]);
         ushort identification = BinaryPrimitives.ReadUInt16BigEndian(packet[4..]);
-        Finish(endpoints, packet, header, packet[9], packet[8], (fragment & 0x3FFF) != 0, identification, (fragment & 0x1FFF) * 8, (fragment & 0x2000) != 0, offload);
+        bool mayFragment = (fragment & DontFragment) == 0;
+        Finish(endpoints, packet, header, packet[9], packet[8], mayFragment, (fragment & 0x3FFF) != 0, identification, (fragment & 0x1FFF) * 8, (fragment & 0x2000) != 0, offload);
     }
 
     /// <summary>An IPv6 packet, Ethernet's header taken off.</summary>
@@ -127,7 +135,7 @@ internal sealed class IpInput
         }
 
         // An atomic fragment is no fragment (RFC 6946).
-        Finish(endpoints, packet, at, next, packet[7], isFragment && (offset != 0 || hasMore), identification, offset, hasMore, offload);
+        Finish(endpoints, packet, at, next, packet[7], false, isFragment && (offset != 0 || hasMore), identification, offset, hasMore, offload);
     }
 
     private bool IsGuest4(uint source) =>
@@ -136,7 +144,7 @@ internal sealed class IpInput
     private bool IsGuest6(UInt128 source) =>
         source == 0 || ((_addresses.IsInPrefix6(source) || (ulong)(source >> 118) == 0xFE80 >> 6) && !_addresses.IsOurs(true, source));
 
-    private void Finish(in IpEndpoints endpoints, ReadOnlySpan<byte> packet, int header, byte protocol, byte hopLimit, bool isFragment, uint identification, int offset, bool hasMore, in PacketOffload offload)
+    private void Finish(in IpEndpoints endpoints, ReadOnlySpan<byte> packet, int header, byte protocol, byte hopLimit, bool mayFragment, bool isFragment, uint identification, int offset, bool hasMore, in PacketOffload offload)
     {
         ReadOnlySpan<byte> payload = packet[header..];
         if (isFragment)
@@ -149,7 +157,7 @@ internal sealed class IpInput
             _errors.Forget();
             if (IsChecksumRight(endpoints, protocol, payload, false))
             {
-                _receiver.OnPacket(endpoints, protocol, hopLimit, payload, default);
+                _receiver.OnPacket(endpoints, protocol, hopLimit, true, payload, default);
             }
 
             return;
@@ -162,7 +170,7 @@ internal sealed class IpInput
         }
 
         _errors.Remember(endpoints, packet);
-        _receiver.OnPacket(endpoints, protocol, hopLimit, payload, offload);
+        _receiver.OnPacket(endpoints, protocol, hopLimit, mayFragment, payload, offload);
         _errors.Forget();
     }
 

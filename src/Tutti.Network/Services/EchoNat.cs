@@ -69,6 +69,11 @@ internal sealed class EchoNat : IDisposable
     public void Dispose()
     {
         _sweep.Cancel();
+        CloseAll();
+    }
+
+    public void CloseAll()
+    {
         while (_flows.Count > 0)
         {
             Close(_flows[^1]);

@@ -10,12 +10,11 @@ namespace Tutti.Network.Services;
 internal readonly record struct UdpKey(IpEndpoints Endpoints, ushort GuestPort, ushort PeerPort);
 
 /// <summary>
-/// UDP from the guest: each flow is a connected socket of the host's, so only its peer's answers come in. At most <see cref="MaxFlows"/>; the one that was
-/// quiet longest goes when there are more, and all go that were quiet for five minutes (RFC 4787 REQ-5), DNS and one-question flows too.
+/// UDP from the guest: each flow is a connected socket of the host's, so only its peer's answers come in. When there are as many as there may be the one that
+/// was quiet longest goes, and all go that were quiet for five minutes (RFC 4787 REQ-5), DNS and one-question flows too.
 /// </summary>
 internal sealed class UdpNat : IDisposable
 {
-    public const int MaxFlows = 512;
     private const long IdleTime = 300_000_000_000;
     private const long SweepTime = 10_000_000_000;
     private const int MaxBatch = 64;
@@ -29,8 +28,14 @@ internal sealed class UdpNat : IDisposable
     private readonly List<UdpFlow> _paused = [];
     private readonly LoopTimer _sweep;
 
-    public UdpNat(EventLoop loop, IpOutput output, GuestLink link, ReachPolicy policy)
+    /// <param name="loop">The network's.</param>
+    /// <param name="output">The way to the guest.</param>
+    /// <param name="link">The same.</param>
+    /// <param name="policy">Where flows may go.</param>
+    /// <param name="maxFlows">Most at a time.</param>
+    public UdpNat(EventLoop loop, IpOutput output, GuestLink link, ReachPolicy policy, int maxFlows)
     {
+        MaxFlows = maxFlows;
         _loop = loop;
         _output = output;
         _link = link;
@@ -38,13 +43,27 @@ internal sealed class UdpNat : IDisposable
         _sweep = loop.AddTimer(Sweep);
     }
 
+    public int MaxFlows { get; }
+
     public int FlowCount => _flows.Count;
+
+    /// <summary>Flows that the guest has begun.</summary>
+    public long Opened { get; private set; }
+
+    /// <summary>Most flows at a time so far.</summary>
+    public int Most { get; private set; }
+
+    /// <summary>Flows that went for newer ones.</summary>
+    public long Evicted { get; private set; }
 
     /// <summary>Datagrams for the guest that found no room.</summary>
     public long Dropped { get; private set; }
 
     /// <summary>A datagram from the guest, header first.</summary>
-    public void Take(in IpEndpoints endpoints, ReadOnlySpan<byte> udp)
+    /// <param name="endpoints">From the guest's point of view.</param>
+    /// <param name="udp">Header and payload.</param>
+    /// <param name="mayFragment">Whether it may be cut on its way; what may not and is too large for the path is answered so.</param>
+    public void Take(in IpEndpoints endpoints, ReadOnlySpan<byte> udp, bool mayFragment)
     {
         ushort peerPort = BinaryPrimitives.ReadUInt16BigEndian(udp[2..]);
         int length = BinaryPrimitives.ReadUInt16BigEndian(udp[4..]);
@@ -61,10 +80,16 @@ internal sealed class UdpNat : IDisposable
         }
 
         Touch(flow);
+        if (flow.MayFragment != mayFragment)
+        {
+            flow.MayFragment = mayFragment;
+            flow.Socket.SetFragmentation(mayFragment);
+        }
+
         int sent = flow.Socket.Send(udp[FrameFormat.UdpHeader..length]);
         if (sent < 0 && sent != -Errno.EAGAIN)
         {
-            _output.Errors.SendFor(-sent, 0);
+            _output.Errors.SendFor(-sent, sent == -Errno.EMSGSIZE ? flow.Socket.PathMtu : 0);
         }
     }
 
@@ -99,6 +124,11 @@ internal sealed class UdpNat : IDisposable
     public void Dispose()
     {
         _sweep.Cancel();
+        CloseAll();
+    }
+
+    public void CloseAll()
+    {
         while (_byUse.First is { } node)
         {
             Close(node.Value);
@@ -121,6 +151,7 @@ internal sealed class UdpNat : IDisposable
 
         if (_flows.Count >= MaxFlows)
         {
+            Evicted++;
             Close(_byUse.First!.Value);
         }
 
@@ -137,6 +168,8 @@ internal sealed class UdpNat : IDisposable
         flow.Watch = _loop.Watch(socket!.Descriptor, IoEvents.Readable, flow.OnReady);
         _flows.Add(key, flow);
         _byUse.AddLast(flow.Node);
+        Opened++;
+        Most = Math.Max(Most, _flows.Count);
         if (!_sweep.IsArmed)
         {
             _sweep.Arm(HostTime.Nanoseconds + SweepTime);
@@ -165,8 +198,8 @@ internal sealed class UdpNat : IDisposable
             {
                 if (count != -Errno.EAGAIN && count != -Errno.EINTR)
                 {
-                    // The peer's refusal, which the kernel reports once.
-                    _output.Errors.SendFor(-count, key.Endpoints, key.GuestPort, key.PeerPort);
+                    // The peer's refusal, or a router's word that a datagram was too large; the kernel reports it once.
+                    _output.Errors.SendFor(-count, count == -Errno.EMSGSIZE ? flow.Socket.PathMtu : 0, key.Endpoints, key.GuestPort, key.PeerPort);
                 }
 
                 break;
@@ -232,6 +265,9 @@ internal sealed class UdpNat : IDisposable
         public LinkedListNode<UdpFlow> Node { get; }
 
         public long LastUse { get; set; }
+
+        /// <summary>As the socket is set; null before it is.</summary>
+        public bool? MayFragment { get; set; }
 
         public bool IsPaused { get; set; }
 

@@ -41,5 +41,8 @@ internal interface ITcpSocket : IDisposable
 
     void ShutdownWrite();
 
+    /// <summary>The guest wants to know whether the peer is still there: from now on it is asked when it is silent.</summary>
+    void KeepAlive();
+
     void SetResetOnClose();
 }

@@ -50,8 +50,8 @@ internal sealed class TcpChunkPool
 
     internal int InUse { get; private set; }
 
-    /// <summary>Three quarters are gone: connections are to promise less.</summary>
-    internal bool IsTight => InUse > _capacity / 4 * 3;
+    /// <summary>Most in use at a time so far.</summary>
+    internal int Most { get; private set; }
 
     internal TcpChunk? TryRent(uint sequence)
     {
@@ -60,7 +60,7 @@ internal sealed class TcpChunkPool
             return null;
         }
 
-        InUse++;
+        Most = Math.Max(Most, ++InUse);
         TcpChunk chunk;
         if (_free != null)
         {

@@ -8,7 +8,6 @@ internal sealed partial class TcpConnection
     /// <summary>Bytes that may wait for the host's socket; with them the window closes.</summary>
     private const int WindowCapacity = 1 << 20;
 
-    private const int TightWindowCapacity = 1 << 16;
     private const int MaxEarlyChunks = 64;
     private uint _receiveNext;
 
@@ -18,6 +17,10 @@ internal sealed partial class TcpConnection
     private bool _acknowledge;
     private bool _hasGuestFin;
     private bool _hasShutDown;
+    private bool _keepsAlive;
+
+    /// <summary>Bytes that were promised room for and have not gone on, as the engine has them in its sum.</summary>
+    private int _promised;
     private TcpChunk? _backlog;
     private TcpChunk? _backlogEnd;
     private int _backlogLength;
@@ -58,6 +61,7 @@ internal sealed partial class TcpConnection
         _acknowledge = false;
         _hasGuestFin = false;
         _hasShutDown = false;
+        _keepsAlive = false;
     }
 
     private void OnSynSentSegment(in TcpSegment segment)
@@ -185,6 +189,13 @@ internal sealed partial class TcpConnection
         {
             uint old = _receiveNext - sequence;
             Acknowledge();
+            if (old == 1 && payload.Length <= 1 && !hasFin && !_keepsAlive)
+            {
+                // The guest asks whether its peer is there (RFC 9293, 3.8.4). That we are says little.
+                _keepsAlive = true;
+                _socket?.KeepAlive();
+            }
+
             if (old > (uint)payload.Length || (old == (uint)payload.Length && !hasFin))
             {
                 return;
@@ -221,6 +232,7 @@ internal sealed partial class TcpConnection
         int taken = Deliver(payload);
         _receiveNext += (uint)taken;
         _acknowledge |= taken > 0;
+        CountPromise();
         if (State != TcpState.Established)
         {
             return;
@@ -229,6 +241,7 @@ internal sealed partial class TcpConnection
         if (_early != null)
         {
             DeliverEarly();
+            CountPromise();
             Acknowledge();
         }
 
@@ -350,6 +363,8 @@ internal sealed partial class TcpConnection
             _backlogEnd = null;
             ShutDownWhenDrained();
         }
+
+        CountPromise();
 
         // A window that was nearly shut is opened by a good part, or not yet (RFC 9293, 3.8.6.2.2).
         uint told = _receiveEdge - _receiveNext;
@@ -473,13 +488,21 @@ internal sealed partial class TcpConnection
 
     private uint WindowEdge()
     {
-        int capacity = _engine.Chunks.IsTight ? TightWindowCapacity : WindowCapacity;
+        int capacity = _engine.OfferFor(_promised, WindowCapacity);
         if (_ourScale == 0)
         {
             capacity = Math.Min(capacity, ushort.MaxValue);
         }
 
         return TcpSequence.Later(_receiveEdge, _receiveNext + (uint)Math.Max(0, capacity - _backlogLength));
+    }
+
+    /// <summary>Keeps the engine's sum of promises right: what the window has room for, and what waits.</summary>
+    private void CountPromise()
+    {
+        int promised = State == TcpState.Free ? 0 : (int)(_receiveEdge - _receiveNext) + _backlogLength;
+        _engine.Promised += promised - _promised;
+        _promised = promised;
     }
 
     /// <summary>With the next segment, which goes out when the guest's batch has ended.</summary>

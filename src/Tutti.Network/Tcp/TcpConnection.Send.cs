@@ -293,9 +293,10 @@ internal sealed partial class TcpConnection
         int options = TcpSegment.WriteSynOptions(
             segment[TcpSegment.MinHeaderLength..], (ushort)_engine.MaxSegmentSize(_flow.IsVersion6), _hasScale ? OurWindowScale : -1, _hasSack);
         int length = TcpSegment.MinHeaderLength + options;
-        uint edge = isAnswer ? _receiveNext + ushort.MaxValue : 0;
+        ushort window = (ushort)Math.Min(ushort.MaxValue, _engine.OfferFor(_promised, WindowCapacity));
+        uint edge = isAnswer ? _receiveNext + window : 0;
         TcpSegment.Write(
-            segment, _flow.PeerPort, _flow.GuestPort, _initialSequence, isAnswer ? _receiveNext : 0, isAnswer ? TcpFlags.Syn | TcpFlags.Ack : TcpFlags.Syn, ushort.MaxValue, length);
+            segment, _flow.PeerPort, _flow.GuestPort, _initialSequence, isAnswer ? _receiveNext : 0, isAnswer ? TcpFlags.Syn | TcpFlags.Ack : TcpFlags.Syn, window, length);
         if (_engine.Send(_toGuest, length, 0, _segmentSize) < 0)
         {
             return;
@@ -303,6 +304,7 @@ internal sealed partial class TcpConnection
 
         // A SYN's window is never scaled.
         _receiveEdge = isAnswer ? TcpSequence.Later(edge, _receiveEdge) : _receiveEdge;
+        CountPromise();
         _sendSyn = false;
         _sendNext = _initialSequence + 1;
         _isTiming = _sendMax == _initialSequence;
@@ -401,5 +403,6 @@ internal sealed partial class TcpConnection
         _acknowledge = false;
         uint told = Math.Min((WindowEdge() - _receiveNext) >> _ourScale, ushort.MaxValue) << _ourScale;
         _receiveEdge = TcpSequence.Later(_receiveEdge, _receiveNext + told);
+        CountPromise();
     }
 }

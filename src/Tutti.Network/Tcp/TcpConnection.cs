@@ -260,6 +260,7 @@ internal sealed partial class TcpConnection
         ReturnChunks();
         _engine.Timers.Remove(this);
         State = TcpState.Free;
+        CountPromise();
         _engine.Forget(this);
     }
 

@@ -12,6 +12,9 @@ public sealed class TcpCounters
     /// <summary>Connections now, those that are half open or in TIME_WAIT among them.</summary>
     public int Connections { get; internal set; }
 
+    /// <summary>Most connections at a time so far.</summary>
+    public int Most { get; internal set; }
+
     /// <summary>Connections of the guest's that the destination, or the policy, refused.</summary>
     public long Refused { get; internal set; }
 

@@ -11,7 +11,12 @@ internal sealed class TcpEngine
     internal const int MaxHalfOpen = 2048;
 
     private const int MaxPooled = 1024;
-    private const int ChunkCapacity = 4096;
+    private const int LeastWindow = 4096;
+    private const int MostLeastWindow = 65535;
+
+    /// <summary>What one connection is offered of what nobody was promised.</summary>
+    private const int OfferPart = 8;
+
     private const int InitialSequenceShift = 6;
     private const ushort FirstEphemeralPort = 49152;
     private const int IpHeaders4 = 40;
@@ -20,6 +25,8 @@ internal sealed class TcpEngine
     private readonly Dictionary<TcpFlow, TcpConnection> _connections = [];
     private readonly Stack<TcpConnection> _pool = [];
     private readonly int _maxConnections;
+    private readonly long _promisable;
+    private readonly int _leastOffer;
     private readonly byte[] _sequenceKey = RandomNumberGenerator.GetBytes(8);
     private TcpConnection? _ready;
     private TcpConnection? _readyEnd;
@@ -31,8 +38,12 @@ internal sealed class TcpEngine
     /// <param name="host">Time and sockets.</param>
     /// <param name="output">The way to the guest.</param>
     /// <param name="maxConnections">Most at a time; more SYNs are answered with a reset.</param>
-    internal TcpEngine(ITcpHost host, IIpOutput output, int maxConnections)
+    /// <param name="bufferBytes">Most bytes from the guest that may wait.</param>
+    internal TcpEngine(ITcpHost host, IIpOutput output, int maxConnections, long bufferBytes)
     {
+        Chunks = new TcpChunkPool((int)Math.Min(bufferBytes / TcpChunk.Size, int.MaxValue));
+        _promisable = bufferBytes / 2;
+        _leastOffer = (int)Math.Clamp(bufferBytes / 2 / maxConnections, LeastWindow, MostLeastWindow);
         _host = host;
         Output = output;
         _maxConnections = maxConnections;
@@ -43,7 +54,13 @@ internal sealed class TcpEngine
 
     internal TcpTimers Timers { get; }
 
-    internal TcpChunkPool Chunks { get; } = new(ChunkCapacity);
+    internal TcpChunkPool Chunks { get; }
+
+    /// <summary>Bytes that all connections together have promised room for and not passed on.</summary>
+    internal long Promised { get; set; }
+
+    /// <summary>Called once, when the first connection finds no room.</summary>
+    internal Action? OnFull { get; set; }
 
     internal TcpCounters Counters { get; } = new();
 
@@ -51,6 +68,15 @@ internal sealed class TcpEngine
 
     /// <summary>The guest has no room for frames until it is said to have.</summary>
     internal bool IsBlocked { get; private set; }
+
+    /// <summary>
+    /// How many bytes a connection may promise room for: what is promised can be kept, since a guest whose bytes are dropped waits ever longer before it sends
+    /// them again. Half of the buffers is shared out evenly among as many connections as there may be, the other half goes to who comes first.
+    /// </summary>
+    /// <param name="promised">What it has promised already.</param>
+    /// <param name="most">The most that one may have.</param>
+    internal int OfferFor(int promised, int most) =>
+        (int)Math.Clamp(promised + (Math.Max(0, _promisable - Promised) / OfferPart), Math.Min(_leastOffer, most), most);
 
     internal int MaxSegmentSize(bool isVersion6) => Output.Mtu - (isVersion6 ? IpHeaders6 : IpHeaders4);
 
@@ -94,7 +120,7 @@ internal sealed class TcpEngine
     /// <param name="open">Makes the socket's watch for the connection.</param>
     internal bool TryOpenToGuest(in IpEndpoints guest, ushort port, Func<Action<IoEvents>, ITcpSocket?> open)
     {
-        if (_connections.Count >= _maxConnections || _halfOpen >= MaxHalfOpen)
+        if (IsFull() || _halfOpen >= MaxHalfOpen)
         {
             Counters.Overflows++;
             return false;
@@ -283,7 +309,7 @@ internal sealed class TcpEngine
             return;
         }
 
-        if (_connections.Count >= _maxConnections)
+        if (IsFull())
         {
             Counters.Overflows++;
             SendReset(flow, syn, 0);
@@ -329,6 +355,18 @@ internal sealed class TcpEngine
         }
     }
 
+    private bool IsFull()
+    {
+        if (_connections.Count < _maxConnections)
+        {
+            return false;
+        }
+
+        OnFull?.Invoke();
+        OnFull = null;
+        return true;
+    }
+
     private TcpConnection Take(in TcpFlow flow)
     {
         TcpConnection connection = _pool.Count > 0 ? _pool.Pop() : new TcpConnection(this);
@@ -340,6 +378,7 @@ internal sealed class TcpEngine
     {
         _connections.Add(flow, connection);
         Counters.Connections = _connections.Count;
+        Counters.Most = Math.Max(Counters.Most, _connections.Count);
         _halfOpen++;
     }
 

@@ -4,28 +4,29 @@ using Tutti.Workers;
 
 namespace Tutti.Network.Tcp;
 
+/// <summary>Takes a host's socket over for a connection; null, and the socket closed, where that can't be.</summary>
+internal delegate ITcpSocket? WatchSocket(HostSocket socket, Action<IoEvents> onReady, out int errno);
+
 /// <summary>A published TCP port: who connects is handed to the guest, which sees the gateway as the caller.</summary>
 internal sealed class TcpListener : IDisposable
 {
     private const int Backlog = 128;
     private const int Batch = 32;
     private const long RetryNanoseconds = 200_000_000;
-    private readonly EventLoop _loop;
     private readonly TcpEngine _engine;
     private readonly Func<IpEndpoints?> _guest;
     private readonly ushort _guestPort;
-    private readonly byte[] _scratch;
+    private readonly WatchSocket _watchSocket;
     private readonly HostSocket _socket;
     private readonly LoopWatch _watch;
     private readonly LoopTimer _retry;
 
-    internal TcpListener(EventLoop loop, TcpEngine engine, in HostEndpoint at, Func<IpEndpoints?> guest, ushort guestPort, byte[] scratch)
+    internal TcpListener(EventLoop loop, TcpEngine engine, in HostEndpoint at, Func<IpEndpoints?> guest, ushort guestPort, WatchSocket watchSocket)
     {
-        _loop = loop;
         _engine = engine;
         _guest = guest;
         _guestPort = guestPort;
-        _scratch = scratch;
+        _watchSocket = watchSocket;
         _socket = HostSocket.TryOpenTcp(at.IsVersion6, out int errno) ?? throw Refusal(at, errno);
         _socket.SetReuseAddress();
         if (at.IsVersion6)
@@ -96,5 +97,5 @@ internal sealed class TcpListener : IDisposable
     }
 
     private bool TryHandOver(in IpEndpoints guest, HostSocket socket) =>
-        _engine.TryOpenToGuest(guest, _guestPort, onReady => TcpSocket.TryWatch(_loop, socket, onReady, _scratch, out _));
+        _engine.TryOpenToGuest(guest, _guestPort, onReady => _watchSocket(socket, onReady, out _));
 }

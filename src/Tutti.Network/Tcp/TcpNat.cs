@@ -8,10 +8,11 @@ namespace Tutti.Network.Tcp;
 /// <summary>TCP of a user network: each connection of the guest's becomes one of the host's, and each to a published port one of the guest's.</summary>
 internal sealed class TcpNat : ITcpNat, ITcpHost
 {
-    private const int MaxConnections = 16384;
+    /// <summary>So many connections have the buffers that the host's kernel makes grow, some MiB each; those beyond get fixed ones.</summary>
+    private const int FreelyBuffered = 32;
 
-    /// <summary>Descriptors that are left to the rest of the process.</summary>
-    private const int SpareDescriptors = 256;
+    private const int LeastBuffer = 16 << 10;
+    private const int MostBuffer = 1 << 20;
 
     private readonly ReachPolicy _policy;
     private readonly EventLoop _loop;
@@ -20,22 +21,37 @@ internal sealed class TcpNat : ITcpNat, ITcpHost
     private readonly byte[] _scratch = GC.AllocateUninitializedArray<byte>(65536);
     private readonly List<TcpListener> _listeners = [];
     private readonly TcpEngine _engine;
-
+    private readonly int _bufferSize;
     private readonly Func<Action<IoEvents>, ITcpSocket?> _connectResolver;
 
     /// <summary>On the network's loop, or before it has work.</summary>
-    internal TcpNat(EventLoop loop, IIpOutput output, ReachPolicy policy, Func<Action<IoEvents>, ITcpSocket?> connectResolver)
+    /// <param name="loop">The network's.</param>
+    /// <param name="output">The way to the guest.</param>
+    /// <param name="policy">Where connections may go.</param>
+    /// <param name="connectResolver">Makes the network's resolver the peer of a connection; null where it has too many.</param>
+    /// <param name="maxConnections">Most at a time.</param>
+    /// <param name="bufferBytes">Most bytes that wait here; as many may wait in the kernel's buffers of a crowd of connections, each way.</param>
+    internal TcpNat(EventLoop loop, IIpOutput output, ReachPolicy policy, Func<Action<IoEvents>, ITcpSocket?> connectResolver, int maxConnections, long bufferBytes)
     {
+        _bufferSize = (int)Math.Clamp(bufferBytes / maxConnections, LeastBuffer, MostBuffer);
         _connectResolver = connectResolver;
         _loop = loop;
         _policy = policy;
         _timer = loop.AddTimer(() => _engine!.RunTimers());
         _deferred = loop.AddDoorbell(() => _engine!.Flush());
-        int most = (int)Math.Clamp(DescriptorLimit.Raise() - SpareDescriptors, 16, MaxConnections);
-        _engine = new TcpEngine(this, output, most);
+        _engine = new TcpEngine(this, output, maxConnections, bufferBytes);
     }
 
     internal TcpCounters Counters => _engine.Counters;
+
+    /// <summary>Seconds that the peer of a connection may be silent whose guest asks whether it is there.</summary>
+    internal int KeepAliveSeconds { get; set; } = 30;
+
+    /// <summary>Most bytes from the guest that have waited so far.</summary>
+    internal long MostBuffered => (long)_engine.Chunks.Most * TcpChunk.Size;
+
+    /// <summary>Called once, when a connection finds no room.</summary>
+    internal Action? OnFull { set => _engine.OnFull = value; }
 
     long ITcpHost.Now => HostTime.Nanoseconds;
 
@@ -60,10 +76,13 @@ internal sealed class TcpNat : ITcpNat, ITcpHost
     /// <exception cref="IOException">The address can't be had; the message says why.</exception>
     internal HostEndpoint Publish(in HostEndpoint at, Func<IpEndpoints?> guest, ushort guestPort)
     {
-        TcpListener listener = new(_loop, _engine, at, guest, guestPort, _scratch);
+        TcpListener listener = new(_loop, _engine, at, guest, guestPort, TryWatch);
         _listeners.Add(listener);
         return listener.Local;
     }
+
+    /// <summary>Ends all connections: the guest that had them is gone.</summary>
+    internal void AbortAll() => _engine.AbortAll();
 
     /// <summary>Ends what is still on its way to where the guest may not go any more.</summary>
     internal void Recheck() => _engine.Recheck();
@@ -106,6 +125,17 @@ internal sealed class TcpNat : ITcpNat, ITcpHost
             return null;
         }
 
-        return TcpSocket.TryWatch(_loop, socket, onReady, _scratch, out errno);
+        return TryWatch(socket, onReady, out errno);
+    }
+
+    /// <summary>Takes a host's socket over for a connection; null, and the socket closed, where the kernel can't watch it.</summary>
+    private TcpSocket? TryWatch(HostSocket socket, Action<IoEvents> onReady, out int errno)
+    {
+        if (_engine.Counters.Connections > FreelyBuffered)
+        {
+            socket.SetBuffers(_bufferSize);
+        }
+
+        return TcpSocket.TryWatch(_loop, socket, onReady, _scratch, KeepAliveSeconds, out errno);
     }
 }

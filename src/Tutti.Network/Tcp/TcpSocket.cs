@@ -8,13 +8,15 @@ internal sealed class TcpSocket : ITcpSocket
 {
     private readonly HostSocket _socket;
     private readonly byte[] _scratch;
+    private readonly int _keepAliveSeconds;
     private LoopWatch? _watch;
 
     /// <summary>Where the kernel reads ahead next; -1 where it must be told each time what to pass over.</summary>
     private int _peekOffset;
 
-    private TcpSocket(HostSocket socket, byte[] scratch)
+    private TcpSocket(HostSocket socket, byte[] scratch, int keepAliveSeconds)
     {
+        _keepAliveSeconds = keepAliveSeconds;
         _socket = socket;
         _scratch = scratch;
         _socket.SetNoDelay();
@@ -23,10 +25,10 @@ internal sealed class TcpSocket : ITcpSocket
     }
 
     /// <summary>Takes a socket over; null, and the socket closed, where the kernel can't watch it.</summary>
-    internal static TcpSocket? TryWatch(EventLoop loop, HostSocket socket, Action<IoEvents> onReady, byte[] scratch, out int errno)
+    internal static TcpSocket? TryWatch(EventLoop loop, HostSocket socket, Action<IoEvents> onReady, byte[] scratch, int keepAliveSeconds, out int errno)
     {
         errno = 0;
-        TcpSocket made = new(socket, scratch);
+        TcpSocket made = new(socket, scratch, keepAliveSeconds);
         try
         {
             made._watch = loop.Watch(
@@ -81,6 +83,8 @@ internal sealed class TcpSocket : ITcpSocket
     }
 
     public void ShutdownWrite() => _ = _socket.ShutdownWrite();
+
+    public void KeepAlive() => _socket.SetKeepAlive(_keepAliveSeconds);
 
     public void SetResetOnClose() => _socket.SetResetOnClose();
 

@@ -4,6 +4,16 @@ using Tutti.Storage.Files;
 
 namespace Tutti.Storage.Qcow2;
 
+/// <summary>What the chain below an image may consist of.</summary>
+/// <param name="Rule">The user's rule.</param>
+/// <param name="Image">The image that the user named.</param>
+/// <param name="IsBelow">Whether that image itself is the first of the chain: what stands on it is ours.</param>
+internal sealed record BackingScope(BackingRule Rule, string Image, bool IsBelow = false)
+{
+    /// <summary>Whether a file may be read.</summary>
+    internal bool Allows(string path) => (IsBelow && path == Image) || Rule.Allows(Image, path);
+}
+
 /// <summary>The image that another one stands on; only read.</summary>
 internal static class Qcow2Backing
 {
@@ -14,8 +24,8 @@ internal static class Qcow2Backing
         ? image[..(image.LastIndexOf('/') + 1)] + backing
         : backing;
 
-    /// <exception cref="DiskException">It is missing, in use by a writer, damaged, or the chain is too long.</exception>
-    internal static IImageSource Open(BlockFile image, Qcow2Header header, int depth)
+    /// <exception cref="DiskException">It is not allowed, missing, in use by a writer, damaged, or the chain is too long.</exception>
+    internal static IImageSource Open(BlockFile image, Qcow2Header header, BackingScope scope, int depth)
     {
         string name = header.BackingFile!;
         if (depth > MaxDepth)
@@ -25,21 +35,27 @@ internal static class Qcow2Backing
 
         if (!IsPath(name))
         {
-            throw new DiskException($"disk '{image.Path}' stands on '{name}', which is no file's name; convert it with 'qemu-img convert -O qcow2'");
+            throw new DiskException($"disk '{image.Path}' stands on '{Printable(name)}', which is no file's name; convert it with 'qemu-img convert -O qcow2'");
         }
 
         ImageFormat? format = header.BackingFormat == null
             ? null
-            : ImageFormat.Find(header.BackingFormat) ?? throw new DiskException($"disk '{image.Path}' stands on an image of format '{header.BackingFormat}', which is not supported; convert it with 'qemu-img convert -O qcow2'");
+            : ImageFormat.Find(header.BackingFormat) ?? throw new DiskException($"disk '{image.Path}' stands on an image of format '{Printable(header.BackingFormat)}', which is not supported; convert it with 'qemu-img convert -O qcow2'");
+        string path = Resolve(image.Path, name);
+        if (!scope.Allows(path))
+        {
+            throw new DiskException($"disk '{image.Path}' stands on '{Printable(name)}', which is not among the files in its folder: an image from a stranger could have your files read so; say backing=allow if you trust it");
+        }
+
         BlockFile file;
         try
         {
-            file = BlockFile.Open(Resolve(image.Path, name), isReadOnly: true, ImageLocking.Lock, image.Notices);
+            file = BlockFile.Open(path, isReadOnly: true, ImageLocking.Lock, image.Notices);
         }
         catch (DiskException e)
         {
             // A chain that leads back to its writable image meets that image's lock, which would not tell why.
-            throw IsTooDeep(image.Path) ? TooDeep(image.Path) : new DiskException($"disk '{image.Path}' stands on another: {e.Message}", e);
+            throw IsTooDeep(image.Path, scope) ? TooDeep(image.Path) : new DiskException($"disk '{image.Path}' stands on another: {e.Message}", e);
         }
 
         try
@@ -52,14 +68,14 @@ internal static class Qcow2Backing
             throw;
         }
 
-        return format == ImageFormat.Qcow2 ? OpenQcow2(file, depth) : new RawSource(file);
+        return format == ImageFormat.Qcow2 ? OpenQcow2(file, scope, depth) : new RawSource(file);
     }
 
     private static DiskException TooDeep(string path) =>
         new($"disk '{path}' is the end of a chain of more than {MaxDepth} images, or of a circle; merge some with 'qemu-img commit' or 'qemu-img convert'");
 
     /// <summary>Whether more images than are allowed lie below one, as far as can be seen, whoever uses them.</summary>
-    private static bool IsTooDeep(string path)
+    private static bool IsTooDeep(string path, BackingScope scope)
     {
         try
         {
@@ -72,6 +88,10 @@ internal static class Qcow2Backing
                 }
 
                 path = Resolve(path, name);
+                if (!scope.Allows(path))
+                {
+                    return false;
+                }
             }
 
             return true;
@@ -82,9 +102,9 @@ internal static class Qcow2Backing
         }
     }
 
-    private static Qcow2Image OpenQcow2(BlockFile file, int depth)
+    private static Qcow2Image OpenQcow2(BlockFile file, BackingScope scope, int depth)
     {
-        Qcow2Image image = Qcow2Image.Open(file, depth);
+        Qcow2Image image = Qcow2Image.Open(file, scope, depth);
         try
         {
             image.RefuseCut();
@@ -96,6 +116,9 @@ internal static class Qcow2Backing
             throw;
         }
     }
+
+    /// <summary>A text of the image's, fit for a terminal.</summary>
+    internal static string Printable(string text) => string.Concat(text.Select(c => char.IsControl(c) ? '?' : c));
 
     private static bool IsPath(string name)
     {

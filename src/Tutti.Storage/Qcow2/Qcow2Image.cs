@@ -73,8 +73,13 @@ internal sealed partial class Qcow2Image : IImageSource
     internal BlockFile File => _file;
 
     /// <summary>Opens an image and what it stands on. The file is its own from now on, also when this throws.</summary>
-    /// <exception cref="DiskException">It is damaged, wants what is not built, or lacks its backing file.</exception>
-    internal static Qcow2Image Open(BlockFile file, int depth = 0, bool opensBacking = true, long cacheBytes = Qcow2TableCache.DefaultBytes)
+    /// <param name="file">The image.</param>
+    /// <param name="scope">What it may stand on; null for files in its folder.</param>
+    /// <param name="depth">Images above it.</param>
+    /// <param name="opensBacking">Whether anything is read that it stands on.</param>
+    /// <param name="cacheBytes">Bytes of tables that are kept, of each kind.</param>
+    /// <exception cref="DiskException">It is damaged, wants what is not built, or its backing file is missing or not allowed.</exception>
+    internal static Qcow2Image Open(BlockFile file, BackingScope? scope = null, int depth = 0, bool opensBacking = true, long cacheBytes = Qcow2TableCache.DefaultBytes)
     {
         IImageSource? backing = null;
         try
@@ -85,7 +90,7 @@ internal sealed partial class Qcow2Image : IImageSource
                 throw new DiskException($"disk '{file.Path}' has subclusters (extended_l2), which are not supported; convert it with 'qemu-img convert -O qcow2'");
             }
 
-            backing = header.BackingFile == null || !opensBacking ? null : Qcow2Backing.Open(file, header, depth + 1);
+            backing = header.BackingFile == null || !opensBacking ? null : Qcow2Backing.Open(file, header, scope ?? new BackingScope(BackingRule.OwnFolder, file.Path), depth + 1);
             Qcow2Image image = new(file, header, backing, cacheBytes);
             return image;
         }

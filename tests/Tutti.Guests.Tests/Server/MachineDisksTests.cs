@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using System.Text;
 using Tutti.Guests.Server;
+using Tutti.Storage;
 
 namespace Tutti.Guests.Tests.Server;
 
@@ -39,6 +40,22 @@ public sealed class MachineDisksTests : IDisposable
         await disks.PrepareAsync(newer, new MachineDiskOptions { IsFresh = true }, Create);
         Assert.False(File.Exists(kept));
         Assert.Equal("two", File.ReadAllText(MachineDisks.ReadHeader(path)!.Value.Backing));
+    }
+
+    [Fact]
+    public async Task A_machine_s_disk_may_stand_on_the_disks_of_images_and_on_nothing_else_outside_its_folder()
+    {
+        MachineDisks disks = new(_root);
+        GuestImage image = Image("one");
+        await using (FileStream file = File.OpenWrite(image.DiskPath!))
+        {
+            file.SetLength(1 << 20);
+        }
+
+        string path = await disks.PrepareAsync(image with { DiskSize = 1 << 20 }, new MachineDiskOptions());
+        DiskOptions options = new() { Path = path, Backing = BackingRule.OwnFolder.And(disks.Bases) };
+        Disk.Open(options).Dispose();
+        Assert.Contains("backing=allow", Assert.Throws<DiskException>(() => Disk.Open(options with { Backing = BackingRule.OwnFolder })).Message, StringComparison.Ordinal);
     }
 
     [Fact]

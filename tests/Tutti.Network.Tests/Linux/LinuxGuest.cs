@@ -32,7 +32,7 @@ internal sealed class LinuxGuest : INetworkReceiver, IDisposable
     /// <param name="isPlain">Whether the card takes no work over, so that frames are as small as on a wire.</param>
     public LinuxGuest(NetworkSpec? spec = null, string resolvers = "/nonexistent", bool isPlain = false)
     {
-        Network = new UserNetwork(spec ?? new NetworkSpec { IsHostAllowed = true, Ip6 = Ip6Mode.On }, Failures.Enqueue, new HostResolvers(resolvers));
+        Network = new UserNetwork(spec ?? new NetworkSpec { IsHostAllowed = true, Ip6 = Ip6Mode.On }, Failures.Enqueue, null, new HostResolvers(resolvers));
         string name = string.Create(CultureInfo.InvariantCulture, $"ttl{Environment.ProcessId}-{Interlocked.Increment(ref _last)}");
         _tap = HostTap.Open(name);
         _ = _tap.SetOffloads(isPlain ? TapOffloads.None : TapOffloads.Checksum | TapOffloads.Tcp4 | TapOffloads.Tcp6);

@@ -23,7 +23,7 @@ internal sealed class Simulation : ITcpHost, IIpOutput
         _random = new Random(seed);
         _trouble = trouble;
         Socket = new ModelSocket(this, toGuest, _random);
-        Engine = new TcpEngine(this, this, 100);
+        Engine = new TcpEngine(this, this, 100, 64 << 20);
         Guest = new ModelGuest(data => Transfer(() => Engine.OnSegment(FromGuest, data)), initialSequence, toHost);
     }
 
@@ -245,6 +245,10 @@ internal sealed class ModelSocket(Simulation simulation, byte[] toGuest, Random 
     }
 
     public void ShutdownWrite() => IsShutDown = true;
+
+    public void KeepAlive()
+    {
+    }
 
     public void SetResetOnClose() => ResetsOnClose = true;
 

@@ -47,7 +47,7 @@ public sealed class TcpAllocationTests
         public static readonly IpEndpoints FromGuest = new(false, 0x0A00020F, 0xC0000201);
         private readonly byte[] _buffer = new byte[IIpOutput.MaxSegment];
 
-        public Endless() => Engine = new TcpEngine(this, this, 10);
+        public Endless() => Engine = new TcpEngine(this, this, 10, 64 << 20);
 
         public TcpEngine Engine { get; }
 
@@ -113,6 +113,10 @@ public sealed class TcpAllocationTests
         public int Discard(int count) => count;
 
         public void ShutdownWrite()
+        {
+        }
+
+        public void KeepAlive()
         {
         }
 

@@ -142,7 +142,7 @@ public sealed class TcpNatTests
             Loop = new EventLoop("tcp test", Failures.Add);
             _bell = Loop.AddDoorbell(Deliver);
             ReachPolicy policy = new(Addresses, host: null, isMetadataAllowed: false);
-            Nat = new TcpNat(Loop, this, policy, _ => null);
+            Nat = new TcpNat(Loop, this, policy, _ => null, 20_000, 64 << 20);
             _timer = Loop.AddTimer(OnTick);
             Loop.Run(() => _timer.Arm(HostTime.Nanoseconds + 500_000_000));
         }
