@@ -111,11 +111,11 @@ internal sealed class GuestDevices : IDisposable
         EventLoop loop = new("console", _onFailure);
         _backends.Add(loop);
         VirtioConsoleCable cable = new(terminal, _onFailure);
-        Add(() =>
+        _functions.Add(services =>
         {
-            VirtioConsole console = new(cable, loop);
+            VirtioConsole console = new(cable, loop, services.Clock);
             cable.Connect(console);
-            return console;
+            return new VirtioPciFunction(console, services.Memory, services.Doorbells, services.ChipsetLock);
         });
         return cable;
     }

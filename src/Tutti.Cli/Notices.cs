@@ -11,10 +11,11 @@ internal static class Notices
 {
     internal static void Write(string line) => WriteText($"tutti: {OneLine(line)}\n");
 
-    /// <summary>Writes several lines as they are.</summary>
+    /// <summary>Writes several lines as they are, but for their ends where the terminal is the guest's.</summary>
     internal static void WriteText(string text)
     {
         using HostStream error = new(HostStream.StandardError);
+        text = HostTerminal.ShowsOutputAsItIs(HostStream.StandardError) ? text.ReplaceLineEndings("\r\n") : text;
         _ = error.Write(Encoding.UTF8.GetBytes(text));
     }
 

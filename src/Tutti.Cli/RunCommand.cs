@@ -108,7 +108,7 @@ internal sealed class RunCommand : IDisposable
             ? OpenKernel(image)
             : _options.Kernel != null
                 ? new KernelFiles(_options.Kernel, _options.Initrd != null ? [_options.Initrd] : [], DefaultCommandLine)
-                : new KernelOnDisk(_devices.BootDisk!, DescribeWindow(), _cancel.Token);
+                : new KernelOnDisk(_devices.BootDisk!, DescribeWindow(), _options.BootEntry, _cancel.Token);
     }
 
     private KernelFiles OpenKernel(GuestImage image)
@@ -132,7 +132,7 @@ internal sealed class RunCommand : IDisposable
     private int RunMachine()
     {
         bool isTerminal = HostTerminal.IsTerminal(HostStream.StandardInput);
-        using TerminalConsole console = new(isTerminal ? OnKeyCommand : null);
+        using TerminalConsole console = new(isTerminal ? OnKeyCommand : null, _options.FiltersConsole ? new ControlFilter() : null);
         MachineExit exit;
         using VirtioTerminal? hvc0 = _hvc0 = _options.Console == ConsoleKind.Virtio ? new VirtioTerminal(console, _devices) : null;
         using TraceWriter? trace = _options.Trace?.Open();

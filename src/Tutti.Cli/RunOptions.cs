@@ -20,11 +20,15 @@ internal sealed record RunArguments
 
     internal string? Append { get; init; }
 
+    internal string? BootEntry { get; init; }
+
     internal IReadOnlyList<string> Disks { get; init; } = [];
 
     internal string? Network { get; init; }
 
     internal string? Console { get; init; }
+
+    internal bool FiltersConsole { get; init; }
 
     internal IReadOnlyList<string> Publish { get; init; } = [];
 
@@ -83,6 +87,9 @@ internal sealed record RunOptions
 
     internal string Append { get; private init; } = string.Empty;
 
+    /// <summary>Which entry of a disk's boot menu is started, by name or number; null for the one that its boot loader would start.</summary>
+    internal string? BootEntry { get; private init; }
+
     /// <summary>Disks in the order of their names in the guest. The guest boots from the first one when it has neither image nor kernel file.</summary>
     internal IReadOnlyList<DiskOptions> Disks { get; private init; } = [];
 
@@ -90,6 +97,9 @@ internal sealed record RunOptions
     internal required NetworkSpec Network { get; init; }
 
     internal ConsoleKind Console { get; private init; }
+
+    /// <summary>Whether only text, colours and cursor moves of the guest's reach the terminal.</summary>
+    internal bool FiltersConsole { get; private init; }
 
     /// <summary>Which machine's disk it is, and what its guest is told at its first start.</summary>
     internal MachineChoice Machine { get; private init; } = new();
@@ -131,6 +141,11 @@ internal sealed record RunOptions
             throw new UserException("--initrd goes with --kernel: a disk's kernel brings its own");
         }
 
+        if (words.BootEntry != null && (words.Kernel != null || image == ImageCatalog.DefaultImage))
+        {
+            throw new UserException("--boot-entry goes with a disk, whose own kernel is started");
+        }
+
         CpuModel cpu = CheckModel(words.Cpu ?? CpuModel.Host.Name);
         long memory = CheckMemory(words.Memory ?? DefaultMemory, host, cpu);
         return new RunOptions
@@ -138,8 +153,10 @@ internal sealed record RunOptions
             Engine = engine,
             Image = image,
             Append = CheckAppend(words.Append ?? string.Empty),
+            BootEntry = words.BootEntry,
             Network = CheckNetwork(words),
             Console = CheckConsole(words.Console ?? DefaultConsole),
+            FiltersConsole = words.FiltersConsole,
             Machine = MachineChoice.Check(words.Machine, image, isDisk ? words.Image : null),
             Disks = [.. (isDisk ? words.Disks.Prepend(words.Image!) : words.Disks).Select(DiskOption.Parse)],
             MemorySize = memory,

@@ -12,14 +12,16 @@ internal sealed class TerminalConsole : IConsoleBackend, IDisposable
     private readonly HostStream _input = new(HostStream.StandardInput);
     private readonly HostStream _output = new(HostStream.StandardOutput);
     private readonly Action<ConsoleKeyCommand>? _onCommand;
-    private readonly KeyFilter _filter = new();
+    private readonly KeyFilter _keys = new();
+    private readonly ControlFilter? _controls;
     private readonly Queue<byte> _typed = new();
     private bool _isAtEnd;
 
     /// <param name="onCommand">Takes the keys meant for Tutti; null when input is no terminal and goes to the guest unseen.</param>
-    internal TerminalConsole(Action<ConsoleKeyCommand>? onCommand)
+    /// <param name="controls">What of the output may pass; null for all of it.</param>
+    internal TerminalConsole(Action<ConsoleKeyCommand>? onCommand, ControlFilter? controls)
     {
-        _onCommand = onCommand;
+        (_onCommand, _controls) = (onCommand, controls);
     }
 
     /// <summary>Begins to read keys; once the terminal is in raw mode.</summary>
@@ -55,7 +57,23 @@ internal sealed class TerminalConsole : IConsoleBackend, IDisposable
         }
     }
 
-    public bool Write(ReadOnlySpan<byte> bytes) => _output.Write(bytes);
+    public bool Write(ReadOnlySpan<byte> bytes)
+    {
+        if (_controls == null)
+        {
+            return _output.Write(bytes);
+        }
+
+        bool isWanted = true;
+        while (isWanted && !bytes.IsEmpty)
+        {
+            int part = Math.Min(bytes.Length, ControlFilter.MaxInput);
+            isWanted = _output.Write(_controls.Filter(bytes[..part]));
+            bytes = bytes[part..];
+        }
+
+        return isWanted;
+    }
 
     public void CancelRead()
     {
@@ -80,7 +98,7 @@ internal sealed class TerminalConsole : IConsoleBackend, IDisposable
         {
             foreach (byte key in buffer.AsSpan(0, count))
             {
-                ConsoleKeyCommand command = _filter.Take(key, Environment.TickCount64, out bool forGuest);
+                ConsoleKeyCommand command = _keys.Take(key, Environment.TickCount64, out bool forGuest);
                 if (forGuest)
                 {
                     lock (_typed)

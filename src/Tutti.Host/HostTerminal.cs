@@ -3,8 +3,8 @@ using System.Runtime.InteropServices;
 namespace Tutti.Host;
 
 /// <summary>
-/// A terminal in raw mode: each key arrives at once, unseen and unchanged, Ctrl-C included. Output processing stays on,
-/// so that a plain newline still begins a line. The mode from before is back after <see cref="Dispose"/>, at the end of the
+/// A terminal in raw mode: each key arrives at once, unseen and unchanged, Ctrl-C included, and each byte of output is shown as it is, so that
+/// a plain newline keeps the column. Who has messages of its own for it asks <see cref="ShowsOutputAsItIs"/>. The mode from before is back after <see cref="Dispose"/>, at the end of the
 /// process (an unhandled exception included), while the process is stopped, and after it was killed. Signals that end the
 /// process must lead to one of those; <see cref="TerminationSignals"/> does.
 /// </summary>
@@ -25,6 +25,17 @@ public sealed unsafe class HostTerminal : IDisposable
 
     /// <summary>Whether a file descriptor is a terminal; false too when it is closed.</summary>
     public static bool IsTerminal(int fd) => LibC.isatty(fd) == 1;
+
+    /// <summary>
+    /// Whether a file descriptor is a terminal that leaves output as it is, whoever has put it into that mode: lines then end in a carriage return
+    /// and a newline.
+    /// </summary>
+    public static bool ShowsOutputAsItIs(int fd)
+    {
+        Termios mode;
+        // SAFETY: as below.
+        return LibC.tcgetattr(fd, &mode) == 0 && (mode.OutputFlags & Termios.OPOST) == 0;
+    }
 
     /// <summary>Gives the size of the window; false where there is none or it does not know its size.</summary>
     public static bool TryGetSize(int fd, out int columns, out int rows)
@@ -117,8 +128,9 @@ public sealed unsafe class HostTerminal : IDisposable
     private Termios RawMode()
     {
         Termios raw = _before;
-        raw.InputFlags &= ~(Termios.IGNBRK | Termios.BRKINT | Termios.PARMRK | Termios.ISTRIP
-            | Termios.INLCR | Termios.IGNCR | Termios.ICRNL | Termios.IXON);
+        raw.InputFlags &= ~(Termios.IGNBRK | Termios.BRKINT | Termios.PARMRK | Termios.INPCK | Termios.ISTRIP
+            | Termios.INLCR | Termios.IGNCR | Termios.ICRNL | Termios.IUCLC | Termios.IXON | Termios.IXOFF);
+        raw.OutputFlags &= ~Termios.OPOST;
         raw.ControlFlags = (raw.ControlFlags & ~(Termios.CSIZE | Termios.PARENB)) | Termios.CS8;
         raw.LocalFlags &= ~(Termios.ISIG | Termios.ICANON | Termios.ECHO | Termios.ECHONL | Termios.IEXTEN);
         raw.Characters[Termios.VMIN] = 1;

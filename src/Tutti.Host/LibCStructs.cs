@@ -93,11 +93,16 @@ internal struct Termios
     internal const uint IGNBRK = 0x1;
     internal const uint BRKINT = 0x2;
     internal const uint PARMRK = 0x8;
+    internal const uint INPCK = 0x10;
     internal const uint ISTRIP = 0x20;
     internal const uint INLCR = 0x40;
     internal const uint IGNCR = 0x80;
     internal const uint ICRNL = 0x100;
+    internal const uint IUCLC = 0x200;
     internal const uint IXON = 0x400;
+    internal const uint IXOFF = 0x1000;
+
+    internal const uint OPOST = 0x1;
 
     internal const uint CSIZE = 0x30;
     internal const uint CS8 = 0x30;

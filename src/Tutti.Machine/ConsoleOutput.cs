@@ -10,6 +10,7 @@ internal sealed class ConsoleOutput : IDisposable
 {
     private const long GatherNanoseconds = 2_000_000;
     private const int Capacity = 64 << 10;
+    private const int UrgentCount = Capacity / 4;
     private readonly IConsoleBackend _backend;
     private readonly Action _onRoom;
     private readonly Lock _lock = new();
@@ -34,34 +35,38 @@ internal sealed class ConsoleOutput : IDisposable
     }
 
     /// <summary>Takes one byte; false when the backend is too far behind. For use under the chipset lock; never waits for the backend.</summary>
-    internal bool TryPut(byte value)
+    internal bool TryPut(byte value) => Put([value]) == 1;
+
+    /// <summary>Takes bytes from the first on, and returns how many; fewer when the backend is too far behind. Never waits for the backend.</summary>
+    internal int Put(ReadOnlySpan<byte> bytes)
     {
+        int taken;
         bool isFirst;
         bool isUrgent;
         lock (_lock)
         {
-            if (_count == Capacity)
-            {
-                _hasRefused = true;
-                return false;
-            }
-
-            _ring[(_first + _count) % Capacity] = value;
-            _count++;
-            isFirst = _count == 1;
-            isUrgent = _count == Capacity / 4;
+            taken = Math.Min(bytes.Length, Capacity - _count);
+            _hasRefused |= taken < bytes.Length;
+            int end = (_first + _count) % Capacity;
+            int head = Math.Min(taken, Capacity - end);
+            bytes[..head].CopyTo(_ring.AsSpan(end));
+            bytes[head..taken].CopyTo(_ring);
+            isFirst = _count == 0 && taken != 0;
+            isUrgent = _count < UrgentCount && _count + taken >= UrgentCount;
+            _count += taken;
         }
 
         if (isFirst)
         {
             _arrived.Signal();
         }
-        else if (isUrgent)
+
+        if (isUrgent)
         {
             _urgent.Signal();
         }
 
-        return true;
+        return taken;
     }
 
     /// <summary>Waits until the backend has taken everything, or until its <see cref="IConsoleBackend.CancelWrite"/>, and ends the thread.</summary>

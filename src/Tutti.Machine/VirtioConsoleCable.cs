@@ -63,14 +63,8 @@ public sealed class VirtioConsoleCable : IVirtioConsoleBackend
 
     public int Transmit(ReadOnlySpan<byte> data)
     {
-        int taken = 0;
         _hasBeenWritten = true;
-        while (taken < data.Length && _output.TryPut(data[taken]))
-        {
-            taken++;
-        }
-
-        return taken;
+        return _output.Put(data);
     }
 
     public void ReceiveReady()

@@ -71,12 +71,15 @@ public abstract partial class VirtioDevice
             _transport = transport;
             _mustSignal = new bool[QueueCount];
             _doorbells = new IDoorbell[QueueCount];
+            _tiedDoorbells = new IDoorbell[QueueCount];
             _configDoorbell = Worker.AddDoorbell(transport.SignalConfig);
             for (int i = 0; i < _doorbells.Length; i++)
             {
                 int queue = i;
                 Queue(i).Connect(memory);
-                _doorbells[i] = Worker.AddDoorbell(() => Work(queue));
+                Action work = () => Work(queue);
+                _doorbells[i] = Worker.AddDoorbell(work);
+                _tiedDoorbells[i] = IsServedAtOnce(i) ? new VcpuDoorbell(work) : _doorbells[i];
             }
         }
     }
@@ -85,6 +88,13 @@ public abstract partial class VirtioDevice
     internal IDoorbell? Doorbell(int queue)
     {
         IDoorbell[] doorbells = _doorbells;
+        return (uint)queue < (uint)doorbells.Length ? doorbells[queue] : null;
+    }
+
+    /// <summary>What a queue's notifications are tied to where they take no lock: its doorbell, or the work itself.</summary>
+    internal IDoorbell? TiedDoorbell(int queue)
+    {
+        IDoorbell[] doorbells = _tiedDoorbells;
         return (uint)queue < (uint)doorbells.Length ? doorbells[queue] : null;
     }
 

@@ -19,6 +19,7 @@ public abstract partial class VirtioDevice : IDisposable
     private readonly ManualResetEventSlim _isStill = new(true);
     private Virtqueue[]? _queues;
     private IDoorbell[] _doorbells = [];
+    private IDoorbell[] _tiedDoorbells = [];
     private IDoorbell? _configDoorbell;
     private IVirtioTransport? _transport;
     private byte _status;
@@ -53,6 +54,12 @@ public abstract partial class VirtioDevice : IDisposable
     /// <summary>The most entries of a queue, a power of two.</summary>
     public virtual ushort MaxQueueSize(int queue) => 256;
 
+    /// <summary>
+    /// Whether a notification of a queue is served by the vCPU that sends it, before it goes on, and not by the worker: for queues whose driver
+    /// does nothing but wait for the answer. The work is short and bounded, and waits for nobody.
+    /// </summary>
+    protected virtual bool IsServedAtOnce(int queue) => false;
+
     /// <summary>Reads the configuration structure; under the device's lock. What the driver can see begins and ends in the structure.</summary>
     public abstract void ReadConfig(int offset, Span<byte> data);
 
@@ -81,7 +88,7 @@ public abstract partial class VirtioDevice : IDisposable
         }
 
         _configDoorbell?.Dispose();
-        (_doorbells, _configDoorbell) = ([], null);
+        (_doorbells, _tiedDoorbells, _configDoorbell) = ([], [], null);
     }
 
     /// <summary>Whether the driver may take these feature bits, all of which were offered, together. Under the device's lock.</summary>
@@ -95,7 +102,10 @@ public abstract partial class VirtioDevice : IDisposable
     /// <returns>True when nothing is under way; else <see cref="CompleteReset"/> is called when that is so.</returns>
     protected abstract bool BeginReset();
 
-    /// <summary>The driver has made chains of a queue available, or is ready now. On the worker's thread, under no lock.</summary>
+    /// <summary>
+    /// The driver has made chains of a queue available, or is ready now. On the worker's thread, or on a vCPU's (<see cref="IsServedAtOnce"/>),
+    /// under no lock.
+    /// </summary>
     protected abstract void OnNotify(int queue);
 
     /// <summary>The driver has enabled a queue again after a reset of it alone. Under the device's lock.</summary>

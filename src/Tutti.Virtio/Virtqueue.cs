@@ -198,9 +198,10 @@ public sealed class Virtqueue
     /// </summary>
     public bool EnableNotifyOfMore() => EnableNotify(_knownAvailable);
 
-    /// <summary>
-    /// Whether the driver has offered more chains than the queue holds, so that it has taken some back. The index wraps: true at some time is what counts.
-    /// </summary>
+    /// <summary>Whether the driver has offered as many chains as the queue holds. The index wraps: true at some time is what counts.</summary>
+    internal bool IsFilled => IsReady && _ring.AvailableIndex >= Size;
+
+    /// <summary>Whether it has offered more, so that it has taken some back.</summary>
     internal bool IsRefilled => IsReady && _ring.AvailableIndex > Size;
 
     internal void Connect(GuestMemory memory) => _memory = memory;

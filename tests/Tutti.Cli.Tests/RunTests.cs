@@ -87,9 +87,42 @@ public sealed partial class RunTests : IDisposable
         session.Type("a\u0003b\u0001\u0001c");
         session.Expect("a\u0003b\u0001c");
         session.Type("\u0001h");
-        session.Expect("Ctrl-A x");
+        session.Expect("\r\nCtrl-A h       this help\r\nCtrl-A x");
         session.Type("\u0001x");
         session.CheckEnd(0);
+    }
+
+    [Fact]
+    public void BytesPassUnchangedBothWays()
+    {
+        using Session session = Start(new TinyKernel().Print("\nlow\r\nhigh\n").Echo());
+        session.Expect("\nlow\r\nhigh\n");
+        string all = string.Concat(Enumerable.Range(0, 256).Select(value => (char)value));
+        session.Type(all.Replace("\u0001", "\u0001\u0001", StringComparison.Ordinal) + "end");
+        session.Expect(all + "end");
+        session.Type("\u0001x");
+        session.CheckEnd(0);
+    }
+
+    [Fact]
+    public void WhatTuttiSaysOnTheGuestsTerminalBeginsAtTheLeft()
+    {
+        using Session session = Start(new TinyKernel().Print("go").Halt(), "--trace", "ports");
+        session.Expect("ports out 03f8 67\r\n");
+        session.Expect("ports out 03f8 6f\r\n");
+        session.Type("\u0001h");
+        session.Expect("leaves Tutti.\r\n");
+        session.Type("\u0001x");
+        session.CheckEnd(0);
+        Assert.DoesNotMatch("[^\r]\n", session.Screen.TrimEnd());
+    }
+
+    [Fact]
+    public void ConsoleFilterIsOffByDefault()
+    {
+        const string Output = "a\e]2;title\a\e[6n\e[31mb\n";
+        Assert.Equal(Output, Run(new TinyKernel().Print(Output).PowerOff()).Output);
+        Assert.Equal("a\e[31mb\n", Run(new TinyKernel().Print(Output).PowerOff(), "--console-filter").Output);
     }
 
     [Fact]
@@ -147,10 +180,10 @@ public sealed partial class RunTests : IDisposable
     private (int Status, string Output, string Error) Run(TinyKernel kernel, params string[] options) =>
         _tutti.Run(["run", "--kernel", _tutti.MakeFile("kernel", kernel.ToFile()), "--memory", "64M", .. options]);
 
-    private Session Start(TinyKernel kernel)
+    private Session Start(TinyKernel kernel, params string[] options)
     {
         Pty pty = new();
-        return new Session(pty, _tutti.StartOn(pty.Path, "run", "--kernel", _tutti.MakeFile("kernel", kernel.ToFile()), "--memory", "64M"));
+        return new Session(pty, _tutti.StartOn(pty.Path, ["run", "--kernel", _tutti.MakeFile("kernel", kernel.ToFile()), "--memory", "64M", .. options]));
     }
 
     [LibraryImport("libc", SetLastError = true)]
@@ -174,6 +207,9 @@ public sealed partial class RunTests : IDisposable
         public Pty Pty { get; }
 
         public Process Process { get; }
+
+        /// <summary>What came after what was waited for last.</summary>
+        public string Screen => _screen.ToString();
 
         public void Type(string keys) => Assert.True(_stream.Write(Encoding.Latin1.GetBytes(keys)));
 

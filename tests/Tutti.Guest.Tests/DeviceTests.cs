@@ -115,6 +115,26 @@ public sealed class DeviceTests : IDisposable
         Assert.Equal(3, guest.WaitForExit());
     }
 
+    /// <summary>Linux's driver throws away what comes while it sets its port up, and nobody has the console open for a while after that.</summary>
+    [DebianFact]
+    public void Input_from_before_the_shell_waits_for_it_at_the_virtio_console() => TypeAhead("virtio");
+
+    [DebianFact]
+    public void Input_from_before_the_shell_waits_for_it_at_the_serial_console() => TypeAhead("serial");
+
+    private static void TypeAhead(string console)
+    {
+        string bytes = new([.. Enumerable.Range(0, 20_000).Select(i => (char)('a' + (i % 26)))]);
+        using GuestSession guest = new("--console", console, "--net", "none");
+        guest.Send($"stty raw -echo; echo rea''dy; head -c {bytes.Length} | md5sum; stty sane\n");
+        guest.Expect("ready");
+        guest.Send(bytes);
+        guest.Expect(Digest(Encoding.ASCII.GetBytes(bytes)));
+        guest.Send("poweroff\n");
+        guest.EndInput();
+        Assert.Equal(0, guest.WaitForExit());
+    }
+
     [DebianFact]
     public void A_virtio_console_that_was_never_used_gives_way_to_what_the_serial_port_got()
     {

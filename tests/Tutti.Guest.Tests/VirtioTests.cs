@@ -33,6 +33,7 @@ public class VirtioTests
         Pipe serial = new();
         Pipe terminal = new();
         VirtioConsoleCable cable = new(terminal, failures.Add);
+        cable.Resize(70, 20);
         using VirtualMachine machine = new(new MachineOptions
         {
             MemorySize = 512 << 20,
@@ -65,7 +66,8 @@ public class VirtioTests
             terminal.Send("good day\n");
             Assert.Equal("<good day>", serial.Run("read -r line <&3; echo \"<$line>\""));
 
-            // The driver reads the size when it changes, not before.
+            // The driver reads the size when it is told of a change: here of the first as it could take it.
+            Assert.Equal("20 70", serial.Run("sleep 1; stty -F /dev/hvc0 size"));
             cable.Resize(90, 30);
             Assert.Equal("30 90", serial.Run("sleep 1; stty -F /dev/hvc0 size"));
 
@@ -96,7 +98,7 @@ public class VirtioTests
 
     private static PciFunction Console(BoardServices services, EventLoop loop, VirtioConsoleCable cable)
     {
-        VirtioConsole console = new(cable, loop);
+        VirtioConsole console = new(cable, loop, services.Clock);
         cable.Connect(console);
         return Function(services, console);
     }

@@ -33,7 +33,16 @@ public sealed unsafe partial class TerminalTests
         Termios raw = pty.Mode;
         Assert.Equal(0u, raw.LocalFlags & (Termios.ICANON | Termios.ECHO | Termios.ISIG | Termios.IEXTEN));
         Assert.Equal(0u, raw.InputFlags & (Termios.ICRNL | Termios.IXON));
-        Assert.Equal(before.OutputFlags, raw.OutputFlags);
+        Assert.Equal(before.OutputFlags & ~Termios.OPOST, raw.OutputFlags);
+        Assert.NotEqual(before.OutputFlags, raw.OutputFlags);
+        Assert.True(HostTerminal.ShowsOutputAsItIs(pty.Terminal));
+        using (HostStream output = new(pty.Terminal))
+        using (HostStream screen = new(pty.Master))
+        {
+            byte[] shown = new byte[8];
+            Assert.True(output.Write("a\nb\r\n"u8));
+            Assert.Equal("a\nb\r\n"u8.ToArray(), shown[..screen.Read(shown)]);
+        }
 
         using HostStream keyboard = new(pty.Master);
         Assert.True(keyboard.Write([3, 26, 13]));
@@ -48,6 +57,7 @@ public sealed unsafe partial class TerminalTests
         Assert.Equal([3, 26, 13], keys[..3]);
         terminal.Dispose();
         terminal.Dispose();
+        Assert.False(HostTerminal.ShowsOutputAsItIs(pty.Terminal));
         Termios after = pty.Mode;
         Assert.Equal(
             MemoryMarshal.AsBytes(new ReadOnlySpan<Termios>(in before)).ToArray(),

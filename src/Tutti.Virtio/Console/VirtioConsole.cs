@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using Tutti.Cpu;
 using Tutti.Devices;
 
 namespace Tutti.Virtio.Console;
@@ -10,7 +11,7 @@ public sealed record VirtioConsoleState(ushort Columns, ushort Rows, byte[] Pend
 /// The virtio console with one port, Linux's hvc0. Output that the backend has no room for stays in the guest's buffers; so does the room for
 /// input. Source: Virtual I/O Device 1.2, 5.3.
 /// </summary>
-public sealed class VirtioConsole : VirtioDevice
+public sealed partial class VirtioConsole : VirtioDevice
 {
     internal const int ReceiveQueue = 0;
     internal const int TransmitQueue = 1;
@@ -32,6 +33,9 @@ public sealed class VirtioConsole : VirtioDevice
 
     private readonly IVirtioConsoleBackend _backend;
     private readonly IDoorbell _wake;
+    private readonly IDoorbell _look;
+    private readonly IGuestClock _clock;
+    private readonly IClockTimer _lookTimer;
 
     // Input comes on one thread at a time, but not always the worker.
     private readonly DescriptorChain _input = new();
@@ -52,17 +56,18 @@ public sealed class VirtioConsole : VirtioDevice
     private long _skip;
     private bool _inputWaits;
 
-    // Linux's driver stumbles (BUG) over a change of the configuration that comes while it sets its port up, and reads the size at no other
-    // time. Once it has taken input back, its port has been opened; drivers keep the whole input queue filled, so that can be seen.
-    private bool _hasReader;
+    // Linux's driver reads the size only when it is told of a change.
     private bool _sizeWaits;
 
-    public VirtioConsole(IVirtioConsoleBackend backend, IDeviceWorker worker)
+    public VirtioConsole(IVirtioConsoleBackend backend, IDeviceWorker worker, IGuestClock clock)
     {
         ArgumentNullException.ThrowIfNull(backend);
         ArgumentNullException.ThrowIfNull(worker);
-        (_backend, Worker) = (backend, worker);
+        ArgumentNullException.ThrowIfNull(clock);
+        (_backend, Worker, _clock) = (backend, worker, clock);
         _wake = worker.AddDoorbell(Transmit);
+        _look = worker.AddDoorbell(Look);
+        _lookTimer = clock.CreateTimer(_look.Ring);
     }
 
     public override VirtioDeviceId Id => VirtioDeviceId.Console;
@@ -76,6 +81,9 @@ public sealed class VirtioConsole : VirtioDevice
     public override IDeviceWorker Worker { get; }
 
     public override ushort MaxQueueSize(int queue) => QueueSize;
+
+    // Drivers wait, spinning, until their output comes back: another thread would take many times as long to wake as the work takes.
+    protected override bool IsServedAtOnce(int queue) => queue == TransmitQueue;
 
     public override void ReadConfig(int offset, Span<byte> data)
     {
@@ -99,12 +107,14 @@ public sealed class VirtioConsole : VirtioDevice
     public override void Dispose()
     {
         base.Dispose();
+        _lookTimer.Cancel();
         _wake.Dispose();
+        _look.Dispose();
     }
 
     /// <summary>
-    /// Tells the guest the size of the terminal: at once where it has read input, else with the first input after that. Any thread, not under
-    /// the device's lock.
+    /// Tells the guest the size of the terminal: at once where somebody has the console open, else as soon as somebody has. Any thread, not
+    /// under the device's lock.
     /// </summary>
     public void Resize(ushort columns, ushort rows)
     {
@@ -118,6 +128,7 @@ public sealed class VirtioConsole : VirtioDevice
 
             (_columns, _rows, _sizeWaits) = (columns, rows, true);
             signal = TryTellSize();
+            LookForReader();
         }
 
         if (signal)
@@ -128,7 +139,8 @@ public sealed class VirtioConsole : VirtioDevice
 
     /// <summary>
     /// Gives the guest input and returns how many bytes were taken, from the first. When that is not all, the backend keeps the rest and
-    /// <see cref="IVirtioConsoleBackend.ReceiveReady"/> says when to go on. Any thread, but one at a time.
+    /// <see cref="IVirtioConsoleBackend.ReceiveReady"/> says when to go on. Nothing is taken until somebody in the guest has the console open. Any
+    /// thread, but one at a time.
     /// </summary>
     public int Receive(ReadOnlySpan<byte> data)
     {
@@ -139,6 +151,13 @@ public sealed class VirtioConsole : VirtioDevice
         {
             tellsSize = TryTellSize();
             Virtqueue queue = Queue(ReceiveQueue);
+            if (!FindReader())
+            {
+                _inputWaits = !data.IsEmpty;
+                LookForReader();
+                return 0;
+            }
+
             queue.DisableNotify();
 
             // A guest could post empty buffers for ever.
@@ -182,6 +201,10 @@ public sealed class VirtioConsole : VirtioDevice
 
     protected override void Activate(ulong features)
     {
+        if (_inputWaits || _sizeWaits)
+        {
+            LookForReader();
+        }
     }
 
     protected override bool BeginReset()
@@ -189,7 +212,8 @@ public sealed class VirtioConsole : VirtioDevice
         (_hasChain, _taken, _skip) = (false, 0, 0);
 
         // The next driver has not been told.
-        (_hasReader, _sizeWaits) = (false, (_columns, _rows) != (0, 0));
+        _sizeWaits = (_columns, _rows) != (0, 0);
+        ForgetReader();
         return true;
     }
 
@@ -210,17 +234,7 @@ public sealed class VirtioConsole : VirtioDevice
             return;
         }
 
-        bool wasWaiting;
-        lock (Lock)
-        {
-            wasWaiting = _inputWaits;
-            _inputWaits = false;
-        }
-
-        if (wasWaiting)
-        {
-            _backend.ReceiveReady();
-        }
+        Greet();
     }
 
     protected override VirtioOwnState SaveOwn() =>
@@ -237,14 +251,14 @@ public sealed class VirtioConsole : VirtioDevice
         (_columns, _rows, _first, _count, _skip) = (own.Columns, own.Rows, 0, own.Pending.Length, Math.Max(0, own.Taken));
 
         // Once more does no harm.
-        (_hasReader, _sizeWaits) = (false, (_columns, _rows) != (0, 0));
+        _sizeWaits = (_columns, _rows) != (0, 0);
+        LookForReader();
     }
 
     /// <summary>Whether the driver is to hear now of a size that it has not been told. Under the lock.</summary>
     private bool TryTellSize()
     {
-        _hasReader = _hasReader || Queue(ReceiveQueue).IsRefilled;
-        if (!_sizeWaits || !_hasReader)
+        if (!_sizeWaits || !FindReader())
         {
             return false;
         }

@@ -276,7 +276,7 @@ public sealed class VirtioPciFunction : PciFunction, IVirtioTransport, IStateful
 
         for (int i = 0; i < _device.QueueCount; i++)
         {
-            if (_device.Doorbell(i) is not IDoorbell doorbell)
+            if (_device.TiedDoorbell(i) is not IDoorbell doorbell)
             {
                 continue;
             }

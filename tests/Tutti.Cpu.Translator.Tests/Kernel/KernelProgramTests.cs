@@ -28,6 +28,8 @@ public sealed class KernelProgramTests : IDisposable
     private int _exits;
     private int _late;
     private int _undefined;
+    private TimeSpan _longest;
+    private ulong _longestSeed;
 
     public KernelProgramTests(ITestOutputHelper output) => _output = output;
 
@@ -67,7 +69,7 @@ public sealed class KernelProgramTests : IDisposable
             disturber.Join();
         }
 
-        _output.WriteLine($"{run} programs, {_exits} came to their end, {_late} were stopped, {_undefined} used an undefined flag, {_events} events");
+        _output.WriteLine($"{run} programs, {_exits} came to their end, {_late} were stopped, {_undefined} used an undefined flag, {_events} events; one took {_longest.TotalMilliseconds:F0} ms, image {_longestSeed:x}");
         Assert.True(failure == null, failure);
         Assert.True(_events > run && _exits > run / 2, "Hardly a program has done anything.");
         Assert.True(_undefined <= 2 + (run / 1000), "AF differs too often to be undefined.");
@@ -83,7 +85,13 @@ public sealed class KernelProgramTests : IDisposable
             var random = new SeededRandom((ulong)Seed);
             while (!done.IsCancellationRequested)
             {
-                Thread.SpinWait(random.Below(4000));
+                for (int distractions = random.Below(16); distractions > 0; distractions--)
+                {
+                    Thread.SpinWait(random.Below(250));
+                    _tested.Distract();
+                }
+
+                Thread.SpinWait(random.Below(2000));
                 _tested.Disturb(random);
                 _reference.Disturb(random);
             }
@@ -101,8 +109,14 @@ public sealed class KernelProgramTests : IDisposable
         string? difference = null;
         for (int run = 0; run < 2 && difference == null; run++)
         {
+            var watch = Stopwatch.StartNew();
             KernelEnding ending = _tested.Run(image);
-            List<string> found = expected != ending ? [$"{expected}, translator {ending}"] : [];
+            if (watch.Elapsed > _longest)
+            {
+                (_longest, _longestSeed) = (watch.Elapsed, program.ImageSeed);
+            }
+
+            List<string> found = expected != ending ? [string.Create(CultureInfo.InvariantCulture, $"{expected}, translator {ending} at {_tested.Registers.Rip:x}, RSP {_tested.Registers.Gpr[4]:x}, RFLAGS {_tested.Registers.Rflags:x}")] : [];
             if (expected != KernelEnding.TooLate)
             {
                 found.AddRange(KernelComparison.Compare(_reference, _tested));

@@ -9,7 +9,9 @@ public sealed class VirtioConsoleTests : IDisposable
     private const int Input = 0;
     private const int Output = 1;
     private const int QueueSize = 16;
+    private const long Millisecond = 1_000_000;
     private readonly PciBed _bed = new();
+    private readonly TestGuestClock _clock = new();
     private readonly Terminal _terminal = new();
     private VirtioConsole _device;
     private VirtioPciFunction _function;
@@ -19,7 +21,7 @@ public sealed class VirtioConsoleTests : IDisposable
 
     public VirtioConsoleTests()
     {
-        _device = new VirtioConsole(_terminal, _bed.Worker);
+        _device = new VirtioConsole(_terminal, _bed.Worker, _clock);
         _function = _bed.Plug(_device);
         _driver = new PciDriver(_bed, _function.Slot);
         (_input, _output) = Start();
@@ -47,7 +49,7 @@ public sealed class VirtioConsoleTests : IDisposable
         _terminal.Room = 5000;
         _ = _output.Add(new Buffer(0x8000, 20_000));
         _ = _output.Kick();
-        Assert.InRange(_bed.Worker.Run(), 1, 5);
+        Assert.InRange(_bed.Worker.Run(), 0, 5);
         Assert.Equal(5000, _terminal.Text.Length);
         Assert.Equal(0, _output.UsedIndex);
         _terminal.Room = int.MaxValue;
@@ -58,20 +60,29 @@ public sealed class VirtioConsoleTests : IDisposable
     }
 
     [Fact]
+    public void Output_is_taken_by_the_vcpu_that_notifies()
+    {
+        "hello"u8.CopyTo(_bed.Ram(0x100, 5));
+        _ = _output.Add(new Buffer(0x100, 5));
+        Assert.True(_output.Kick());
+        Assert.Equal("hello", _terminal.Text);
+        Assert.True(_output.TryTake(out _, out _));
+        Assert.Equal(VirtioPciLayout.IsrQueue, _driver.ReadIsr());
+    }
+
+    [Fact]
     public void Input_takes_the_room_that_the_guest_has_and_waits_for_more()
     {
-        _ = _input.Add(new Buffer(0x100, 3, true));
-        _ = _input.Kick();
-        _ = _bed.Worker.Run();
-        Assert.Equal(3, _device.Receive("abcdef"u8));
+        Open(3);
+        Assert.Equal(3 * QueueSize, _device.Receive(Encoding.ASCII.GetBytes(new string('a', 3 * QueueSize) + "def")));
         Assert.True(_input.TryTake(out _, out uint written));
         Assert.Equal(3u, written);
-        Assert.Equal("abc", Encoding.ASCII.GetString(_bed.Ram(0x100, 3)));
-        Assert.Equal(0, _terminal.Readies);
+        Assert.Equal("aaa", Encoding.ASCII.GetString(_bed.Ram(0x100, 3)));
+        Assert.Equal(1, _terminal.Readies);
         _ = _input.Add(new Buffer(0x100, 3, true));
         Assert.True(_input.Kick());
         _ = _bed.Worker.Run();
-        Assert.Equal(1, _terminal.Readies);
+        Assert.Equal(2, _terminal.Readies);
         Assert.Equal(3, _device.Receive("def"u8));
         Assert.Equal("def", Encoding.ASCII.GetString(_bed.Ram(0x100, 3)));
     }
@@ -82,14 +93,97 @@ public sealed class VirtioConsoleTests : IDisposable
         _driver.WriteCommon(VirtioPciLayout.DeviceStatus, 0, 1);
         Assert.Equal(0, _device.Receive("abc"u8));
         (_input, _output) = Start();
+        Open();
+        Assert.Equal(3, _device.Receive("abc"u8));
+    }
+
+    /// <summary>Linux loses what comes before its port is set up, and keeps an empty buffer until a program has the port open.</summary>
+    [Fact]
+    public void Input_waits_until_an_empty_buffer_has_come_back()
+    {
+        Fill();
+        Assert.Equal(0, _device.Receive("abc"u8));
+        Wait(19 * Millisecond);
+        Assert.False(_input.TryTake(out _, out _));
+        Wait(Millisecond);
+        Assert.True(_input.TryTake(out _, out uint written));
+        Assert.Equal(0u, written);
+        Assert.False(_input.TryTake(out _, out _));
+        Assert.Equal(0, _device.Receive("abc"u8));
+        Assert.Equal(0, _terminal.Readies);
+        Offer();
         Assert.Equal(1, _terminal.Readies);
+        Assert.Equal(3, _device.Receive("abc"u8));
+        Assert.Equal("abc", Encoding.ASCII.GetString(_bed.Ram(0x110, 3)));
+    }
+
+    [Fact]
+    public void A_driver_that_loses_the_first_empty_buffer_gets_another_and_no_more_than_four()
+    {
+        Fill();
+        Assert.Equal(0, _device.Receive("abc"u8));
+        Wait(20 * Millisecond);
+        Assert.True(_input.TryTake(out _, out _));
+        Wait(199 * Millisecond);
+        Assert.False(_input.TryTake(out _, out _));
+        Wait(Millisecond);
+        Assert.True(_input.TryTake(out _, out _));
+        Wait(2_000 * Millisecond);
+        Wait(20_000 * Millisecond);
+        Assert.True(_input.TryTake(out _, out _));
+        Assert.True(_input.TryTake(out _, out _));
+        Assert.Equal(0, _terminal.Readies);
+
+        // Nobody ever answers: rather lost than kept for ever.
+        Wait(200_000 * Millisecond);
+        Assert.False(_input.TryTake(out _, out _));
+        Assert.Equal(1, _terminal.Readies);
+        Assert.Equal(3, _device.Receive("abc"u8));
+        Wait(Millisecond);
+        Wait(Millisecond);
+        Wait(Millisecond);
+        Assert.False(_clock.IsArmed);
+    }
+
+    /// <summary>Linux's tty layer stops reading at each empty buffer until the next interrupt.</summary>
+    [Fact]
+    public void Input_behind_several_empty_buffers_is_told_of_again()
+    {
+        Fill();
+        Assert.Equal(0, _device.Receive("abc"u8));
+        Wait(20 * Millisecond);
+        Wait(200 * Millisecond);
+        Assert.True(_input.TryTake(out _, out _));
+        Offer();
+        Assert.Equal(3, _device.Receive("abc"u8));
+        _ = _driver.ReadIsr();
+        Wait(Millisecond);
+        Assert.Equal(VirtioPciLayout.IsrQueue, _driver.ReadIsr());
+        Wait(Millisecond);
+        Assert.Equal(0, _driver.ReadIsr());
+        Assert.False(_clock.IsArmed);
+    }
+
+    [Fact]
+    public void A_driver_that_never_fills_its_queue_gets_no_empty_buffer_but_input_after_a_while()
+    {
+        _ = _input.Add(new Buffer(0x100, 3, true));
+        _ = _input.Kick();
+        _ = _bed.Worker.Run();
+        Assert.Equal(0, _device.Receive("abc"u8));
+        Wait(20 * Millisecond);
+        Assert.Equal(0, _terminal.Readies);
+        Wait(200 * Millisecond);
+        Assert.False(_input.TryTake(out _, out _));
+        Assert.Equal(1, _terminal.Readies);
+        Assert.Equal(3, _device.Receive("abc"u8));
     }
 
     [Fact]
     public void A_new_size_is_in_the_configuration_with_an_interrupt()
     {
         Assert.Equal(VirtioConsole.FeatureSize, _driver.ReadFeatures() & VirtioConsole.FeatureSize);
-        ReadFirstInput();
+        Open();
         _device.Resize(132, 43);
         Assert.True(_bed.Line);
         Assert.Equal(VirtioPciLayout.IsrConfig, _driver.ReadIsr());
@@ -100,23 +194,27 @@ public sealed class VirtioConsoleTests : IDisposable
     }
 
     [Fact]
-    public void A_size_from_before_the_driver_has_taken_input_waits_for_that()
+    public void A_size_from_before_somebody_has_the_console_open_waits_for_that()
     {
         _device.Resize(132, 43);
-        Assert.False(_bed.Line);
+        Fill();
+        Wait(20 * Millisecond);
+        Assert.Equal(VirtioPciLayout.IsrQueue, _driver.ReadIsr());
         Assert.Equal(132UL, _driver.ReadDevice(0, 2));
-        ReadFirstInput();
-        Assert.Equal(1, _device.Receive("b"u8));
+        Assert.True(_input.TryTake(out _, out _));
+        Offer();
         Assert.Equal(VirtioPciLayout.IsrConfig, _driver.ReadIsr() & VirtioPciLayout.IsrConfig);
+        Assert.Equal(0, _terminal.Readies);
 
         // A driver that comes after it has not been told, and is told when it can take it.
         _driver.WriteCommon(VirtioPciLayout.DeviceStatus, 0, 1);
         (_input, _output) = Start();
         _ = _driver.ReadIsr();
-        _device.Resize(80, 25);
+        Fill();
+        Wait(20 * Millisecond);
         Assert.Equal(0, _driver.ReadIsr() & VirtioPciLayout.IsrConfig);
-        ReadFirstInput();
-        Assert.Equal(1, _device.Receive("b"u8));
+        Assert.True(_input.TryTake(out _, out _));
+        Offer();
         Assert.Equal(VirtioPciLayout.IsrConfig, _driver.ReadIsr() & VirtioPciLayout.IsrConfig);
     }
 
@@ -145,7 +243,7 @@ public sealed class VirtioConsoleTests : IDisposable
         var configuration = _function.SaveConfiguration();
         VirtioPciState state = _function.Save();
         _ = _bed.Bus.Remove(_function.Slot);
-        _device = new VirtioConsole(_terminal, _bed.Worker);
+        _device = new VirtioConsole(_terminal, _bed.Worker, _clock);
         _function = _bed.Plug(_device);
         _function.RestoreConfiguration(configuration);
         _terminal.Room = int.MaxValue;
@@ -155,21 +253,41 @@ public sealed class VirtioConsoleTests : IDisposable
         Assert.Equal(1, _output.UsedIndex);
     }
 
-    /// <summary>Keeps the queue of input full, as drivers do, and takes a byte from it.</summary>
-    private void ReadFirstInput()
+    /// <summary>Fills the queue of input, as drivers do.</summary>
+    private void Fill(uint length = 16)
     {
         for (ulong i = 0; i < QueueSize; i++)
         {
-            _ = _input.Add(new Buffer(0x100 + (16 * i), 16, true));
+            _ = _input.Add(new Buffer(0x100 + (16 * i), length, true));
         }
 
         _ = _input.Kick();
         _ = _bed.Worker.Run();
-        Assert.Equal(1, _device.Receive("a"u8));
-        Assert.True(_input.TryTake(out _, out _));
-        _ = _input.Add(new Buffer(0x100, 16, true));
-        _ = _input.Kick();
+    }
+
+    /// <summary>Puts one buffer more into it.</summary>
+    private void Offer(uint length = 16)
+    {
+        _ = _input.Add(new Buffer(0x100, length, true));
+        Assert.True(_input.Kick());
         _ = _bed.Worker.Run();
+    }
+
+    private void Wait(long nanoseconds)
+    {
+        _clock.Advance(nanoseconds);
+        _ = _bed.Worker.Run();
+    }
+
+    /// <summary>What a driver with a full queue does when a program opens the console: it takes the empty buffer and offers it again.</summary>
+    private void Open(uint length = 16)
+    {
+        Fill(length);
+        Assert.Equal(0, _device.Receive("?"u8));
+        Wait(20 * Millisecond);
+        Assert.True(_input.TryTake(out _, out uint written));
+        Assert.Equal(0u, written);
+        Offer(length);
         _ = _driver.ReadIsr();
     }
 

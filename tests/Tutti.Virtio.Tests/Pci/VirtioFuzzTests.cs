@@ -54,7 +54,7 @@ public sealed class VirtioFuzzTests
     {
         "echo" => new EchoDevice(bed.Worker),
         "rng" => new VirtioRng(new Zeroes(), bed.Worker, clock),
-        _ => new VirtioConsole(new Sink(), bed.Worker),
+        _ => new VirtioConsole(new Sink(), bed.Worker, clock),
     };
 
     private static void FuzzRings(string kind, Random random)
@@ -72,6 +72,7 @@ public sealed class VirtioFuzzTests
             if (device is VirtioConsole console && random.Next(4) == 0)
             {
                 Assert.InRange(console.Receive(new byte[random.Next(300)]), 0, 300);
+                console.Resize((ushort)random.Next(3), 1);
             }
 
             Assert.InRange(bed.Worker.Run(MaxWork), 0, MaxWork - 1);
