@@ -165,7 +165,8 @@ internal static unsafe class X87Ops
         }
     }
 
-    private static void UpdatePointers(CpuState* state, Op* op)
+    /// <summary>Notes where the instruction and its operand are.</summary>
+    public static void UpdatePointers(CpuState* state, Op* op)
     {
         if ((op->Flags & ClearsPointers) != 0)
         {

@@ -83,7 +83,15 @@ internal static unsafe class X87Translator
         op->Flags |= !isInitialize && instruction.RflagsModified != RflagsBits.None ? VectorTraits.FlagsOut : (ushort)0;
         op->Imm = (ulong)thunk;
         op->Aux = control ? (ushort)0 : LastOpcode(instruction, context);
-        op->Handler = &X87Ops.Run;
+        op->Handler = instruction.Code switch
+        {
+            Code.Fld_m80fp => &X87Stack.Load,
+            Code.Fstp_m80fp => &X87Stack.Store,
+            Code.Fstp_sti when register == 0 => &X87Stack.Drop,
+            Code.Fprem => &X87Stack.Remainder,
+            Code.Fprem1 => &X87Stack.NearestRemainder,
+            _ => &X87Ops.Run,
+        };
         return true;
     }
 

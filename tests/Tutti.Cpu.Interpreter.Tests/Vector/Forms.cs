@@ -18,6 +18,9 @@ internal static class Forms
     private static readonly HashSet<Code> Apart =
     [
         Code.Fnstenv_m14byte, Code.Fnstenv_m28byte, Code.Fnsave_m94byte, Code.Fnsave_m108byte,
+
+        // Decoded as the NOPs among which they are: EncodingSweepTests.
+        Code.Prefetchnta_m8, Code.Prefetcht0_m8, Code.Prefetcht1_m8, Code.Prefetcht2_m8,
         Code.Fldenv_m14byte, Code.Frstor_m94byte, Code.Fldenv_m28byte, Code.Frstor_m108byte,
         Code.Ldmxcsr_m32, Code.Fnstsw_m2byte, Code.Wait,
     ];
