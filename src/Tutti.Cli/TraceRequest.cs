@@ -1,4 +1,5 @@
 using Tutti.Cpu;
+using Tutti.Host;
 using Tutti.Machine;
 
 namespace Tutti.Cli;
@@ -52,7 +53,7 @@ internal sealed record TraceRequest(TraceKinds Kinds, string? Path)
     {
         try
         {
-            return new TraceWriter(Kinds, Path == null ? null : new FileStream(Path, FileMode.Create, FileAccess.Write, FileShare.Read));
+            return new TraceWriter(Kinds, Path == null ? null : OwnerOnly.Write(Path, FileMode.Create));
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException)
         {

@@ -10,7 +10,7 @@ public enum HostFileMode
     Read = 0,
     ReadWrite = 1,
 
-    /// <summary>Makes the file, which must not be there yet.</summary>
+    /// <summary>Makes the file, which must not be there yet, for its owner alone (0600).</summary>
     Create = 2,
 
     /// <summary>Past the host's page cache (O_DIRECT): offsets, lengths and addresses must suit the storage, mostly multiples of 512 or 4096.</summary>
@@ -40,7 +40,8 @@ public readonly record struct HostFileStatus(HostFileKind Kind, long Length, lon
 /// </summary>
 public sealed unsafe class HostFile : IDisposable
 {
-    private const uint NewFileMode = 0b110_110_110;
+    /// <summary>For the owner alone: what a guest writes is nobody else's affair.</summary>
+    private const uint NewFileMode = 0b110_000_000;
 
     private HostFile(string path, FileDescriptor descriptor, HostFileStatus status)
     {

@@ -64,6 +64,7 @@ public sealed class DiskTests : IDisposable
     {
         string path = Path.Combine(_tutti.Folder, "disk.img");
         Assert.Equal((0, string.Empty, string.Empty), _tutti.Run("disk", "create", "--format", "raw", path, "10M"));
+        Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite, File.GetUnixFileMode(path));
         Assert.Equal((0, string.Empty, string.Empty), _tutti.Run("disk", "resize", path, "+1M"));
         (int status, string output, _) = _tutti.Run("disk", "info", "--json", path);
         Assert.Equal(0, status);

@@ -28,6 +28,7 @@ public sealed class ObservationTests : IDisposable
     {
         string file = Path.Combine(_tutti.Folder, "trace:1.txt");
         (int status, _, string error) = Run("--trace", $"ports:{file}");
+        Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite, File.GetUnixFileMode(file));
         Assert.Equal((0, string.Empty), (status, error));
         string[] lines = File.ReadAllLines(file);
         Assert.All(lines, line => Assert.Matches(@"^\d+\.\d{6} ports (in|out) [0-9a-f]{4} [0-9a-f]+$", line));

@@ -2,6 +2,7 @@ using System.Buffers.Binary;
 using System.Globalization;
 using System.Text;
 using Tutti.Guests.Seed;
+using Tutti.Host;
 using Tutti.Storage;
 using Tutti.Storage.Files;
 
@@ -71,8 +72,8 @@ public sealed class MachineDisks(string? dataFolder = null)
         string path = FindPath(options.Name ?? image.Name);
         try
         {
-            Directory.CreateDirectory(Disks);
-            Directory.CreateDirectory(Bases);
+            MakeFolders();
+            OwnerOnly.MakeFolder(Bases);
             using CacheLock held = await CacheLock.TakeAsync(_root, () => { }, cancellationToken).ConfigureAwait(false);
             if (File.Exists(path) && !options.IsFresh)
             {
@@ -108,16 +109,10 @@ public sealed class MachineDisks(string? dataFolder = null)
         byte[] bytes = seed.ToImage();
         try
         {
-            Directory.CreateDirectory(Disks);
+            MakeFolders();
             string unfinished = path + ".new";
             File.Delete(unfinished);
-            FileStreamOptions options = new() { Mode = FileMode.CreateNew, Access = FileAccess.Write };
-            if (!OperatingSystem.IsWindows())
-            {
-                options.UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite;
-            }
-
-            using (FileStream file = new(unfinished, options))
+            using (FileStream file = OwnerOnly.Write(unfinished, FileMode.CreateNew))
             {
                 file.Write(bytes);
             }
@@ -140,6 +135,14 @@ public sealed class MachineDisks(string? dataFolder = null)
         return name.Length is > 0 and <= 64 && char.IsAsciiLetterOrDigit(name[0]) && name.All(c => char.IsAsciiLetterOrDigit(c) || c is '-' or '_' or '.')
             ? Path.Combine(Disks, name + Extension)
             : throw new ImageException($"--name '{name}' is no name for a machine: up to 64 letters, digits, dots, hyphens and underscores, a letter or digit first.");
+    }
+
+    /// <summary>For the owner alone, and so is what lies in them already.</summary>
+    private void MakeFolders()
+    {
+        OwnerOnly.MakeFolder(_root);
+        OwnerOnly.MakeFolder(Disks);
+        OwnerOnly.CloseFiles(Disks);
     }
 
     private static void CheckSize(string path, long? size)

@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using Tutti.Host;
 
 namespace Tutti.Network.Capture;
 
@@ -32,7 +33,7 @@ public sealed class PacketCapture : IDisposable
         _snapLength = Math.Clamp(snapLength, 64, 262144);
         try
         {
-            _file = new FileStream(path, FileMode.Create, FileAccess.Write, FileShare.Read, 1);
+            _file = OwnerOnly.Write(path, FileMode.Create, bufferSize: 1);
             Span<byte> header = stackalloc byte[24];
             BinaryPrimitives.WriteUInt32LittleEndian(header, Magic);
             BinaryPrimitives.WriteUInt16LittleEndian(header[4..], 2);

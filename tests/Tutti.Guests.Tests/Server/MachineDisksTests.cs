@@ -86,6 +86,39 @@ public sealed class MachineDisksTests : IDisposable
     }
 
     [Fact]
+    public async Task Disks_are_for_their_owner_alone_those_of_older_versions_too()
+    {
+        const UnixFileMode Folder = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute;
+        const UnixFileMode Open = UnixFileMode.GroupRead | UnixFileMode.OtherRead;
+        const UnixFileMode OpenFolder = Folder | Open | UnixFileMode.GroupExecute | UnixFileMode.OtherExecute;
+        string root = Path.Combine(_root, "data", "tutti");
+        MachineDisks disks = new(root);
+        GuestImage image = Image("one") with { DiskSize = 1 << 20 };
+        await File.WriteAllBytesAsync(image.DiskPath!, new byte[1 << 20]);
+        string path = await disks.PrepareAsync(image, new MachineDiskOptions());
+        string old = Path.Combine(root, "disks", "old.qcow2");
+        string seed = disks.WriteSeed(new Guests.Seed.CloudInitSeed { Machine = "web", Password = "p" });
+        string[] folders = [root, Path.Combine(root, "disks"), disks.Bases];
+        Check();
+
+        // As they were before.
+        File.Copy(path, old);
+        Array.ForEach([path, old, seed], file => File.SetUnixFileMode(file, UnixFileMode.UserRead | UnixFileMode.UserWrite | Open));
+        Array.ForEach(folders, folder => File.SetUnixFileMode(folder, OpenFolder));
+        await disks.PrepareAsync(image, new MachineDiskOptions());
+        Check(old);
+        File.SetUnixFileMode(old, UnixFileMode.UserRead | Open);
+        disks.WriteSeed(new Guests.Seed.CloudInitSeed { Machine = "web", Password = "p" });
+        Assert.Equal(UnixFileMode.UserRead, File.GetUnixFileMode(old));
+
+        void Check(params string[] more)
+        {
+            Assert.All(folders, folder => Assert.Equal(Folder, File.GetUnixFileMode(folder)));
+            Assert.All([path, seed, .. more], file => Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite, File.GetUnixFileMode(file)));
+        }
+    }
+
+    [Fact]
     public void A_seed_is_for_its_owner_alone()
     {
         string path = new MachineDisks(_root).WriteSeed(new Guests.Seed.CloudInitSeed { Machine = "web", Password = "p" });
