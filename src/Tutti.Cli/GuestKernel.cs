@@ -106,13 +106,14 @@ internal sealed class KernelFiles(InputFile kernel, IReadOnlyList<InputFile> ini
 /// <summary>The kernel that a disk's own boot loader would start: the guest may have put a new one there before it reboots.</summary>
 /// <param name="disk">Stays its owner's.</param>
 /// <param name="words">Behind the disk's own command line.</param>
+/// <param name="bootEntry">The entry of its boot loader's menu; null for that one's own choice.</param>
 /// <param name="cancellation">Ends a look that takes too long for the user.</param>
-internal sealed class KernelOnDisk(IBlockBackend disk, string words, CancellationToken cancellation) : GuestKernel
+internal sealed class KernelOnDisk(IBlockBackend disk, string words, string? bootEntry, CancellationToken cancellation) : GuestKernel
 {
     internal override ProcessorRegisters Load(GuestMemory memory, string append, int processorCount)
     {
         using BlockBackendReader reader = new(disk, cancellation);
-        DiskKernel found = DiskKernel.Find(reader, new ReadBudget((long)memory.Size, cancellation));
+        DiskKernel found = DiskKernel.Find(reader, new ReadBudget((long)memory.Size, cancellation), append, bootEntry);
         return Load(memory, found.Kernel, found.Initrd, $"{found.CommandLine}{words} {append}", processorCount);
     }
 }

@@ -108,7 +108,7 @@ internal sealed class RunCommand : IDisposable
             ? OpenKernel(image)
             : _options.Kernel != null
                 ? new KernelFiles(_options.Kernel, _options.Initrd != null ? [_options.Initrd] : [], DefaultCommandLine)
-                : new KernelOnDisk(_devices.BootDisk!, DescribeWindow(), _cancel.Token);
+                : new KernelOnDisk(_devices.BootDisk!, DescribeWindow(), _options.BootEntry, _cancel.Token);
     }
 
     private KernelFiles OpenKernel(GuestImage image)

@@ -28,6 +28,7 @@ internal static class RunCommandLine
         Option<string?> kernel = CommandLine.Text("--kernel", "FILE", "Boot this bzImage or vmlinux instead of an image's kernel.");
         Option<string?> initrd = CommandLine.Text("--initrd", "FILE", "Initial RAM disk; takes the place of the image's.");
         Option<string?> append = CommandLine.Text("--append", "STR", $"Words behind the kernel command line (\"{RunCommand.DefaultCommandLine}\" without an image).");
+        Option<string?> bootEntry = CommandLine.Text("--boot-entry", "ENTRY", "Start this entry of the disk's boot menu, by number or title, instead of its default; an unknown one lists them.");
         Option<string[]> disk = CommandLine.Texts("--disk", DiskOption.Form, "Give the guest this disk; as often as there are disks.");
         Option<string?> net = CommandLine.Text("--net", "NET", $"What the guest's network card is plugged into: none; user[,OPTION] for this host's networks; tap=NAME[,OPTION] for a TAP device; {RunOptions.DefaultNetwork} when not given.");
         Option<string[]> publish = CommandLine.Texts("--publish", "[IP:]PORT:PORT[/udp]", "Lead a port of this host to one of the guest; as often as there are ports.");
@@ -55,7 +56,7 @@ internal static class RunCommandLine
         trace.CompletionSources.Add(_ => TraceRequest.Names);
         Command run = new("run", "Run a guest with its console on this terminal. Ctrl-A h shows the keys.")
         {
-            image, kernel, initrd, append, disk, net, publish, console, consoleFilter, name, fresh, diskSize, hostName, user, sshKey, userData, memory, cpus, cpu, engine, timeout, noReboot, verbose, trace,
+            image, kernel, initrd, append, bootEntry, disk, net, publish, console, consoleFilter, name, fresh, diskSize, hostName, user, sshKey, userData, memory, cpus, cpu, engine, timeout, noReboot, verbose, trace,
         };
         run.SetAction(async (result, _) =>
         {
@@ -65,6 +66,7 @@ internal static class RunCommandLine
                 Kernel = result.GetValue(kernel),
                 Initrd = result.GetValue(initrd),
                 Append = result.GetValue(append),
+                BootEntry = result.GetValue(bootEntry),
                 Disks = result.GetValue(disk) ?? [],
                 Network = result.GetValue(net),
                 Publish = result.GetValue(publish) ?? [],

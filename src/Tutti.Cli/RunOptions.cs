@@ -20,6 +20,8 @@ internal sealed record RunArguments
 
     internal string? Append { get; init; }
 
+    internal string? BootEntry { get; init; }
+
     internal IReadOnlyList<string> Disks { get; init; } = [];
 
     internal string? Network { get; init; }
@@ -85,6 +87,9 @@ internal sealed record RunOptions
 
     internal string Append { get; private init; } = string.Empty;
 
+    /// <summary>Which entry of a disk's boot menu is started, by name or number; null for the one that its boot loader would start.</summary>
+    internal string? BootEntry { get; private init; }
+
     /// <summary>Disks in the order of their names in the guest. The guest boots from the first one when it has neither image nor kernel file.</summary>
     internal IReadOnlyList<DiskOptions> Disks { get; private init; } = [];
 
@@ -136,6 +141,11 @@ internal sealed record RunOptions
             throw new UserException("--initrd goes with --kernel: a disk's kernel brings its own");
         }
 
+        if (words.BootEntry != null && (words.Kernel != null || image == ImageCatalog.DefaultImage))
+        {
+            throw new UserException("--boot-entry goes with a disk, whose own kernel is started");
+        }
+
         CpuModel cpu = CheckModel(words.Cpu ?? CpuModel.Host.Name);
         long memory = CheckMemory(words.Memory ?? DefaultMemory, host, cpu);
         return new RunOptions
@@ -143,6 +153,7 @@ internal sealed record RunOptions
             Engine = engine,
             Image = image,
             Append = CheckAppend(words.Append ?? string.Empty),
+            BootEntry = words.BootEntry,
             Network = CheckNetwork(words),
             Console = CheckConsole(words.Console ?? DefaultConsole),
             FiltersConsole = words.FiltersConsole,

@@ -26,6 +26,7 @@ public sealed class BadInputTests : IDisposable
     [InlineData("--timeout", "0", "no time above 0")]
     [InlineData("--timeout", "soon", "no time above 0")]
     [InlineData("--append", "a\nb", "printable ASCII")]
+    [InlineData("--boot-entry", "0", "--boot-entry goes with a disk")]
     [InlineData("--kernel", "/no/such/file", "does not exist")]
     [InlineData("--kernel", "/", "is a folder")]
     [InlineData("--initrd", "/no/such/file", "does not exist")]

@@ -23,6 +23,9 @@ public sealed class ServerTests(ITestOutputHelper output) : IDisposable
             (int status, string text) = server.Try("sudo apt-get -q update && sudo apt-get -qy install hello && hello");
             Assert.True(status == 0, text);
             Assert.Contains("Hello, world!", text, StringComparison.Ordinal);
+
+            // What openjdk does when it is set up: its manuals' folder must be there, though the image leaves manuals out.
+            server.Run("sudo update-alternatives --install /usr/share/man/man1/proof.1.gz proof.1.gz /etc/hostname 1 && test -L /usr/share/man/man1/proof.1.gz");
             server.Run("head -c 20000000 /dev/urandom > kept && sync && sha256sum < kept > kept.sum && sync");
 
             // Disposed of: the process is killed, while it writes.

@@ -147,12 +147,25 @@ internal sealed unsafe partial class SoftwareProcessor
         }
     }
 
-    /// <summary>Notes the reasons in DR6 and raises #DB, which also turns general detect off.</summary>
+    /// <summary>
+    /// Notes the reasons in DR6 and raises #DB, which also turns general detect off. B0 to B3 tell of this one alone; the other bits stay until
+    /// software clears them.
+    /// </summary>
     private void RaiseDebug(ulong reasons)
     {
-        State->Dr[6] |= reasons;
+        State->Dr[6] = (State->Dr[6] & ~Dr6.BreakpointMask) | reasons;
         State->Dr[7] &= ~Dr7.GeneralDetect;
         RaiseFault(State, ExceptionVector.Debug, 0);
+    }
+
+    /// <summary>INT1 right behind a load of SS is the one #DB for itself and for what that load has hit; INT n and INT3 are not.</summary>
+    private void TellHeldHits()
+    {
+        if (_heldHits != 0)
+        {
+            State->Dr[6] = (State->Dr[6] & ~Dr6.BreakpointMask) | _heldHits;
+            _heldHits = 0;
+        }
     }
 
     /// <summary>B0 to B3 of the enabled breakpoints with one of two conditions that [address, address+size) touches.</summary>

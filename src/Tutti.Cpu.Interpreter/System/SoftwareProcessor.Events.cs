@@ -88,8 +88,16 @@ internal sealed unsafe partial class SoftwareProcessor
     }
 
     /// <summary>INT n and its kin: control comes back behind the instruction. False, and nothing changed, after a fault.</summary>
-    public bool TryRaiseSoftware(int vector, EventSource source, ulong nextRip) =>
-        TryDeliver(vector, 0, source, nextRip, 0, pushesError: false);
+    public bool TryRaiseSoftware(int vector, EventSource source, ulong nextRip)
+    {
+        bool done = TryDeliver(vector, 0, source, nextRip, 0, pushesError: false);
+        if (done && source == EventSource.IceBreakpoint)
+        {
+            TellHeldHits();
+        }
+
+        return done;
+    }
 
     private bool TryDeliver(int vector, uint error, EventSource source, ulong returnRip, ulong resume, bool pushesError = true)
     {

@@ -1,4 +1,5 @@
-using System.Globalization;
+using Tutti.Guests.Disks.Grub;
+using Tutti.Guests.Disks.Loaders;
 
 namespace Tutti.Guests.Disks;
 
@@ -10,6 +11,7 @@ public sealed record DiskKernel
 {
     private const int MaxKernel = 256 << 20;
     private const int MaxInitrd = 512 << 20;
+    private const int MaxMessage = 2000;
     internal const string Instead = "give its kernel with --kernel, its initial RAM disk with --initrd and root= with --append";
 
     /// <summary>The kernel file's bytes.</summary>
@@ -18,7 +20,7 @@ public sealed record DiskKernel
     /// <summary>The initial RAM disk's; empty for none. Several are joined, as a boot loader does.</summary>
     public required ReadOnlyMemory<byte> Initrd { get; init; }
 
-    /// <summary>With root= and with a console on the first serial port.</summary>
+    /// <summary>With a console on the first serial port; the user's own words are not in it.</summary>
     public required string CommandLine { get; init; }
 
     /// <summary>Where it was found, for people.</summary>
@@ -27,174 +29,178 @@ public sealed record DiskKernel
     /// <summary>Looks through a disk's partitions and file systems.</summary>
     /// <param name="disk">The disk.</param>
     /// <param name="budget">What that may cost; for this disk alone.</param>
+    /// <param name="append">The user's words, which come behind the command line: with root= in them the disk need not say where its root is.</param>
+    /// <param name="bootEntry">Which entry of the boot loader's menu: a name or a number; null for the one that it would start by itself.</param>
     /// <exception cref="ImageException">There is no kernel that can be read; the message is a line that says why and what to do.</exception>
     /// <exception cref="OperationCanceledException">The budget's owner has cancelled it.</exception>
-    public static DiskKernel Find(IDiskReader disk, ReadBudget budget)
+    public static DiskKernel Find(IDiskReader disk, ReadBudget budget, string append = "", string? bootEntry = null)
     {
         ArgumentNullException.ThrowIfNull(disk);
         ArgumentNullException.ThrowIfNull(budget);
-        DiskPart whole = new(disk, budget);
-        List<string> obstacles = [];
-        List<Volume> volumes = [];
-        foreach (DiskPartition partition in PartitionTable.Read(whole))
+        ArgumentNullException.ThrowIfNull(append);
+        try
         {
-            try
-            {
-                DiskPart part = whole.Slice(partition.Offset, partition.Size);
-                if (ExtFileSystem.TryOpen(part) is { } files)
-                {
-                    volumes.Add(new Volume(partition, files));
-                }
-                else if (FileSystemSignature.Name(part) is { } name)
-                {
-                    obstacles.Add($"{Name(partition)} is {name}");
-                }
-            }
-            catch (ImageException e) when (e is not ReadBudgetException)
-            {
-                obstacles.Add($"{Name(partition)}: {e.Message.TrimEnd('.')}");
-            }
+            DiskKernel found = Find(new DiskPart(disk, budget), append, bootEntry);
+            return found with { Description = Clean(found.Description) };
+        }
+        catch (ImageException e) when (Clean(e.Message) is var clean && clean != e.Message)
+        {
+            throw new ImageException(clean);
+        }
+    }
+
+    /// <summary>Text with words of the disk's, as a line that a terminal does nothing with but show it.</summary>
+    private static string Clean(string text) => string.Concat(text.Take(MaxMessage).Select(letter => char.IsControl(letter) ? ' ' : letter));
+
+    private static DiskKernel Find(DiskPart disk, string append, string? bootEntry)
+    {
+        List<DiskVolume> volumes = DiskVolume.Open(disk);
+        List<string> obstacles = [.. volumes.Where(volume => volume.Unread.Length > 0).Select(volume => volume.Unread)];
+        if (FindMenu(volumes, disk.Budget, obstacles) is { } menu)
+        {
+            return Load(menu.Choose(bootEntry), menu, volumes, append);
         }
 
-        foreach (Volume volume in volumes)
-        {
-            try
-            {
-                if (Find(volume, volumes) is { } kernel)
-                {
-                    return kernel;
-                }
-            }
-            catch (ImageException e) when (e is not ReadBudgetException)
-            {
-                obstacles.Add($"{Name(volume.Partition)}: {e.Message.TrimEnd('.')}");
-            }
-        }
-
-        string reason = obstacles.Count > 0 ? string.Join("; ", obstacles.Take(4)) : volumes.Count > 0 ? "its file systems have none in /boot" : "it has no file system that Tutti knows";
+        string reason = obstacles.Count > 0 ? string.Join("; ", obstacles.Take(4)) : volumes.Exists(volume => volume.Files != null) ? "its file systems have none in /boot" : "it has no file system that Tutti knows";
         throw new ImageException($"No kernel was found on the disk ({reason}): {Instead}.");
     }
 
-    private sealed record Volume(DiskPartition Partition, IFileSystem Files);
-
-    private static string Name(DiskPartition partition) => partition.Number == 0 ? "the disk" : string.Create(CultureInfo.InvariantCulture, $"partition {partition.Number}");
-
-    private static DiskKernel? Find(Volume boot, List<Volume> volumes)
+    /// <summary>
+    /// The menu of the boot loader that the disk starts with. Which that is, firmware knows; a disk with GRUB's is taken to start with that. Kernels
+    /// without a menu count only where there is no loader: with one, they may be others than it starts.
+    /// </summary>
+    private static BootMenu? FindMenu(List<DiskVolume> volumes, ReadBudget budget, List<string> obstacles)
     {
-        // The file system is the root with its folder /boot, or one that is mounted there.
-        string folder = boot.Files.Find("/boot") == FileKind.Folder && !IsEmptyMountPoint(boot.Files) ? "/boot" : string.Empty;
-        foreach ((BootEntry entry, string source) in Candidates(boot.Files, folder))
+        IEnumerable<IEnumerable<BootMenu>> kinds = [GrubMenu.FindAll(volumes, budget), Loader(volumes), ExtlinuxMenu.FindAll(volumes), KernelFolder.FindAll(volumes)];
+        int before = obstacles.Count;
+        foreach (IEnumerable<BootMenu> menus in kinds)
         {
-            // Paths are said as the boot loader sees them: from the file system's root, with its folder.
-            if (Locate(boot.Files, folder, entry.Kernel) is not string kernelPath || boot.Files.Measure(kernelPath) is not > 0)
+            if (obstacles.Count > before && menus is IEnumerable<KernelFolder>)
             {
-                continue;
+                break;
             }
 
-            // Before anything is kept: what lacks a part is passed over.
-            List<string>? initrdPaths = LocateAll(boot.Files, folder, entry.Initrds);
-            if (initrdPaths == null || boot.Files.ReadWhole(kernelPath, MaxKernel) is not byte[] kernel)
+            try
             {
-                continue;
+                foreach (BootMenu menu in menus)
+                {
+                    if (menu.Names.Count > 0)
+                    {
+                        return menu;
+                    }
+
+                    if (menu is GrubMenu { Problem: { } problem })
+                    {
+                        obstacles.Add($"{menu.Source}: {problem}");
+                    }
+                }
             }
-
-            byte[] initrd = ReadInitrds(boot.Files, initrdPaths);
-
-            return new DiskKernel
+            catch (ImageException e) when (e is not ReadBudgetException)
             {
-                Kernel = kernel,
-                Initrd = initrd,
-                CommandLine = Complete(entry.Options, boot, volumes, initrd.Length > 0),
-                Description = $"{kernelPath} of {Name(boot.Partition)}, as {source}",
-            };
+                obstacles.Add(e.Message.TrimEnd('.'));
+            }
+        }
+
+        return null;
+
+        static IEnumerable<BootMenu> Loader(List<DiskVolume> volumes)
+        {
+            yield return LoaderMenu.Read(volumes);
+        }
+    }
+
+    private static DiskKernel Load(BootEntry entry, BootMenu menu, List<DiskVolume> volumes, string append)
+    {
+        VolumeFile kernel = Locate(entry.Kernel)
+            ?? throw new ImageException($"The disk's boot entry '{entry.Title}' ({menu.Source}) starts {entry.Kernel.Path}, which is not there; choose another with --boot-entry: {menu.ListNames()}.");
+        List<VolumeFile> initrds = [];
+        foreach (VolumeFile file in entry.Initrds)
+        {
+            // A kernel without what it needs would only panic.
+            initrds.Add(Locate(file) ?? throw new ImageException($"The disk's boot entry '{entry.Title}' ({menu.Source}) wants {file.Path}, which is not there; choose another with --boot-entry: {menu.ListNames()}."));
+        }
+
+        string description = $"{kernel.Path} of {kernel.Volume!.Name}, as {menu.Source} says";
+        IFileSystem files = kernel.Volume.Files!;
+        if (UnifiedKernelImage.TryReadHead(files, kernel.Path) != null)
+        {
+            return LoadUnified(entry, menu, volumes, append, kernel, initrds, description);
+        }
+
+        if (entry.IsChained)
+        {
+            throw new ImageException($"The disk's boot entry '{entry.Title}' ({menu.Source}) starts {kernel.Path}, which is no Linux kernel; choose another with --boot-entry: {menu.ListNames()}.");
+        }
+
+        byte[] bytes = files.ReadWhole(kernel.Path, MaxKernel) ?? [];
+        ReadOnlyMemory<byte> initrd = Join([], initrds, files.Budget);
+        return new DiskKernel
+        {
+            Kernel = bytes,
+            Initrd = initrd,
+            CommandLine = RootOption.Complete(entry, menu.Source, volumes, initrd.Length > 0, append),
+            Description = description,
+        };
+    }
+
+    private static DiskKernel LoadUnified(
+        BootEntry entry, BootMenu menu, List<DiskVolume> volumes, string append, VolumeFile kernel, List<VolumeFile> initrds, string description)
+    {
+        IFileSystem files = kernel.Volume!.Files!;
+        byte[] bytes = files.ReadWhole(kernel.Path, MaxKernel + MaxInitrd) ?? [];
+        UnifiedKernelImage image = UnifiedKernelImage.TryRead(bytes, bytes.Length) ?? throw new ImageException($"{kernel.Path} on the disk changed while it was read.");
+        ReadOnlyMemory<byte> initrd = Join([.. image.Initrds.Select(section => bytes.AsMemory(section.Offset, section.Length))], initrds, files.Budget);
+        BootEntry complete = entry.Options.Length > 0 ? entry : entry with { Options = image.Text(".cmdline", bytes) };
+        return new DiskKernel
+        {
+            Kernel = bytes.AsMemory(image.Kernel.Offset, image.Kernel.Length),
+            Initrd = initrd,
+            CommandLine = RootOption.Complete(complete, menu.Source, volumes, initrd.Length > 0, append),
+            Description = description,
+        };
+    }
+
+    /// <summary>Paths are said as the boot loader sees them, with or without the folder where the file system is mounted.</summary>
+    private static VolumeFile? Locate(VolumeFile file)
+    {
+        foreach (string path in (string[])[file.Path, "/boot" + (file.Path.StartsWith('/') ? file.Path : "/" + file.Path)])
+        {
+            if (file.Volume?.Files?.Measure(path) is > 0)
+            {
+                return file with { Path = path };
+            }
         }
 
         return null;
     }
 
-    /// <summary>Whether /boot is only where another file system is mounted.</summary>
-    private static bool IsEmptyMountPoint(IFileSystem files) => files.List("/boot").All(name => name is "lost+found" or "efi");
-
-    private static IEnumerable<(BootEntry Entry, string Source)> Candidates(IFileSystem files, string folder)
-    {
-        foreach (string path in (string[])["grub/grub.cfg", "grub2/grub.cfg"])
-        {
-            if (files.ReadText($"{folder}/{path}") is string text && BootEntry.FromGrub(text) is { } entry)
-            {
-                yield return (entry, $"{path} says");
-            }
-        }
-
-        foreach (string name in files.List($"{folder}/loader/entries").Where(name => name.EndsWith(".conf", StringComparison.Ordinal) && !IsRescue(name)).OrderDescending(KernelVersion.Order).Take(32))
-        {
-            if (files.ReadText($"{folder}/loader/entries/{name}") is string text && BootEntry.FromLoaderEntry(text) is { } entry)
-            {
-                yield return (entry, $"loader/entries/{name} says");
-            }
-        }
-
-        HashSet<string> names = [.. files.List(folder + "/")];
-        foreach (string name in names.Where(IsKernel).OrderDescending(KernelVersion.Order).Take(32))
-        {
-            yield return (new BootEntry($"{folder}/{name}", [.. FindInitrd(names, name).Select(initrd => $"{folder}/{initrd}")], string.Empty), "the newest there");
-        }
-    }
-
-    private static bool IsRescue(string name) => name.Contains("rescue", StringComparison.Ordinal) || name.Contains("kdump", StringComparison.Ordinal);
-
-    private static bool IsKernel(string name) =>
-        (name.StartsWith("vmlinuz", StringComparison.Ordinal) || name.StartsWith("bzImage", StringComparison.Ordinal) || name.StartsWith("kernel-", StringComparison.Ordinal))
-        && !IsRescue(name) && !name.EndsWith(".old", StringComparison.Ordinal) && !name.EndsWith(".hmac", StringComparison.Ordinal);
-
-    /// <summary>The initial RAM disk that belongs to a kernel, as Debian, Fedora, Arch, Alpine and SUSE name theirs.</summary>
-    private static IEnumerable<string> FindInitrd(HashSet<string> names, string kernel)
-    {
-        int dash = kernel.IndexOf('-', StringComparison.Ordinal);
-        string version = dash < 0 ? string.Empty : kernel[dash..];
-        return new[] { $"initrd.img{version}", $"initramfs{version}.img", $"initrd{version}", $"initramfs{version}", $"initrd{version}.img" }.Where(names.Contains).Take(1);
-    }
-
-    private static string? Locate(IFileSystem files, string folder, string path) =>
-        files.Find(path) == FileKind.File ? path : folder.Length > 0 && files.Find(folder + path) == FileKind.File ? folder + path : null;
-
-    /// <summary>Null where one is missing: a kernel without what it needs would only panic.</summary>
-    private static List<string>? LocateAll(IFileSystem files, string folder, IReadOnlyList<string> paths)
-    {
-        List<string> found = [];
-        foreach (string path in paths)
-        {
-            if (Locate(files, folder, path) is not string there)
-            {
-                return null;
-            }
-
-            found.Add(there);
-        }
-
-        return found;
-    }
-
     /// <summary>One behind the other, as the kernel unpacks them: each at a multiple of 4.</summary>
-    private static byte[] ReadInitrds(IFileSystem files, List<string> paths)
+    private static ReadOnlyMemory<byte> Join(List<ReadOnlyMemory<byte>> parts, List<VolumeFile> files, ReadBudget budget)
     {
-        if (paths.Count == 1)
+        if (parts.Count + files.Count <= 1)
         {
-            return files.ReadWhole(paths[0], MaxInitrd) ?? [];
+            return parts.Count == 1 ? parts[0] : files.Count == 1 ? files[0].Volume!.Files!.ReadWhole(files[0].Path, MaxInitrd) ?? [] : default;
         }
 
-        long[] lengths = [.. paths.Select(path => files.Measure(path) ?? 0)];
-        long whole = lengths.Aggregate(0L, (sum, length) => length <= MaxInitrd ? sum + Align(length) : long.MaxValue / 2);
+        long[] lengths = [.. files.Select(file => file.Volume!.Files!.Measure(file.Path) ?? 0)];
+        long whole = parts.Sum(part => Align(part.Length)) + lengths.Aggregate(0L, (sum, length) => length <= MaxInitrd ? sum + Align(length) : long.MaxValue / 2);
         if (whole > MaxInitrd)
         {
             throw new ImageException($"The initial RAM disks on the disk are larger than {MaxInitrd >> 20} MiB.");
         }
 
-        files.Budget.TakeFile("The initial RAM disks", whole);
+        budget.TakeFile("The initial RAM disks", whole);
         byte[] joined = new byte[whole];
         long at = 0;
+        foreach (ReadOnlyMemory<byte> part in parts)
+        {
+            part.CopyTo(joined.AsMemory((int)at));
+            at += Align(part.Length);
+        }
+
         for (int i = 0; i < lengths.Length; i++)
         {
-            files.TryRead(paths[i], joined.AsSpan((int)at, (int)lengths[i]));
+            files[i].Volume!.Files!.TryRead(files[i].Path, joined.AsSpan((int)at, (int)lengths[i]));
             at += Align(lengths[i]);
         }
 
@@ -202,27 +208,4 @@ public sealed record DiskKernel
     }
 
     private static long Align(long length) => (length + 3) & ~3L;
-
-    /// <summary>Says where the root is, if the boot loader does not, and sends the console to the serial port. What is there stays, "quiet" included.</summary>
-    private static string Complete(string options, Volume boot, List<Volume> volumes, bool hasInitrd)
-    {
-        List<string> words = [.. options.Split(' ', StringSplitOptions.RemoveEmptyEntries)];
-        if (!words.Exists(word => word.StartsWith("root=", StringComparison.Ordinal)))
-        {
-            Volume root = volumes.Find(IsRoot) ?? (volumes.Count == 1 ? boot : throw new ImageException("a kernel is there, but not the root file system that it is to start"));
-
-            // Only an initial RAM disk can look for a file system's number; the kernel itself knows partitions'.
-            words.Insert(0, hasInitrd ? $"root=UUID={root.Files.Uuid}" : root.Partition.Id is { } id ? $"root=PARTUUID={id}" : "root=/dev/vda");
-            words.Insert(1, "ro");
-        }
-
-        if (!words.Exists(word => word.StartsWith("console=ttyS0", StringComparison.Ordinal) || word.StartsWith("console=hvc0", StringComparison.Ordinal)))
-        {
-            words.Add("console=ttyS0,115200n8r");
-        }
-
-        return string.Join(' ', words);
-    }
-
-    private static bool IsRoot(Volume volume) => volume.Files.Find("/etc") == FileKind.Folder && volume.Files.Find("/usr") == FileKind.Folder;
 }

@@ -22,6 +22,8 @@ internal sealed class ExtFileSystem : IFileSystem
 
     public string Uuid => _volume.Uuid;
 
+    public string Label => _volume.Label;
+
     /// <summary>The file system, or null if this is none. What a journal holds is seen as if it were in its place.</summary>
     /// <exception cref="ImageException">It is one, but damaged or beyond us.</exception>
     public static ExtFileSystem? TryOpen(DiskPart disk)

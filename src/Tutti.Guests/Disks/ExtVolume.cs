@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using System.Numerics;
+using System.Text;
 
 namespace Tutti.Guests.Disks;
 
@@ -65,11 +66,14 @@ internal sealed class ExtVolume
         }
 
         Uuid = new Guid(_super.AsSpan(0x68, 16), bigEndian: true).ToString("D");
+        Label = Encoding.UTF8.GetString(_super.AsSpan(0x78, 16)).TrimEnd('\0');
     }
 
     public int BlockSize { get; }
 
     public string Uuid { get; }
+
+    public string Label { get; }
 
     public ReadBudget Budget => _disk.Budget;
 

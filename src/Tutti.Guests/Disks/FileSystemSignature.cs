@@ -1,3 +1,5 @@
+using System.Text;
+
 namespace Tutti.Guests.Disks;
 
 /// <summary>Tells what a partition holds that Tutti cannot look into, so that an error can name it.</summary>
@@ -16,22 +18,34 @@ internal static class FileSystemSignature
         (0x8001, "CD001"u8.ToArray(), "an ISO 9660 image, which needs firmware to start"),
     ];
 
-    /// <summary>A few words, or null for nothing that is known; FAT, swap and empty parts are nothing to speak of.</summary>
-    public static string? Name(DiskPart part)
+    /// <summary>What is there, or null for nothing that is known; swap and empty parts are nothing to speak of.</summary>
+    public static (string Name, string Uuid, string Label)? Read(DiskPart part)
     {
         foreach ((int offset, byte[] bytes, string name) in s_known)
         {
-            byte[] there = new byte[bytes.Length];
-            if (offset <= part.Size - there.Length)
+            if (offset <= part.Size - bytes.Length && ReadBytes(part, offset, bytes.Length).AsSpan().SequenceEqual(bytes))
             {
-                part.Read(offset, there);
-                if (there.AsSpan().SequenceEqual(bytes))
+                // Where the file system itself says what /dev/disk calls it: boot loaders look for that.
+                return offset switch
                 {
-                    return name;
-                }
+                    0 when name.StartsWith("XFS", StringComparison.Ordinal) => (name, ReadUuid(part, 32), ReadLabel(part, 108, 12)),
+                    0x1_0040 => (name, ReadUuid(part, 0x1_0020), ReadLabel(part, 0x1_012B, 256)),
+                    _ => (name, string.Empty, string.Empty),
+                };
             }
         }
 
         return null;
+    }
+
+    private static string ReadUuid(DiskPart part, long offset) => new Guid(ReadBytes(part, offset, 16), bigEndian: true).ToString("D");
+
+    private static string ReadLabel(DiskPart part, long offset, int length) => Encoding.UTF8.GetString(ReadBytes(part, offset, length)).Split('\0')[0];
+
+    private static byte[] ReadBytes(DiskPart part, long offset, int length)
+    {
+        byte[] bytes = new byte[length];
+        part.Read(offset, bytes);
+        return bytes;
     }
 }

@@ -20,6 +20,9 @@ internal interface IFileSystem
     /// <summary>What /dev/disk/by-uuid calls it.</summary>
     string Uuid { get; }
 
+    /// <summary>What /dev/disk/by-label calls it; empty for none.</summary>
+    string Label { get; }
+
     /// <summary>Names in a folder, but for "." and ".."; empty where there is no such folder.</summary>
     /// <exception cref="ImageException">The file system is damaged.</exception>
     IReadOnlyList<string> List(string path);

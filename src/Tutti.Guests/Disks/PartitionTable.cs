@@ -8,7 +8,22 @@ namespace Tutti.Guests.Disks;
 /// <param name="Offset">First byte.</param>
 /// <param name="Size">Bytes.</param>
 /// <param name="Id">What the kernel calls PARTUUID; null for a whole disk.</param>
-internal sealed record DiskPartition(int Number, long Offset, long Size, string? Id);
+internal sealed record DiskPartition(int Number, long Offset, long Size, string? Id)
+{
+    private static readonly Guid s_efiSystem = new("c12a7328-f81f-11d2-ba4b-00a0c93ec93b");
+
+    /// <summary>What a GPT says that it is for; for an MBR's system partition of the firmware's the same as there, else nothing.</summary>
+    public Guid Type { get; init; }
+
+    /// <summary>Whether firmware looks for boot loaders here (UEFI 2.10, 13.3.3).</summary>
+    public bool IsEfiSystem => Type == s_efiSystem;
+
+    /// <summary>For people.</summary>
+    public string Name => Number == 0 ? "the disk" : string.Create(CultureInfo.InvariantCulture, $"partition {Number}");
+
+    /// <summary>The type of an MBR's partition.</summary>
+    public static Guid OfMbr(byte type) => type == 0xEF ? s_efiSystem : Guid.Empty;
+}
 
 /// <summary>
 /// Partition tables: GPT (UEFI 2.10, chapter 5) and the PC's MBR with logical partitions. A disk without one is one partition. Entries that do not
@@ -85,7 +100,7 @@ internal static class PartitionTable
             ulong to = BinaryPrimitives.ReadUInt64LittleEndian(entry.AsSpan(40));
             if (entry.AsSpan(0, 16).ContainsAnyExcept((byte)0))
             {
-                Add(partitions, disk, i + 1, from, to < from ? 0 : to - from + 1, sector, new Guid(entry.AsSpan(16, 16)).ToString("D"));
+                Add(partitions, disk, i + 1, from, to < from ? 0 : to - from + 1, sector, new Guid(entry.AsSpan(16, 16)).ToString("D"), new Guid(entry.AsSpan(0, 16)));
             }
         }
 
@@ -111,7 +126,7 @@ internal static class PartitionTable
             }
             else if (type != 0)
             {
-                Add(partitions, disk, i + 1, from, count, Sector, Name(signature, i + 1));
+                Add(partitions, disk, i + 1, from, count, Sector, Name(signature, i + 1), DiskPartition.OfMbr(type));
             }
         }
 
@@ -135,7 +150,7 @@ internal static class PartitionTable
             (byte type, uint from, uint count) = Entry(table, 0);
             if (type != 0)
             {
-                Add(partitions, disk, 5 + i, (ulong)extended + next + from, count, Sector, Name(signature, 5 + i));
+                Add(partitions, disk, 5 + i, (ulong)extended + next + from, count, Sector, Name(signature, 5 + i), DiskPartition.OfMbr(type));
             }
 
             (byte link, next, _) = Entry(table, 1);
@@ -156,12 +171,12 @@ internal static class PartitionTable
 
     private static string Name(uint signature, int number) => string.Create(CultureInfo.InvariantCulture, $"{signature:x8}-{number:x2}");
 
-    private static void Add(List<DiskPartition> partitions, DiskPart disk, int number, ulong from, ulong count, int sector, string id)
+    private static void Add(List<DiskPartition> partitions, DiskPart disk, int number, ulong from, ulong count, int sector, string id, Guid type)
     {
         ulong sectors = (ulong)(disk.Size / sector);
         if (count > 0 && from > 0 && from < sectors && count <= sectors - from)
         {
-            partitions.Add(new DiskPartition(number, (long)from * sector, (long)count * sector, id));
+            partitions.Add(new DiskPartition(number, (long)from * sector, (long)count * sector, id) { Type = type });
         }
     }
 }

@@ -31,7 +31,7 @@ internal sealed class ServerBuild(string work, string searchPath)
     /// <summary>How long building may say nothing: unpacking is quiet, and a busy host slow.</summary>
     private static readonly TimeSpan s_silence = TimeSpan.FromMinutes(20);
 
-    private static readonly string[] s_scripts = ["build", "initramfs", "pack", "setup"];
+    private static readonly string[] s_scripts = ["build", "excludes", "initramfs", "pack", "setup"];
 
     /// <summary>What is asked for beside what Debian calls required.</summary>
     private static readonly string[] s_packages =
@@ -54,6 +54,9 @@ internal sealed class ServerBuild(string work, string searchPath)
         ("tutti: packed", "Writing the file system", 0.9),
         ("tutti: formatted", "Writing the disk", 0.95),
     ];
+
+    /// <summary>What dpkg leaves out of this image, by its options path-exclude and path-include, of which the last that fits a path counts.</summary>
+    internal static IReadOnlyList<string> Excludes { get; } = ReadScript("excludes").Split('\n', StringSplitOptions.RemoveEmptyEntries);
 
     /// <summary>Text that changes with anything that decides what is built.</summary>
     public static string Recipe { get; } = string.Join('\n', [Suite, DiskSize.ToString(CultureInfo.InvariantCulture), .. s_packages, .. s_scripts.Select(ReadScript)]);
@@ -282,8 +285,7 @@ internal sealed class ServerBuild(string work, string searchPath)
             [
                 Path.Combine(work, "build"), work, size.ToString(CultureInfo.InvariantCulture), id.ToString("D"),
                 isRoot ? "--mode=root" : "--mode=unshare", "--verbose", "--variant=minbase", "--architectures=amd64", "--format=tar",
-                "--dpkgopt=force-unsafe-io", "--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/doc/*",
-                "--dpkgopt=path-include=/usr/share/doc/*/copyright", "--dpkgopt=path-exclude=/usr/share/locale/*", "--dpkgopt=path-include=/usr/share/locale/locale.alias",
+                "--dpkgopt=force-unsafe-io", .. Excludes.Select(line => "--dpkgopt=" + line),
                 "--include=" + string.Join(',', s_packages),
                 $"--essential-hook=sh '{work}/initramfs' \"$1\"", $"--customize-hook=sh '{work}/setup' \"$1\"",
                 Suite, "-", .. sources,

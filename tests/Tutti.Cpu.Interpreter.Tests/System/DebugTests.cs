@@ -108,6 +108,73 @@ public sealed class DebugTests
         Assert.NotEqual(0UL, machine.Registers.Dr[6] & Dr6.SingleStep);
     }
 
+    /// <summary>kvm-unit-tests, x86/debug.c: what an earlier exception left in B0 to B3 does not stay, BS does.</summary>
+    [Fact]
+    public void BreakpointBitsTellOfTheLastExceptionAlone()
+    {
+        using TestMachine machine = TestMachine.Long();
+        Break(machine, 2, TestMachine.Data, Write, 3);
+        machine.Registers.Dr[6] = Dr6.AlwaysOne | Dr6.SingleStep | 2;
+        machine.Registers.Gpr[0] = TestMachine.Data;
+        Step(machine, [0x89, 0x18, 0x90], 0); // mov [rax],ebx
+        Assert.Equal(1, machine.RunToStub());
+        Assert.Equal(TestMachine.Code + 2, machine.Frame(0));
+        Assert.Equal(Dr6.AlwaysOne | Dr6.SingleStep | 4, machine.Registers.Dr[6]);
+    }
+
+    /// <summary>The same, "MOV SS + watchpoint": INT1 behind the load is one #DB with what the load has hit; INT 1 is one of its own before that.</summary>
+    [Theory]
+    [InlineData(new byte[] { 0xF1 }, true)]
+    [InlineData(new byte[] { 0x2E, 0x2E, 0xF1 }, true)]
+    [InlineData(new byte[] { 0xCD, 0x01 }, false)]
+    public void HeldBreakpointIsToldWithInt1(byte[] instruction, bool together)
+    {
+        using TestMachine machine = TestMachine.Long();
+        machine.Write(TestMachine.Data, (ulong)TestMachine.KernelData);
+        Break(machine, 1, TestMachine.Data, ReadOrWrite, 1);
+        machine.Registers.Gpr[0] = TestMachine.Data;
+        Step(machine, [0x8E, 0x10, .. instruction, 0x90], 0); // mov ss,[rax]
+        Assert.Equal(1, machine.RunToStub());
+        ulong behind = TestMachine.Code + 2 + (ulong)instruction.Length;
+        Assert.Equal(together ? behind : TestMachine.Stubs + TestMachine.StubSize, machine.Frame(0));
+        Assert.Equal(2UL, machine.Registers.Dr[6] & Dr6.BreakpointMask);
+    }
+
+    /// <summary>
+    /// 86Box, issue 2577: RETF that faults behind a POPF that sets TF is not stepped over; it is run again after its fault has been mended, and
+    /// then steps.
+    /// </summary>
+    [Fact]
+    public void FaultOfAReturnThatIsSteppedLeavesItToBeRunAgain()
+    {
+        const ushort Missing = TestMachine.FreeSelector;
+        const ulong Target = TestMachine.Code + 0x100;
+        using TestMachine machine = TestMachine.Long();
+        machine.SetDescriptor(Missing, TestMachine.Segment(0xFFFFF, 0x1B, 0xA));
+        machine.Assemble(TestMachine.Code, 64, a =>
+        {
+            a.push(Missing);
+            a.push((int)Target);
+            a.push((int)(Rflags.AlwaysOne | Rflags.Trap));
+            a.popfq();
+            a.db(0x48, 0xCB); // retfq
+        });
+        machine.Apply();
+        Assert.Equal(11, machine.RunToStub());
+        Assert.Equal(Missing, machine.Frame(0));
+        ulong faulting = machine.Frame(1);
+        Assert.Equal(0xCB48, machine.Read<ushort>(faulting));
+        Assert.NotEqual(0UL, machine.Frame(3) & Rflags.Trap);
+        Assert.Equal(0UL, machine.Registers.Dr[6] & Dr6.SingleStep);
+        machine.SetDescriptor(Missing, TestMachine.Segment(0xFFFFF, 0x9B, 0xA));
+        machine.Memory.TryWrite(TestMachine.UserCode, [0x48, 0x83, 0xC4, 8, 0x48, 0xCF]); // add rsp,8; iretq
+        machine.Registers.Rip = TestMachine.UserCode;
+        machine.Apply();
+        Assert.Equal(1, machine.RunToStub());
+        Assert.Equal(Target, machine.Frame(0));
+        Assert.NotEqual(0UL, machine.Registers.Dr[6] & Dr6.SingleStep);
+    }
+
     [Fact]
     public void SoftwareInterruptTakesTheTrapAway()
     {

@@ -7,6 +7,44 @@ namespace Tutti.Cpu.Interpreter.Tests.System;
 /// <summary>Real mode, protected mode without long mode, virtual-8086 mode, hardware tasks.</summary>
 public sealed class LegacyModeTests
 {
+    /// <summary>86Box, issue 4214: selector 4 is no null selector but slot 0 of the LDT, which a 16-bit TSS brings along.</summary>
+    [Fact]
+    public void TaskOf16BitsBeginsInSlotZeroOfItsLdt()
+    {
+        const ushort Ldt = TestMachine.FreeSelector;
+        using TestMachine machine = TestMachine.Protected();
+        machine.SetDescriptor(TestMachine.OtherTssSelector, TestMachine.Segment(43, 0x81, 0, (uint)TestMachine.OtherTss));
+        machine.SetDescriptor(Ldt, TestMachine.Segment(15, 0x82, 0, (uint)TestMachine.Data));
+        machine.Write(TestMachine.Data, TestMachine.Segment(0xFFFF, 0x9A, 0));
+        machine.Write(TestMachine.Data + 8, TestMachine.Segment(0xFFFF, 0x92, 0));
+        foreach ((uint at, ushort value) in (ReadOnlySpan<(uint, ushort)>)
+            [(14, (ushort)TestMachine.UserCode), (16, 2), (26, 0x7000), (34, 12), (36, 4), (38, 12), (40, 12), (42, Ldt)])
+        {
+            machine.Write(TestMachine.OtherTss + at, value);
+        }
+
+        machine.Memory.TryWrite(TestMachine.Code, [0xEA, 0, 0, 0, 0, (byte)TestMachine.OtherTssSelector, 0]);
+        machine.Memory.TryWrite(TestMachine.UserCode, [0x0F, 0x0B]);
+        Assert.Equal(6, machine.RunToStub());
+        Assert.Equal(TestMachine.UserCode, machine.Frame(0, 4));
+        Assert.Equal(4UL, machine.Frame(1, 4));
+    }
+
+    /// <summary>86Box, issue 2583: what lies outside its segment is #GP, whatever page it would be in.</summary>
+    [Theory]
+    [InlineData(0x8000_0000u, 0xFFFu, 13)]
+    [InlineData(0x8000_0000u, uint.MaxValue, 14)]
+    [InlineData(0xFFEu, 0xFFFu, 13)]
+    public void LimitIsLookedAtBeforeThePage(uint offset, uint limit, int vector)
+    {
+        using TestMachine machine = PagingFormat.All[0].CreateMachine();
+        machine.Registers.Segments[3] = new SegmentRegister(TestMachine.KernelData, 0, limit, 0xC093);
+        machine.Registers.Gpr[3] = offset;
+        machine.Apply();
+        machine.Memory.TryWrite(TestMachine.Code, [0x8B, 0x03]); // mov eax,[ebx]
+        Assert.Equal(vector, machine.RunToStub());
+    }
+
     private const uint UserFlags = (uint)(Rflags.AlwaysOne | Rflags.Interrupt);
 
     private static void EnterVirtual8086(TestMachine machine, ulong flags, byte[] code)

@@ -75,9 +75,13 @@ public sealed class ModelSpecificTests
     {
         using TestMachine machine = TestMachine.Long();
         machine.Registers.Gpr[1] = number;
+        machine.Registers.Gpr[0] = machine.Registers.Gpr[2] = 0x1234_5678_9ABC_DEF0;
         machine.Apply();
         machine.Memory.TryWrite(TestMachine.Code, [0x0F, 0x32]);
         Assert.Equal(13, machine.RunToStub());
+
+        // ACRN, pull request 6711: a read that faults leaves EDX and EAX alone.
+        Assert.Equal((0x1234_5678_9ABC_DEF0UL, 0x1234_5678_9ABC_DEF0UL), (machine.Registers.Gpr[0], machine.Registers.Gpr[2]));
     }
 
     [Theory]

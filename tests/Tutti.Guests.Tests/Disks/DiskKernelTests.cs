@@ -114,6 +114,37 @@ public class DiskKernelTests
         Assert.DoesNotContain('\n', message);
     }
 
+    [MakeFact("mkfs.btrfs", "btrfs-progs")]
+    public void What_btrfs_is_called_is_read() => CheckSignature("btrfs", "mkfs.btrfs", ["-q", "-U", Uuid, "-L", "the root"]);
+
+    [MakeFact("mkfs.xfs", "xfsprogs")]
+    public void What_XFS_is_called_is_read() => CheckSignature("XFS", "mkfs.xfs", ["-q", "-m", $"uuid={Uuid}", "-L", "the_root"]);
+
+    private static void CheckSignature(string name, string program, string[] arguments)
+    {
+        string file = Path.GetTempFileName();
+        using (FileStream stream = File.OpenWrite(file))
+        {
+            stream.SetLength(400 << 20);
+        }
+
+        ExtImage.Run(program, [.. arguments, file]);
+        using (RawDiskReader disk = new(file))
+        {
+            (string found, string uuid, string label) = FileSystemSignature.Read(new DiskPart(disk, new ReadBudget(0)))!.Value;
+            Assert.StartsWith(name, found, StringComparison.Ordinal);
+            Assert.Equal((Uuid, arguments[^1]), (uuid, label));
+        }
+
+        File.Delete(file);
+    }
+
+    [AttributeUsage(AttributeTargets.Method)]
+    private sealed class MakeFactAttribute : FactAttribute
+    {
+        public MakeFactAttribute(string program, string package) => Skip = File.Exists("/usr/sbin/" + program) || File.Exists("/sbin/" + program) ? null : $"{program} is not installed (Debian: {package})";
+    }
+
     [Theory]
     [InlineData("vmlinuz-6.1.0-9", "vmlinuz-6.1.0-10")]
     [InlineData("vmlinuz-6.1.0-10", "vmlinuz-6.1.0-10-cloud")]

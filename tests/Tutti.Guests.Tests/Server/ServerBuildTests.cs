@@ -33,11 +33,12 @@ public class ServerBuildTests
     public void The_partition_table_is_what_our_reader_and_sfdisk_read()
     {
         Guid part = Guid.NewGuid();
+        Guid linux = new("4f68bce3-e8cd-4db1-96e7-fbcaf984b709");
         byte[] bytes = new byte[8 << 20];
         GptWriter.Write(new MemoryStream(bytes), bytes.Length, 6 << 20, Guid.NewGuid(), part);
-        Assert.Equal([new DiskPartition(1, 1 << 20, 6 << 20, part.ToString("D"))], PartitionTable.Read(new DiskPart(new MemoryDisk(bytes), new ReadBudget(0))));
+        Assert.Equal([new DiskPartition(1, 1 << 20, 6 << 20, part.ToString("D")) { Type = linux }], PartitionTable.Read(new DiskPart(new MemoryDisk(bytes), new ReadBudget(0))));
         bytes.AsSpan(512, 512).Clear();
-        Assert.Equal([new DiskPartition(1, 1 << 20, 6 << 20, part.ToString("D"))], PartitionTable.Read(new DiskPart(new MemoryDisk(bytes), new ReadBudget(0))));
+        Assert.Equal([new DiskPartition(1, 1 << 20, 6 << 20, part.ToString("D")) { Type = linux }], PartitionTable.Read(new DiskPart(new MemoryDisk(bytes), new ReadBudget(0))));
 
         if (File.Exists("/usr/sbin/sfdisk") || File.Exists("/sbin/sfdisk"))
         {
@@ -70,6 +71,36 @@ public class ServerBuildTests
         Assert.Equal(
             "tar: ./dev/null: Cannot mknod",
             ServerBuild.FirstError("I: running\ntar: ./dev/null: Cannot mknod\ntar: Exiting with failure status due to previous errors\nE: system failed: 512\n", null));
+    }
+
+    [DpkgFact]
+    public void What_dpkg_leaves_out_are_files_and_not_the_folders_that_packages_put_links_into()
+    {
+        using ExtImage package = new();
+        string[] kept = ["usr/share/doc/p/copyright", "usr/lib/p/p.1.gz", "usr/share/locale/locale.alias"];
+        string[] left = ["usr/share/man/man1/p.1.gz", "usr/share/man/man3pm/P.3pm.gz", "usr/share/man/de/man8/p.8.gz", "usr/share/doc/p/README", "usr/share/locale/de/LC_MESSAGES/p.mo"];
+        foreach (string path in kept.Concat(left))
+        {
+            package.Write(path, "x");
+        }
+
+        package.Write("DEBIAN/control", "Package: p\nVersion: 1\nArchitecture: all\nMaintainer: x <x@example.org>\nDescription: x\n");
+        ExtImage.Run("dpkg-deb", ["--build", "--root-owner-group", package.Source, package.Image]);
+        string root = Path.Combine(package.Root, "root");
+        Directory.CreateDirectory(Path.Combine(root, "var/lib/dpkg/info"));
+        Directory.CreateDirectory(Path.Combine(root, "var/lib/dpkg/updates"));
+        Directory.CreateDirectory(Path.Combine(root, "var/lib/dpkg/alternatives"));
+        Directory.CreateDirectory(Path.Combine(root, "etc/alternatives"));
+        File.WriteAllText(Path.Combine(root, "var/lib/dpkg/status"), string.Empty);
+        ExtImage.Run("dpkg", ["--root=" + root, "--force-script-chrootless", .. ServerBuild.Excludes.Select(line => "--" + line), "--install", package.Image]);
+
+        Assert.All(kept, path => Assert.True(File.Exists(Path.Combine(root, path)), path));
+        Assert.All(left, path => Assert.False(File.Exists(Path.Combine(root, path)), path));
+        Assert.All(left, path => Assert.True(Directory.Exists(Path.Combine(root, Path.GetDirectoryName(path)!)), path));
+
+        // As openjdk's set-up does; without the folder it fails, and the package with it.
+        ExtImage.Run("update-alternatives", ["--root", root, "--install", "/usr/share/man/man1/alternative.1.gz", "alternative.1.gz", "/usr/lib/p/p.1.gz", "1"]);
+        Assert.NotNull(new FileInfo(Path.Combine(root, "usr/share/man/man1/alternative.1.gz")).LinkTarget);
     }
 
     [PackFact]
@@ -147,6 +178,9 @@ public class ServerBuildTests
         using RawDiskReader disk = new(image.DiskPath!);
         DiskKernel kernel = DiskKernel.Find(disk, new ReadBudget(256 << 20));
         Assert.StartsWith("root=UUID=", kernel.CommandLine, StringComparison.Ordinal);
+        ExtFileSystem files = ExtFileSystem.TryOpen(new DiskPart(disk, new ReadBudget(0)).Slice(GptWriter.PartitionOffset, disk.Size - GptWriter.PartitionOffset - GptWriter.Tail))!;
+        Assert.Equal(FileKind.Folder, files.Find("/usr/share/man/man1"));
+        Assert.DoesNotContain(files.List("/usr/share/man/man1"), name => files.Find($"/usr/share/man/man1/{name}") == FileKind.File);
         Assert.Equal(new FileInfo(image.InitrdPath).Length, kernel.Initrd.Length);
         Assert.Empty(Directory.EnumerateDirectories(cache, "work-*"));
         Assert.Equal(image, new ImageCatalog(cache).List()[1].Cached);
@@ -170,6 +204,16 @@ public class ServerBuildTests
             {
                 Skip = "packing without mmdebstrap's own user namespace needs root, and Debian's keys";
             }
+        }
+    }
+
+    [AttributeUsage(AttributeTargets.Method)]
+    private sealed class DpkgFactAttribute : FactAttribute
+    {
+        public DpkgFactAttribute()
+        {
+            Skip = !Environment.IsPrivilegedProcess ? "installing a package into a folder needs root"
+                : !File.Exists("/usr/bin/dpkg-deb") || !File.Exists("/usr/bin/update-alternatives") ? "dpkg is not installed (this is no Debian)" : null;
         }
     }
 
