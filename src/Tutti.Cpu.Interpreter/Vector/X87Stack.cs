@@ -20,6 +20,7 @@ internal static unsafe class X87Stack
     private const ushort Conditions = 0x4700;
     private const ushort Exceptions = 0x3F;
     private const ushort Invalid = 1;
+    private const ushort C2 = 1 << 10;
 
     // fnclex; fld tbyte [rsi]; fld tbyte [rdi]; the instruction; fnstsw ax; fstp tbyte [rdi]; fstp st(0); movzx eax, ax; ret. The host's unit
     // has an empty stack, all exceptions masked and full precision, which no remainder depends on.
@@ -90,19 +91,19 @@ internal static unsafe class X87Stack
     {
         int top = TopOf(state);
         ushort control = *(ushort*)(state->FxArea + MmxState.FxControl);
-        bool isOrdinary = IsInUse(state, top) && IsInUse(state, (top + 1) & 7) && (control & Exceptions) == Exceptions && thunk != 0;
+        byte* slots = state->FxArea + MmxState.FxRegisters;
+        bool isOrdinary = IsInUse(state, top) && IsInUse(state, (top + 1) & 7) && IsNormal(slots) && IsNormal(slots + SlotSize) && (control & Exceptions) == Exceptions && thunk != 0;
         if (!isOrdinary || X87Ops.Unavailability(state, op->Flags) >= 0)
         {
             return X87Ops.Run(state, op);
         }
 
         // SAFETY: the thunk touches ST(0) and ST(1) of the area only, and leaves the host's stack empty; all exceptions are masked.
-        byte* slots = state->FxArea + MmxState.FxRegisters;
         UInt128 before = *(UInt128*)slots;
         uint found = ((delegate* unmanaged[SuppressGCTransition]<byte*, byte*, uint>)thunk)(slots, slots + SlotSize);
-        if ((found & Invalid) != 0)
+        if ((found & (Invalid | C2)) != 0)
         {
-            // Then the conditions are those from before, which the host's unit does not have.
+            // Of what is not the whole remainder some conditions are those from before, which the host's unit does not have.
             *(UInt128*)slots = before;
             return X87Ops.Run(state, op);
         }
@@ -126,6 +127,9 @@ internal static unsafe class X87Stack
         X87Ops.UpdatePointers(state, op);
         return op + 1;
     }
+
+    /// <summary>Neither zero, denormal, infinity nor NaN, nor what is no number.</summary>
+    private static bool IsNormal(byte* slot) => *(long*)slot < 0 && (*(ushort*)(slot + 8) & 0x7FFF) is > 0 and < 0x7FFF;
 
     private static int TopOf(CpuState* state) => (*(ushort*)(state->FxArea + MmxState.FxStatus) >> TopShift) & 7;
 
