@@ -418,6 +418,30 @@ public class GrubLayoutTests
     }
 
     [LayoutFact]
+    public void A_system_from_another_bus_finds_its_disk_under_the_name_that_this_one_has()
+    {
+        using DiskLayout disk = new();
+        string[] roots = ["/dev/sda1", "/dev/xvda1", "/dev/nvme0n1p1", "/dev/sda3", "/dev/hda2", "/dev/sdb1", "/dev/sda9", "/dev/sdaa1", "/dev/mapper/sda1", "/dev/mapper/loop0p1", "/dev/nbd12p3", "/dev/nvme0n1"];
+        disk.Ext(1, RootId, DiskLayout.Linux, [.. s_root, .. DebianKernels("boot/"), ("boot/grub/grub.cfg", string.Concat(roots.Select(root => $"menuentry '{root}' {{ linux /boot/vmlinuz-6.1.0-56-amd64 root={root} ro }}\n")))])
+            .Ext(2, BootId, DiskLayout.Linux, ("x", "a boot partition"))
+            .Btrfs(3, "11111111-2222-3333-4444-555555555556");
+        Assert.Equal(
+            ["/dev/vda1", "/dev/vda1", "/dev/vda1", "/dev/vda3", "/dev/hda2", "/dev/sdb1", "/dev/sda9", "/dev/sdaa1", "/dev/mapper/sda1", "/dev/vda1", "/dev/vda3", "/dev/nvme0n1"],
+            roots.Select(root => disk.Find(bootEntry: root).CommandLine.Split(' ')[0][5..]));
+        Assert.StartsWith("root=/dev/sda1 ", disk.Find("root=/dev/sdz1").CommandLine, StringComparison.Ordinal);
+
+        using DiskLayout whole = new();
+        using ExtImage image = new();
+        foreach ((string path, string text) in (IEnumerable<(string, string)>)[.. s_root, ("boot/vmlinuz", "k"), ("etc/kernel/cmdline", "root=/dev/sda console=ttyS0")])
+        {
+            image.Write(path, text);
+        }
+
+        image.Make("-t ext4 -b 1024", "6M");
+        Assert.Equal("root=/dev/vda console=ttyS0", DiskKernel.Find(image.Load(), new ReadBudget(1 << 20)).CommandLine);
+    }
+
+    [LayoutFact]
     public void What_a_menu_says_in_an_error_is_a_line_that_does_nothing_to_a_terminal()
     {
         using DiskLayout disk = new();
