@@ -26,7 +26,7 @@ internal static class RunCommandLine
             Arity = ArgumentArity.ZeroOrOne,
         };
         image.CompletionSources.Add(_ => ImageCatalog.Names);
-        Option<string?> kernel = CommandLine.Text("--kernel", "FILE", "Boot this bzImage or vmlinux instead of an image's kernel.");
+        Option<string?> kernel = CommandLine.Text("--kernel", "FILE", "Boot this bzImage, vmlinux or unified kernel image instead of an image's kernel.");
         Option<string?> initrd = CommandLine.Text("--initrd", "FILE", "Initial RAM disk; takes the place of the image's.");
         Option<string?> append = CommandLine.Text("--append", "STR", $"Words behind the kernel command line (\"{RunCommand.DefaultCommandLine}\" without an image).");
         Option<string?> bootEntry = CommandLine.Text("--boot-entry", "ENTRY", "Start this entry of the disk's boot menu, by number or title, instead of its default; an unknown one lists them.");
