@@ -2,6 +2,7 @@ using Tutti.Boot;
 using Tutti.Cpu;
 using Tutti.Devices.Block;
 using Tutti.Guests.Disks;
+using Tutti.Guests.Disks.Loaders;
 using Tutti.Host;
 using Tutti.Machine;
 using Tutti.Memory;
@@ -49,10 +50,12 @@ internal sealed class KernelFiles(InputFile kernel, IReadOnlyList<InputFile> ini
         ReadOnlyMemory<byte> image = kernel.Read(out HostBuffer? kernelBuffer);
         using (kernelBuffer)
         {
-            ReadOnlyMemory<byte> initrd = ReadInitrds(out HostBuffer? initrdBuffer);
+            // A unified kernel image brings words and a RAM disk. Ours come behind: of consoles, the last is the one that programs write to.
+            UnifiedKernel? unified = UnifiedKernel.TryRead(image);
+            ReadOnlyMemory<byte> initrd = ReadInitrds(unified?.Initrds ?? [], out HostBuffer? initrdBuffer);
             using (initrdBuffer)
             {
-                return Load(memory, image, initrd, $"{commandLine} {append}", processorCount);
+                return Load(memory, unified?.Kernel ?? image, initrd, $"{unified?.CommandLine} {commandLine} {append}", processorCount);
             }
         }
     }
@@ -66,15 +69,22 @@ internal sealed class KernelFiles(InputFile kernel, IReadOnlyList<InputFile> ini
         }
     }
 
-    private ReadOnlyMemory<byte> ReadInitrds(out HostBuffer? buffer)
+    /// <param name="first">RAM disks that the kernel brings.</param>
+    /// <param name="buffer">What holds the bytes; null where they stay.</param>
+    private ReadOnlyMemory<byte> ReadInitrds(IReadOnlyList<ReadOnlyMemory<byte>> first, out HostBuffer? buffer)
     {
         buffer = null;
-        if (initrds.Count <= 1)
+        if (first.Count + initrds.Count <= 1)
         {
-            return initrds.Count == 0 ? default : initrds[0].Read(out buffer);
+            return first.Count == 1 ? first[0] : initrds.Count == 0 ? default : initrds[0].Read(out buffer);
         }
 
         int length = 0;
+        foreach (ReadOnlyMemory<byte> part in first)
+        {
+            length = checked(Align(length) + part.Length);
+        }
+
         foreach (InputFile initrd in initrds)
         {
             length = Align(length) + initrd.Length;
@@ -84,6 +94,13 @@ internal sealed class KernelFiles(InputFile kernel, IReadOnlyList<InputFile> ini
         try
         {
             int position = 0;
+            foreach (ReadOnlyMemory<byte> part in first)
+            {
+                position = Align(position);
+                part.Span.CopyTo(buffer.GetSpan().Slice(position, part.Length));
+                position += part.Length;
+            }
+
             foreach (InputFile initrd in initrds)
             {
                 position = Align(position);

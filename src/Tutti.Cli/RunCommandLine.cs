@@ -12,6 +12,7 @@ internal static class RunCommandLine
         $"""
         MODEL is one of
         {string.Join('\n', CpuModel.All.Select(model => $"  {model.Name,-11}{model.Description}"))}
+        F is a feature as /proc/cpuinfo names it: host,-avx2 or x86-64-v2,+aes. What needs it goes with it; what it needs comes with it.
         SIZE is a number with K, M, G or T (powers of 1024); a bare number is MiB.
         T is a number with ms, s, m or h; a bare number is seconds.
         """;
@@ -25,7 +26,7 @@ internal static class RunCommandLine
             Arity = ArgumentArity.ZeroOrOne,
         };
         image.CompletionSources.Add(_ => ImageCatalog.Names);
-        Option<string?> kernel = CommandLine.Text("--kernel", "FILE", "Boot this bzImage or vmlinux instead of an image's kernel.");
+        Option<string?> kernel = CommandLine.Text("--kernel", "FILE", "Boot this bzImage, vmlinux or unified kernel image instead of an image's kernel.");
         Option<string?> initrd = CommandLine.Text("--initrd", "FILE", "Initial RAM disk; takes the place of the image's.");
         Option<string?> append = CommandLine.Text("--append", "STR", $"Words behind the kernel command line (\"{RunCommand.DefaultCommandLine}\" without an image).");
         Option<string?> bootEntry = CommandLine.Text("--boot-entry", "ENTRY", "Start this entry of the disk's boot menu, by number or title, instead of its default; an unknown one lists them.");
@@ -45,7 +46,7 @@ internal static class RunCommandLine
         Option<string?> userData = CommandLine.Text("--user-data", "FILE", "Give this file to cloud-init in the guest.");
         Option<string?> memory = CommandLine.Text("--memory", "SIZE", $"Guest memory, {RunOptions.MinMemory >> 20}M or more; {RunOptions.DefaultMemory} when not given.");
         Option<string?> cpus = CommandLine.Text("--cpus", "N", "Virtual processors; 1 when not given.");
-        Option<string?> cpu = CommandLine.Text("--cpu", "MODEL", $"What the processors show of themselves; {CpuModel.Host} when not given.");
+        Option<string?> cpu = CommandLine.Text("--cpu", "MODEL[,+F][,-F]", $"What the processors show of themselves, with single features more or less; {CpuModel.Host} when not given.");
         cpu.CompletionSources.Add(_ => CpuModel.All.Select(model => model.Name));
         Option<string?> engine = CommandLine.Text("--engine", "NAME", $"What runs the guest's code: {string.Join(", ", Engines.Names)}; {Engines.Auto} when not given, which takes kvm where that runs guests at hardware speed.");
         engine.CompletionSources.Add(_ => Engines.Names);

@@ -217,8 +217,17 @@ internal sealed record RunOptions
         ? (ConsoleKind)kind
         : throw new UserException($"there is no console '{word}'; consoles: {string.Join(", ", ConsoleKinds)}");
 
-    private static CpuModel CheckModel(string name) => CpuModel.Find(name)
-        ?? throw new UserException($"there is no CPU model '{name}'; models: {string.Join(", ", CpuModel.All)}");
+    private static CpuModel CheckModel(string text)
+    {
+        try
+        {
+            return CpuModel.Parse(text);
+        }
+        catch (FormatException e)
+        {
+            throw new UserException(e.Message);
+        }
+    }
 
     private static long CheckMemory(string text, HostMemory host, CpuModel cpu)
     {

@@ -93,9 +93,7 @@ public sealed unsafe class HostTerminal : IDisposable
             }
 
             _isDisposed = true;
-            Termios before = _before;
-            // SAFETY: the local is what tcgetattr once filled. A terminal that is gone has no mode to restore.
-            _ = LibC.tcsetattr(_fd, LibC.TCSANOW, &before);
+            Set(_before, mayFail: true);
         }
 
         AppDomain.CurrentDomain.ProcessExit -= OnProcessEnd;
@@ -149,8 +147,17 @@ public sealed unsafe class HostTerminal : IDisposable
         }
     }
 
+    /// <param name="mayFail">
+    /// Whether a terminal that is gone, or that a job in front of us has now, stays as it is: the shell has seen to its mode, and would have us stopped
+    /// (SIGTTOU) for a change.
+    /// </param>
     private void Set(Termios mode, bool mayFail = false)
     {
+        if (mayFail && LibC.tcgetpgrp(_fd) is > 0 and int group && group != LibC.getpgrp())
+        {
+            return;
+        }
+
         // SAFETY: the copy is a whole struct termios.
         while (LibC.tcsetattr(_fd, LibC.TCSANOW, &mode) != 0)
         {

@@ -96,6 +96,12 @@ internal static unsafe partial class LibC
     internal static partial int tcgetattr(int fd, Termios* termios_p);
 
     [LibraryImport(Library, SetLastError = true)]
+    internal static partial int tcgetpgrp(int fd);
+
+    [LibraryImport(Library)]
+    internal static partial int getpgrp();
+
+    [LibraryImport(Library, SetLastError = true)]
     internal static partial int tcsetattr(int fd, int optional_actions, Termios* termios_p);
 
     /// <summary>Variadic in C; one pointer argument is passed alike on x86-64.</summary>

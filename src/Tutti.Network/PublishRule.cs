@@ -68,6 +68,10 @@ public readonly record struct PublishRule(bool IsUdp, HostEndpoint Host, ushort 
         _ => $"Can't publish {Host}{Suffix}: {Errno.Describe(errno)}.",
     });
 
+    /// <summary>The line for a port at an IPv6 address where the guest is offered no IPv6.</summary>
+    internal NetworkException WithoutGuest() => new(
+        $"Can't publish {Host}{Suffix}: it leads to the guest's IPv6 address, and the guest has none. Publish at an IPv4 address, or give it one: --net user,ipv6=on.");
+
     private string Suffix => IsUdp ? "/udp" : "/tcp";
 
     private static IPAddress Address(string text, string address)

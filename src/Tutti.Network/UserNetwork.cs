@@ -94,6 +94,11 @@ public sealed class UserNetwork : INetworkBackend, IIpReceiver, IDisposable
             _routeWatch = spec.IsHostAllowed ? null : new RouteWatch(_loop, OnRoutesChanged);
             foreach (PublishRule rule in spec.Published)
             {
+                if (rule.Host.IsVersion6 && !HasIp6)
+                {
+                    throw rule.WithoutGuest();
+                }
+
                 if (rule.IsUdp)
                 {
                     published.Add(new UdpPublisher(_loop, _output, _link, rule, published.Count, GuestEndpoints));

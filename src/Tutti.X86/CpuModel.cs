@@ -8,12 +8,18 @@ public sealed class CpuModel
 {
     // Made when somebody asks: most commands only need the names.
     private readonly Lazy<CpuidLevel>? _level;
+    private readonly CpuModelChange? _change;
 
     private CpuModel(string name, string description, Func<CpuidLevel>? level)
     {
         Name = name;
         Description = description;
         _level = level == null ? null : new Lazy<CpuidLevel>(level);
+    }
+
+    private CpuModel(string name, CpuModel basis, CpuModelChange change)
+    {
+        (Name, Description, _level, _change) = (name, basis.Description, basis._level, change);
     }
 
     /// <summary>Everything that the engine can show on this host.</summary>
@@ -38,13 +44,29 @@ public sealed class CpuModel
     /// <summary>The model of this name, or null.</summary>
     public static CpuModel? Find(string name) => All.FirstOrDefault(model => model.Name == name);
 
+    /// <summary>A model by its name, with single features more or less: "x86-64-v3,+sha_ni,-avx2". What they need comes with them, what needs them goes.</summary>
+    /// <exception cref="FormatException">There is no such model or feature, or one contradicts the other; the message is one line.</exception>
+    public static CpuModel Parse(string text)
+    {
+        ArgumentNullException.ThrowIfNull(text);
+        string[] words = text.Split(',');
+        CpuModel basis = Find(words[0]) ?? throw new FormatException($"there is no CPU model '{words[0]}'; models: {string.Join(", ", All)}");
+        return words.Length == 1 ? basis : new CpuModel(text, basis, new CpuModelChange(words[1..]));
+    }
+
     public override string ToString() => Name;
 
     /// <summary>What the model needs and the host lacks, by name; empty when it can run.</summary>
     /// <param name="supported">What the engine can show on this host: KVM_GET_SUPPORTED_CPUID.</param>
     /// <param name="hasTscDeadline">See <see cref="CpuidProcessor.HasTscDeadline"/>.</param>
-    public IReadOnlyList<string> FindMissing(IReadOnlyList<CpuidEntry> supported, bool hasTscDeadline) =>
-        _level == null ? [] : [.. _level.Value.FindMissing([.. supported], hasTscDeadline)];
+    public IReadOnlyList<string> FindMissing(IReadOnlyList<CpuidEntry> supported, bool hasTscDeadline)
+    {
+        CpuidEntry[] table = [.. supported];
+        IEnumerable<string> ofLevel = _level == null ? [] : _level.Value.FindMissing(table, hasTscDeadline);
+        return _change == null
+            ? [.. ofLevel]
+            : [.. ofLevel.Where(feature => !_change.Removes(feature)).Union(_change.FindMissing(table, hasTscDeadline))];
+    }
 
     /// <summary>One line that refuses to run the model: "this host lacks AVX2, BMI2: x86-64-v3 needs them".</summary>
     /// <param name="who">Who lacks them: "this host".</param>
@@ -66,14 +88,13 @@ public sealed class CpuModel
         ArgumentOutOfRangeException.ThrowIfLessThan(processor.ProcessorCount, 1, nameof(processor));
         ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(processor.ApicId, 1u << processor.CoreIdBits, nameof(processor));
         CpuidEntry[] table = [.. supported];
-        if (_level == null)
+        IReadOnlyList<string> missing = FindMissing(table, processor.HasTscDeadline);
+        if (missing.Count > 0)
         {
-            return HostCpuid.Build(table, processor);
+            throw new PlatformNotSupportedException(Refusal("this host", missing));
         }
 
-        IReadOnlyList<string> missing = FindMissing(table, processor.HasTscDeadline);
-        return missing.Count == 0
-            ? _level.Value.Build(CpuidVendor.Of(table), processor)
-            : throw new PlatformNotSupportedException(Refusal("this host", missing));
+        CpuidEntry[] basis = _level == null ? HostCpuid.Build(table, processor) : _level.Value.Build(CpuidVendor.Of(table), processor);
+        return _change == null ? basis : _change.Apply(basis, table);
     }
 }

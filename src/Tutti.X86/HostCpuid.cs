@@ -26,6 +26,9 @@ internal static class HostCpuid
     private const uint XsaveLegacySize = 576;
     private const uint MinExtendedLeaf = CpuidLeaf.AddressSizes;
 
+    /// <summary>Whether no guest of ours can have the feature, whatever the engine offers.</summary>
+    internal static bool Denies(CpuFeature feature) => (Denied.Of(feature.Leaf, feature.Subleaf, feature.Register) & feature.Mask) != 0;
+
     internal static CpuidEntry[] Build(CpuidEntry[] supported, in CpuidProcessor processor)
     {
         CpuidVendor vendor = CpuidVendor.Of(supported);

@@ -22,6 +22,9 @@ public sealed class BadInputTests : IDisposable
     [InlineData("--cpus", "two", "--cpus")]
     [InlineData("--engine", "xen", "no engine 'xen'")]
     [InlineData("--cpu", "486", "no CPU model '486'; models: host, x86-64-v2, x86-64-v3")]
+    [InlineData("--cpu", "host,+avx9", "no CPU feature 'avx9'")]
+    [InlineData("--cpu", "host,avx", "'avx' is no change of a CPU model; write +FEATURE or -FEATURE")]
+    [InlineData("--cpu", "host,+avx2,-avx", "avx2 needs avx, which can't be taken away")]
     [InlineData("--console", "vga", "no console 'vga'; consoles: serial, virtio")]
     [InlineData("--timeout", "0", "no time above 0")]
     [InlineData("--timeout", "soon", "no time above 0")]
@@ -107,6 +110,11 @@ public sealed class BadInputTests : IDisposable
             "the software engine lacks FMA, AVX, ",
             "run", "--engine", "software", "--cpu", "x86-64-v3", "--memory", "64M", "--kernel", _tutti.MakeFile("kernel", new TinyKernel().PowerOff().ToFile()));
     }
+
+    [Fact]
+    public void FeatureThatTheEngineLacks() => CheckRefused(
+        "the software engine lacks SVM: the CPU model x86-64-v2,+svm needs it; choose another with --cpu",
+        "run", "--engine", "software", "--cpu", "x86-64-v2,+svm", "--memory", "64M", "--kernel", _tutti.MakeFile("kernel", new TinyKernel().PowerOff().ToFile()));
 
     [Fact]
     public void MoreMemoryThanTheModelHasAddressesFor()

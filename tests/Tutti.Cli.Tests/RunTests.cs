@@ -1,3 +1,4 @@
+using System.Buffers.Binary;
 using System.Diagnostics;
 using System.Runtime.InteropServices;
 using System.Text;
@@ -175,6 +176,45 @@ public sealed partial class RunTests : IDisposable
         })!;
         TuttiProcess.Wait(process);
         Assert.Equal("0", File.ReadAllText(kernel + ".status").Trim());
+    }
+
+    [Fact]
+    public void A_unified_kernel_image_is_a_kernel_with_its_own_words_and_RAM_disk()
+    {
+        byte[] image = UnifiedImage((".cmdline", "root=/dev/x quiet\0"u8.ToArray()), (".initrd", "theirs"u8.ToArray()), (".linux", new TinyKernel().PrintBoot().PowerOff().ToFile()));
+        (int status, string output, string error) = _tutti.Run(
+            "run", "--kernel", _tutti.MakeFile("uki.efi", image), "--initrd", _tutti.MakeFile("initrd", "ours"u8.ToArray()), "--append", "last=1", "--memory", "64M", "--engine", "software", "--net", "none");
+        Assert.True(status == 0, error);
+        Assert.Equal("root=/dev/x quiet console=ttyS0,115200n8r panic=-1 last=1\ntheirs\0\0ours", output);
+    }
+
+    /// <summary>A program of the firmware's with nothing in it but these sections.</summary>
+    private static byte[] UnifiedImage(params (string Name, byte[] Bytes)[] sections)
+    {
+        const int Header = 0x80;
+        byte[] head = new byte[0x400];
+        "MZ"u8.CopyTo(head);
+        head[0x3C] = Header;
+        "PE\0\0"u8.CopyTo(head.AsSpan(Header));
+        BinaryPrimitives.WriteUInt16LittleEndian(head.AsSpan(Header + 6), (ushort)sections.Length);
+        List<byte> file = [.. head];
+        for (int i = 0; i < sections.Length; i++)
+        {
+            byte[] entry = new byte[40];
+            Encoding.ASCII.GetBytes(sections[i].Name).CopyTo(entry, 0);
+            BinaryPrimitives.WriteInt32LittleEndian(entry.AsSpan(8), sections[i].Bytes.Length);
+            BinaryPrimitives.WriteInt32LittleEndian(entry.AsSpan(16), (sections[i].Bytes.Length + 511) & ~511);
+            BinaryPrimitives.WriteInt32LittleEndian(entry.AsSpan(20), file.Count);
+            for (int j = 0; j < entry.Length; j++)
+            {
+                file[Header + 24 + (i * 40) + j] = entry[j];
+            }
+
+            file.AddRange(sections[i].Bytes);
+            file.AddRange(new byte[-sections[i].Bytes.Length & 511]);
+        }
+
+        return [.. file];
     }
 
     private (int Status, string Output, string Error) Run(TinyKernel kernel, params string[] options) =>

@@ -23,6 +23,26 @@ internal sealed class TinyKernel
         return this;
     }
 
+    /// <summary>Sends the command line to the first serial port, a line's end, and the bytes of the RAM disk.</summary>
+    public TinyKernel PrintBoot()
+    {
+        MoveDx(0x3F8);
+        _code.AddRange(
+        [
+            0x8B, 0x73, 0x18, // mov esi, [ebx+24]: cmdline_paddr
+            0xAC, 0x84, 0xC0, // next: lodsb; test al, al
+            0x74, 0x03,       // jz behind
+            0xEE, 0xEB, 0xF8, // out dx, al; jmp next
+            0xB0, 0x0A, 0xEE, // mov al, '\n'; out dx, al
+            0x8B, 0x73, 0x10, // mov esi, [ebx+16]: modlist_paddr
+            0x8B, 0x4E, 0x08, // mov ecx, [esi+8]: its size
+            0x8B, 0x36,       // mov esi, [esi]: its address
+            0xAC, 0xEE,       // byte: lodsb; out dx, al
+            0xE2, 0xFC,       // loop byte
+        ]);
+        return this;
+    }
+
     /// <summary>Writes S5 and SLP_EN to PM1a_CNT.</summary>
     public TinyKernel PowerOff()
     {

@@ -30,6 +30,32 @@ public class CpuModelTests
         Assert.Equal(0, guest.WaitForExit());
     }
 
+    [DebianFact]
+    public void Single_features_go_with_what_needs_them_and_come_with_what_they_need()
+    {
+        using (var guest = new GuestSession("--engine", "software", "--net", "none", "--cpu", "host,-avx,-rdrand,-pcid"))
+        {
+            guest.ExpectShell();
+            string[] flags = Value(guest.Run("cat /proc/cpuinfo"), "flags").Split(' ');
+            Assert.Empty(flags.Intersect(["avx", "avx2", "fma", "f16c", "vaes", "vpclmulqdq", "rdrand", "pcid", "invpcid"]));
+            Assert.Empty(((string[])["xsave", "aes", "sse4_2", "bmi2", "rdseed", "smep"]).Except(flags));
+            Assert.Empty(GuestSession.Complaints(guest.Run("dmesg")));
+            guest.Send("poweroff\n");
+            Assert.Equal(0, guest.WaitForExit());
+        }
+
+        using (var guest = new GuestSession("--engine", "software", "--net", "none", "--cpu", "x86-64-v2,+sha_ni,+xsaveopt,-tsc_deadline_timer"))
+        {
+            guest.ExpectShell();
+            string[] flags = Value(guest.Run("cat /proc/cpuinfo"), "flags").Split(' ');
+            Assert.Empty(((string[])["sha_ni", "xsave", "xsaveopt"]).Except(flags));
+            Assert.Empty(flags.Intersect(["avx", "aes", "tsc_deadline_timer"]));
+            Assert.Empty(GuestSession.Complaints(guest.Run("dmesg")));
+            guest.Send("poweroff\n");
+            Assert.Equal(0, guest.WaitForExit());
+        }
+    }
+
     /// <summary>
     /// The kernel saves and restores the upper halves of the YMM registers where it switches processes; the C library of
     /// the shell uses them for its string functions too.

@@ -1,5 +1,8 @@
 using System.Diagnostics;
+using System.Globalization;
 using System.Runtime.InteropServices;
+using System.Text;
+using System.Text.RegularExpressions;
 
 namespace Tutti.Host.Tests;
 
@@ -82,13 +85,65 @@ public sealed partial class TerminalRestoreTests
         process.WaitForExit();
     }
 
-    private static Process Start(Pty pty, string way)
+    /// <summary>nohup, and shells without job control for what they leave in the background, have signals ignored.</summary>
+    [Fact]
+    public void SignalsThatAreIgnoredFromTheStartStaySo()
+    {
+        using Pty pty = new();
+        using Process process = Start(pty, "wait", "trap '' HUP INT QUIT; ");
+        WaitUntilRaw(pty);
+        Assert.All([SigHup, SigInt, SigQuit], signal => Assert.Equal(0, kill(process.Id, signal)));
+        Assert.False(process.WaitForExit(TimeSpan.FromSeconds(1)));
+        Assert.Equal(0, kill(process.Id, SigTerm));
+        Assert.True(process.WaitForExit(TimeSpan.FromSeconds(30)));
+        Assert.Equal(143, process.ExitCode);
+    }
+
+    /// <summary>A change of the terminal's mode from the background would stop the process again, before it could end.</summary>
+    [Fact]
+    public void StoppedJobEndsInTheBackgroundAndLeavesTheTerminalToTheShell()
+    {
+        using Pty pty = new();
+        const string Job = "sh -c 'echo pid=$$,; exec dotnet exec \"$1\" wait 2>/dev/null' sh \"$1\"";
+        ProcessStartInfo start = new("/bin/sh")
+        {
+            ArgumentList =
+            {
+                "-c", $"exec setsid --ctty --wait bash -mc '{Job.Replace("'", "'\\''", StringComparison.Ordinal)}; echo back; kill -TERM %1; wait %1; echo status=$?,' bash \"$1\" <\"$0\" >\"$0\" 2>&1",
+                pty.Path, typeof(DyingProcess).Assembly.Location,
+            },
+        };
+        using Process shell = Process.Start(start)!;
+        using HostStream screen = new(pty.Master);
+        using Timer limit = new(_ => screen.Cancel(), null, TimeSpan.FromSeconds(60), Timeout.InfiniteTimeSpan);
+        int job = int.Parse(Regex.Match(Expect(screen, "raw"), "pid=([0-9]+),").Groups[1].Value, CultureInfo.InvariantCulture);
+        WaitUntilRaw(pty);
+        Assert.Equal(0, kill(job, SigTstp));
+        Assert.Contains("back", Expect(screen, "status=143,"), StringComparison.Ordinal);
+        Assert.True(shell.WaitForExit(TimeSpan.FromSeconds(30)));
+    }
+
+    private static string Expect(HostStream screen, string text)
+    {
+        StringBuilder shown = new();
+        byte[] buffer = new byte[4096];
+        while (!shown.ToString().Contains(text, StringComparison.Ordinal))
+        {
+            int count = screen.Read(buffer);
+            Assert.True(count > 0, $"no '{text}' in '{shown}'");
+            shown.Append(Encoding.Latin1.GetString(buffer, 0, count));
+        }
+
+        return shown.ToString();
+    }
+
+    private static Process Start(Pty pty, string way, string before = "")
     {
         ProcessStartInfo start = new("/bin/sh")
         {
             ArgumentList =
             {
-                "-c", "exec dotnet exec \"$1\" \"$2\" <\"$0\" >\"$0\" 2>/dev/null",
+                "-c", before + "exec dotnet exec \"$1\" \"$2\" <\"$0\" >\"$0\" 2>/dev/null",
                 pty.Path, typeof(DyingProcess).Assembly.Location, way,
             },
         };

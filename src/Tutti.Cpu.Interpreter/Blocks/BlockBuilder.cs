@@ -10,13 +10,13 @@ internal sealed unsafe class BlockBuilder : IDisposable
     public const int MaxInstructions = 64;
 
     private readonly CodeWords _reader = new();
-    private readonly Decoder[] _decoders;
+    private readonly GuestDecoder[] _decoders;
     private readonly FlagLiveness _liveness = new();
     private readonly Op* _ops;
 
     public BlockBuilder()
     {
-        _decoders = [Decoder.Create(16, _reader), Decoder.Create(32, _reader), Decoder.Create(64, _reader)];
+        _decoders = [new(16, _reader), new(32, _reader), new(64, _reader)];
 
         // SAFETY: one op more than instructions, for the end-of-block op; freed in Dispose.
         _ops = (Op*)NativeMemory.AlignedAlloc((nuint)((MaxInstructions + 1) * sizeof(Op)), 64);
@@ -47,7 +47,7 @@ internal sealed unsafe class BlockBuilder : IDisposable
     /// <summary>Decodes from <paramref name="code"/> until a branch, the end of the bytes or the limit.</summary>
     public void Build(byte* code, int length, uint mode, ulong rip, int maxInstructions)
     {
-        Decoder decoder = _decoders[mode & CodeMode.BitnessMask];
+        GuestDecoder decoder = _decoders[mode & CodeMode.BitnessMask];
         _reader.Start(code, length);
         decoder.IP = rip;
         var context = new TranslationContext { Mode = mode, BlockRip = rip };
@@ -58,7 +58,7 @@ internal sealed unsafe class BlockBuilder : IDisposable
         while (count < maxInstructions && !context.EndsBlock)
         {
             decoder.Decode(out Instruction instruction);
-            if (instruction.IsInvalid && decoder.LastError == DecoderError.NoMoreBytes)
+            if (instruction.IsInvalid && decoder.HasRunOut)
             {
                 break;
             }
@@ -73,6 +73,11 @@ internal sealed unsafe class BlockBuilder : IDisposable
             context.Fusable = null;
             context.Fused = false;
             InstructionTranslator.Translate(instruction, op, ref context);
+            if (decoder.IsTooLong(instruction, ByteLength))
+            {
+                op->Handler = &InstructionTranslator.TooLong;
+            }
+
             _liveness.Add(instruction, op);
             ByteLength += instruction.Length;
             OpCount += context.Fused ? 0 : 1;

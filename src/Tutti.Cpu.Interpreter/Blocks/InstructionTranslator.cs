@@ -39,6 +39,9 @@ internal static unsafe class InstructionTranslator
     /// <summary>#UD: not an instruction, or one that CPUID does not show.</summary>
     public static Op* InvalidOpcode(CpuState* state, Op* op) => Flow.Raise(state, op, ExceptionVector.InvalidOpcode);
 
+    /// <summary>#GP: more than 15 bytes.</summary>
+    public static Op* TooLong(CpuState* state, Op* op) => Flow.Raise(state, op, ExceptionVector.GeneralProtection);
+
     /// <summary>Resolves the (only) memory operand.</summary>
     private static bool TrySetMemory(in Instruction instruction, Op* op, ref TranslationContext context)
     {

@@ -317,7 +317,7 @@ internal static unsafe partial class IntegerTranslator
             case Mnemonic.Salc:
                 op->Handler = &FlagOperations.SetAlFromCarry;
                 break;
-            case Mnemonic.Nop or Mnemonic.Reservednop or Mnemonic.Endbr64 or Mnemonic.Endbr32:
+            case Mnemonic.Nop or Mnemonic.Reservednop:
                 op->Handler = &FlagOperations.Nothing;
                 break;
             case Mnemonic.Daa:

@@ -13,6 +13,10 @@ internal static unsafe partial class IntegerTranslator
             case Mnemonic.Mov:
                 TranslateMov(instruction, op, context);
                 break;
+            case Mnemonic.Movsxd when instruction.Code == Code.Movsxd_r16_rm16 && IsMemory(instruction, 1):
+                op->Dst = RegisterOffset.Of(instruction.Op0Register);
+                op->Handler = &NarrowLoad.LoadLowWord;
+                break;
             case Mnemonic.Movzx or Mnemonic.Movsx or Mnemonic.Movsxd:
                 bool memory = IsMemory(instruction, 1);
                 op->Dst = RegisterOffset.Of(instruction.Op0Register);

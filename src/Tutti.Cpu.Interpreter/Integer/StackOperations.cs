@@ -159,3 +159,18 @@ internal static unsafe class TableLookup
         return op + 1;
     }
 }
+
+/// <summary>MOVSXD with a 16-bit destination and its source in memory: four bytes are read, of which two are taken, as AMD's processors do.</summary>
+internal static unsafe class NarrowLoad
+{
+    public static Op* LoadLowWord(CpuState* state, Op* op)
+    {
+        if (!AnyAddress.TryGet(state, op, 4, false, out ulong linear) || !GuestAccess.Read<W32>(state, linear, out ulong value))
+        {
+            return Flow.Fault(state, op);
+        }
+
+        W16.StoreRegister(CpuState.Register(state, op->Dst), (ushort)value);
+        return op + 1;
+    }
+}

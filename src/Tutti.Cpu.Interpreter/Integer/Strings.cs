@@ -80,19 +80,25 @@ internal static unsafe class Strings<TWidth>
         bool repeated = IsRepeated(op);
         while (!repeated || Count(state, op) != 0)
         {
-            if (!TryRead(state, op, op->Segment, Rsi, out ulong value))
+            ulong loaded = repeated ? TryLoadRun(state, op) : 0;
+            if (loaded == 0)
             {
-                return Flow.Fault(state, op);
+                if (!TryRead(state, op, op->Segment, Rsi, out ulong value))
+                {
+                    return Flow.Fault(state, op);
+                }
+
+                TWidth.StoreRegister((byte*)(state->Gpr + Rax), value);
+                Advance(state, op, Rsi, 1);
+                loaded = 1;
             }
 
-            TWidth.StoreRegister((byte*)(state->Gpr + Rax), value);
-            Advance(state, op, Rsi, 1);
             if (!repeated)
             {
                 break;
             }
 
-            SetCount(state, op, Count(state, op) - 1);
+            SetCount(state, op, Count(state, op) - loaded);
             if (state->Attention != 0 && Count(state, op) != 0)
             {
                 return Flow.Again(state, op);
@@ -112,6 +118,16 @@ internal static unsafe class Strings<TWidth>
         bool whileEqual = (op->Flags & OpFlags.Repne) == 0;
         while (!repeated || Count(state, op) != 0)
         {
+            if (repeated && TryScanRun(state, op, fromMemory, whileEqual, out bool ended))
+            {
+                if (ended)
+                {
+                    break;
+                }
+
+                continue;
+            }
+
             ulong left = TWidth.Load((byte*)(state->Gpr + Rax));
             if ((fromMemory && !TryRead(state, op, op->Segment, Rsi, out left)) || !TryRead(state, op, Es, Rdi, out ulong right))
             {
@@ -210,10 +226,6 @@ internal static unsafe class Strings<TWidth>
         return true;
     }
 
-    /// <summary>Whether a run may go by host pointers: where no segment limit or address wrap, and no event, can cut in.</summary>
-    private static bool CanRun(CpuState* state, Op* op) =>
-        (state->Mode & CodeMode.BitnessMask) == CodeMode.Bits64 && op->AddressSize == 8 && state->Attention == 0;
-
     /// <summary>Elements from an address to the end of its page.</summary>
     private static ulong InPage(ulong linear) => (4096 - (linear & 0xFFF)) / (ulong)TWidth.Bytes;
 
@@ -221,62 +233,89 @@ internal static unsafe class Strings<TWidth>
     private static ulong BelowInPage(ulong linear) =>
         (linear & 0xFFF) + (ulong)TWidth.Bytes > 4096 ? 0 : ((linear & 0xFFF) / (ulong)TWidth.Bytes) + 1;
 
+    private static bool IsDown(CpuState* state) => (state->Flags & Rflags.Direction) != 0;
+
+    /// <summary>
+    /// How many of <paramref name="count"/> elements from a pointer on lie in one page, and before the offset wraps and the segment
+    /// ends: none where the first does not, or where an event is to cut in.
+    /// </summary>
+    private static ulong Room(CpuState* state, Op* op, int segment, int register, bool write, ulong count, out ulong linear)
+    {
+        ulong offset = Addressing.Truncate(state->Gpr[register], op->AddressSize);
+        bool down = IsDown(state);
+        bool is64 = (state->Mode & CodeMode.BitnessMask) == CodeMode.Bits64;
+        linear = is64 ? Addressing.SegmentBase64(state, segment) + offset : (uint)(CpuState.SegmentOf(state, segment)->Base + offset);
+        ulong room = Math.Min(count, down ? BelowInPage(linear) : InPage(linear));
+        if (op->AddressSize != 8)
+        {
+            ulong top = op->AddressSize == 4 ? 1UL << 32 : 1UL << 16;
+            ulong size = (ulong)TWidth.Bytes;
+            room = offset + size > top ? 0 : Math.Min(room, down ? (offset / size) + 1 : (top - offset) / size);
+        }
+
+        if (is64 || room == 0)
+        {
+            return room;
+        }
+
+        // Where the segment ends sooner, each element is looked at by itself.
+        uint bytes = (uint)room * (uint)TWidth.Bytes;
+        uint lowest = (uint)offset - (down ? bytes - (uint)TWidth.Bytes : 0);
+        return Addressing.IsAccessible(state, segment, lowest, bytes, write) ? room : 0;
+    }
+
+    /// <summary>Where a page of guest memory lies on the host; null where it is not to be had in the TLB.</summary>
+    private static byte* Find(CpuState* state, ulong linear, Access access)
+    {
+        TlbEntry* entry = state->Tlb + ((linear >> 12) & (TlbEntry.Count - 1));
+        ulong tag = access == Access.Write ? entry->WriteTag : entry->ReadTag;
+        bool found = tag == (linear & ~0xFFFUL) || SoftwareProcessor.From(state).TryFillTlb(linear, access);
+        return found ? (byte*)((long)linear + entry->Addend) : null;
+    }
+
     /// <summary>Moves as many elements as lie in one page on both sides and can be had in the TLB; 0 where none.</summary>
     private static ulong TryMoveRun(CpuState* state, Op* op)
     {
-        if (!CanRun(state, op))
+        if (state->Attention != 0)
         {
             return 0;
         }
 
-        ulong from = Addressing.SegmentBase64(state, op->Segment) + state->Gpr[Rsi];
-        ulong to = state->Gpr[Rdi];
-        bool down = (state->Flags & Rflags.Direction) != 0;
-        ulong room = down ? Math.Min(BelowInPage(from), BelowInPage(to)) : Math.Min(InPage(from), InPage(to));
-        ulong elements = Math.Min(state->Gpr[Rcx], room);
+        ulong elements = Room(state, op, op->Segment, Rsi, false, Count(state, op), out ulong from);
+        elements = Room(state, op, Es, Rdi, true, elements, out ulong to);
         if (elements == 0)
         {
             return 0;
         }
 
         // One after the other: both may belong in the same entry of the TLB.
-        TlbEntry* source = state->Tlb + ((from >> 12) & (TlbEntry.Count - 1));
-        bool found = source->ReadTag == (from & ~0xFFFUL) || SoftwareProcessor.From(state).TryFillTlb(from, Access.Read);
-        byte* sourceHost = (byte*)((long)from + source->Addend);
-        TlbEntry* target = state->Tlb + ((to >> 12) & (TlbEntry.Count - 1));
-        found = found && (target->WriteTag == (to & ~0xFFFUL) || SoftwareProcessor.From(state).TryFillTlb(to, Access.Write));
-        byte* targetHost = (byte*)((long)to + target->Addend);
-        if (!found)
+        byte* source = Find(state, from, Access.Read);
+        byte* target = source == null ? null : Find(state, to, Access.Write);
+        if (target == null)
         {
             return 0;
         }
 
-        if (down)
-        {
-            // SAFETY: both lie in RAM, and the run ends at or before the start of either page.
-            for (long i = 0; i < (long)elements; i++)
-            {
-                TWidth.Store(targetHost - (i * TWidth.Bytes), TWidth.Load(sourceHost - (i * TWidth.Bytes)));
-            }
-
-            Advance(state, op, Rsi, elements);
-            Advance(state, op, Rdi, elements);
-            return elements;
-        }
-
-        // SAFETY: both lie in RAM, and the run ends at or before the end of either page.
+        // SAFETY: both lie in RAM, and the run ends at or before the end, or the start, of either page.
         ulong bytes = elements * (ulong)TWidth.Bytes;
-        if ((nuint)targetHost - (nuint)sourceHost < bytes)
+        if (IsDown(state))
+        {
+            for (long i = 0; i < (long)bytes; i += TWidth.Bytes)
+            {
+                TWidth.Store(target - i, TWidth.Load(source - i));
+            }
+        }
+        else if ((nuint)target - (nuint)source < bytes)
         {
             // The target overlaps what is still to be read: moving forward element by element repeats it, as the guest expects.
             for (ulong i = 0; i < bytes; i += (ulong)TWidth.Bytes)
             {
-                TWidth.Store(targetHost + i, TWidth.Load(sourceHost + i));
+                TWidth.Store(target + i, TWidth.Load(source + i));
             }
         }
         else
         {
-            Buffer.MemoryCopy(sourceHost, targetHost, bytes, bytes);
+            Buffer.MemoryCopy(source, target, bytes, bytes);
         }
 
         Advance(state, op, Rsi, elements);
@@ -286,39 +325,94 @@ internal static unsafe class Strings<TWidth>
 
     private static ulong TryStoreRun(CpuState* state, Op* op)
     {
-        if (!CanRun(state, op) || (state->Flags & Rflags.Direction) != 0)
+        ulong elements = Room(state, op, Es, Rdi, true, state->Attention != 0 ? 0 : Count(state, op), out ulong to);
+        byte* target = elements == 0 ? null : Find(state, to, Access.Write);
+        if (target == null)
         {
             return 0;
         }
 
-        ulong to = state->Gpr[Rdi];
-        ulong elements = Math.Min(state->Gpr[Rcx], InPage(to));
-        TlbEntry* target = state->Tlb + ((to >> 12) & (TlbEntry.Count - 1));
-        if (elements == 0 || target->WriteTag != (to & ~0xFFFUL))
-        {
-            return 0;
-        }
-
-        // SAFETY: the tag matches and the run ends at or before the end of the page.
-        byte* host = (byte*)((long)to + target->Addend);
+        // SAFETY: the run ends at or before the end, or the start, of the page.
+        byte* lowest = IsDown(state) ? target - ((elements - 1) * (ulong)TWidth.Bytes) : target;
         ulong value = TWidth.Load((byte*)(state->Gpr + Rax));
         switch (TWidth.Bytes)
         {
             case 1:
-                new Span<byte>(host, (int)elements).Fill((byte)value);
+                new Span<byte>(lowest, (int)elements).Fill((byte)value);
                 break;
             case 2:
-                new Span<ushort>(host, (int)elements).Fill((ushort)value);
+                new Span<ushort>(lowest, (int)elements).Fill((ushort)value);
                 break;
             case 4:
-                new Span<uint>(host, (int)elements).Fill((uint)value);
+                new Span<uint>(lowest, (int)elements).Fill((uint)value);
                 break;
             default:
-                new Span<ulong>(host, (int)elements).Fill(value);
+                new Span<ulong>(lowest, (int)elements).Fill(value);
                 break;
         }
 
         Advance(state, op, Rdi, elements);
         return elements;
+    }
+
+    /// <summary>LODS: of several elements in a page the last one stays.</summary>
+    private static ulong TryLoadRun(CpuState* state, Op* op)
+    {
+        ulong elements = Room(state, op, op->Segment, Rsi, false, state->Attention != 0 ? 0 : Count(state, op), out ulong from);
+        byte* source = elements == 0 ? null : Find(state, from, Access.Read);
+        if (source == null)
+        {
+            return 0;
+        }
+
+        // SAFETY: the last element lies in the same page.
+        long last = (long)(elements - 1) * TWidth.Bytes;
+        TWidth.StoreRegister((byte*)(state->Gpr + Rax), TWidth.Load(IsDown(state) ? source - last : source + last));
+        Advance(state, op, Rsi, elements);
+        return elements;
+    }
+
+    /// <summary>SCAS and CMPS: compares as many elements as lie in one page on both sides, or fewer when one of them ends it.</summary>
+    /// <param name="ended">Whether an element, or the count, has ended the instruction.</param>
+    private static bool TryScanRun(CpuState* state, Op* op, bool fromMemory, bool whileEqual, out bool ended)
+    {
+        ended = false;
+        ulong count = Count(state, op);
+        ulong from = 0;
+        ulong elements = Room(state, op, Es, Rdi, false, state->Attention != 0 ? 0 : count, out ulong to);
+        elements = fromMemory && elements != 0 ? Room(state, op, op->Segment, Rsi, false, elements, out from) : elements;
+        byte* source = elements == 0 ? null : fromMemory ? Find(state, from, Access.Read) : (byte*)(state->Gpr + Rax);
+        byte* target = source == null ? null : Find(state, to, Access.Read);
+        if (target == null)
+        {
+            return false;
+        }
+
+        // SAFETY: both lie in RAM, or the source is RAX and stays there; the run ends at or before the end, or the start, of either page.
+        long step = IsDown(state) ? -TWidth.Bytes : TWidth.Bytes;
+        long sourceStep = fromMemory ? step : 0;
+        ulong left;
+        ulong right;
+        ulong done = 0;
+        do
+        {
+            left = TWidth.Load(source);
+            right = TWidth.Load(target);
+            source += sourceStep;
+            target += step;
+            done++;
+        }
+        while (done < elements && (left == right) == whileEqual);
+
+        LazyFlags.Set<TWidth>(state, FlagKind.Subtract, TWidth.Truncate(left - right), left, right);
+        if (fromMemory)
+        {
+            Advance(state, op, Rsi, done);
+        }
+
+        Advance(state, op, Rdi, done);
+        SetCount(state, op, count - done);
+        ended = (left == right) != whileEqual || count == done;
+        return true;
     }
 }

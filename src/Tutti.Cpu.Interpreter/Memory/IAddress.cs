@@ -100,6 +100,13 @@ internal static unsafe class Addressing
         return false;
     }
 
+    /// <summary>Whether the bytes lie inside a segment that permits the access; only outside 64-bit mode.</summary>
+    public static bool IsAccessible(CpuState* state, int segment, uint offset, uint size, bool write)
+    {
+        Segment* register = CpuState.SegmentOf(state, segment);
+        return IsInside(register, offset, size) && IsPermitted(state, register, write);
+    }
+
     /// <summary>Whether [offset, offset+size) lies inside the limit, for expand-up and expand-down segments.</summary>
     public static bool IsInside(Segment* segment, uint offset, uint size)
     {

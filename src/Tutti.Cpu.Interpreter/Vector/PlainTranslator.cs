@@ -39,9 +39,8 @@ internal static unsafe class PlainTranslator
 
     private static delegate*<CpuState*, Op*, Op*> Hint(in Instruction instruction) => instruction.Mnemonic switch
     {
-        Mnemonic.Prefetch or Mnemonic.Prefetchw or Mnemonic.Prefetchnta or Mnemonic.Prefetcht0 or Mnemonic.Prefetcht1
-            or Mnemonic.Prefetcht2 or Mnemonic.Pause => &VectorOps.Nothing,
-        Mnemonic.Clflush or Mnemonic.Clflushopt or Mnemonic.Clwb => &GeneralOps.FlushLine,
+        Mnemonic.Pause => &VectorOps.Nothing,
+        Mnemonic.Clflush or Mnemonic.Clflushopt => &GeneralOps.FlushLine,
         Mnemonic.Mfence or Mnemonic.Lfence or Mnemonic.Sfence => &VectorOps.Fence,
         _ => null,
     };

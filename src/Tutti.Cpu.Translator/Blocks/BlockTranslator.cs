@@ -19,8 +19,6 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>Instructions in a block at most.</summary>
     public const int MaxInstructions = 96;
 
-    private const int MaxInstructionLength = 15;
-
     /// <summary>Jumps within the page that a block goes along.</summary>
     private const int MaxFollowed = 3;
 
@@ -30,7 +28,7 @@ internal sealed unsafe partial class BlockTranslator
     private readonly Emitter _emit;
     private readonly CommonCode _common;
     private readonly CodeWords[] _readers = new CodeWords[1 + MaxFollowed];
-    private readonly Decoder[] _decoders = new Decoder[1 + MaxFollowed];
+    private readonly GuestDecoder[] _decoders = new GuestDecoder[1 + MaxFollowed];
     private readonly AccessGroups _groups = new();
 
     /// <summary>Indexes in the block of the jumps that it goes along.</summary>
@@ -106,7 +104,7 @@ internal sealed unsafe partial class BlockTranslator
         for (int i = 0; i < _readers.Length; i++)
         {
             _readers[i] = new CodeWords();
-            _decoders[i] = Decoder.Create(64, _readers[i]);
+            _decoders[i] = new GuestDecoder(64, _readers[i]);
         }
     }
 
@@ -185,7 +183,7 @@ internal sealed unsafe partial class BlockTranslator
     {
         int offset = (int)(physical & 0xFFF);
         _pagePhysical = physical - (uint)offset;
-        _readers[0].Start(bytes, MaxInstructionLength);
+        _readers[0].Start(bytes, GuestDecoder.MaxLength);
         _decoders[0].IP = (ulong)offset;
         _decoders[0].Decode(out _instructions[0]);
         _constants[0] = _decoders[0].GetConstantOffsets(_instructions[0]);
@@ -229,7 +227,7 @@ internal sealed unsafe partial class BlockTranslator
     private int DecodeRun(byte* page, int offset)
     {
         _readers[_followedCount].Start(page + offset, 4096 - offset);
-        Decoder decoder = _decoders[_followedCount];
+        GuestDecoder decoder = _decoders[_followedCount];
         decoder.IP = (ulong)offset;
         while (_decoded < MaxInstructions)
         {
@@ -238,7 +236,7 @@ internal sealed unsafe partial class BlockTranslator
             if (instruction.IsInvalid)
             {
                 // What is not an instruction has no group; one that crosses the page's end is a block of its own.
-                _isCut = decoder.LastError == DecoderError.NoMoreBytes;
+                _isCut = decoder.HasRunOut;
                 return -1;
             }
 

@@ -85,7 +85,7 @@ internal sealed class CopyRule
     private static CopyRule Make(Code code)
     {
         Mnemonic mnemonic = code.Mnemonic();
-        if (CopyTable.IsNothing(code))
+        if (CopyTable.IsNothing(mnemonic))
         {
             return new CopyRule { IsNothing = true };
         }

@@ -55,10 +55,8 @@ internal static class CopyTable
         Mnemonic.Vmovaps or Mnemonic.Vmovapd or Mnemonic.Vmovdqa or Mnemonic.Vmovntps or Mnemonic.Vmovntpd or Mnemonic.Vmovntdq
         or Mnemonic.Vmovntdqa;
 
-    /// <summary>Hints that do nothing here.</summary>
-    public static bool IsNothing(Code code) => code is Code.Nopw or Code.Nopd or Code.Nopq or Code.Nop_rm16 or Code.Nop_rm32
-        or Code.Nop_rm64 or Code.Endbr64 or Code.Endbr32 or Code.Prefetchnta_m8 or Code.Prefetcht0_m8 or Code.Prefetcht1_m8
-        or Code.Prefetcht2_m8 or Code.Prefetchw_m8 or Code.Prefetch_m8;
+    /// <summary>Hints, as <see cref="GuestDecoder"/> gives them: they do nothing here.</summary>
+    public static bool IsNothing(Mnemonic mnemonic) => mnemonic is Mnemonic.Nop or Mnemonic.Reservednop;
 
     public static bool IsCopied(Code code, Mnemonic mnemonic)
     {
@@ -69,11 +67,17 @@ internal static class CopyTable
 
         if (IsGeneral(mnemonic) && !UsesVectors(code))
         {
-            return !UsesSystemRegister(code) && !IsOffset(code);
+            return !UsesSystemRegister(code) && !IsOffset(code) && !IsOfAmbiguousSize(code);
         }
 
         return !IsSpecial(mnemonic) && Has(code, IsExtension) && !Has(code, static feature => !IsExtension(feature) || !HostFeatures.Has(feature));
     }
+
+    /// <summary>
+    /// Where processors do not agree how many bytes of memory an instruction reads: MOVSXD with a 16-bit destination reads two on Intel
+    /// and four on AMD, and two are what would be looked up.
+    /// </summary>
+    private static bool IsOfAmbiguousSize(Code code) => code is Code.Movsxd_r16_rm16;
 
     public static bool UsesX87(Code code) =>
         Has(code, static feature => feature is CpuidFeature.MMX || IsPlainX87(feature)) || HasOperand(code, static kind => kind

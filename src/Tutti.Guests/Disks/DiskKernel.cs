@@ -148,12 +148,12 @@ public sealed record DiskKernel
     {
         IFileSystem files = kernel.Volume!.Files!;
         byte[] bytes = files.ReadWhole(kernel.Path, MaxKernel + MaxInitrd) ?? [];
-        UnifiedKernelImage image = UnifiedKernelImage.TryRead(bytes, bytes.Length) ?? throw new ImageException($"{kernel.Path} on the disk changed while it was read.");
-        ReadOnlyMemory<byte> initrd = Join([.. image.Initrds.Select(section => bytes.AsMemory(section.Offset, section.Length))], initrds, files.Budget);
-        BootEntry complete = entry.Options.Length > 0 ? entry : entry with { Options = image.Text(".cmdline", bytes) };
+        UnifiedKernel image = UnifiedKernel.TryRead(bytes) ?? throw new ImageException($"{kernel.Path} on the disk changed while it was read.");
+        ReadOnlyMemory<byte> initrd = Join(image.Initrds, initrds, files.Budget);
+        BootEntry complete = entry.Options.Length > 0 ? entry : entry with { Options = image.CommandLine };
         return new DiskKernel
         {
-            Kernel = bytes.AsMemory(image.Kernel.Offset, image.Kernel.Length),
+            Kernel = image.Kernel,
             Initrd = initrd,
             CommandLine = RootOption.Complete(complete, menu.Source, volumes, initrd.Length > 0, append),
             Description = description,
@@ -175,7 +175,7 @@ public sealed record DiskKernel
     }
 
     /// <summary>One behind the other, as the kernel unpacks them: each at a multiple of 4.</summary>
-    private static ReadOnlyMemory<byte> Join(List<ReadOnlyMemory<byte>> parts, List<VolumeFile> files, ReadBudget budget)
+    private static ReadOnlyMemory<byte> Join(IReadOnlyList<ReadOnlyMemory<byte>> parts, List<VolumeFile> files, ReadBudget budget)
     {
         if (parts.Count + files.Count <= 1)
         {

@@ -18,14 +18,20 @@ internal static class ExtJournal
     private const uint Wide = 0x2;
     private const uint ChecksumV2 = 0x8;
     private const uint ChecksumV3 = 0x10;
-    private const uint KnownFeatures = 0x1 | Wide | 0x4 | ChecksumV2 | ChecksumV3;
+    private const uint FastCommits = 0x20;
+    private const uint KnownFeatures = 0x1 | Wide | 0x4 | ChecksumV2 | ChecksumV3 | FastCommits;
     private const long MaxBlocks = 1 << 20;
 
     /// <summary>Bytes of memory for a record of a block that was written: in a list, then in a dictionary, both with room to grow.</summary>
     private const int WrittenCost = 64;
     private const int RevokedCost = 16;
 
+    /// <summary>Blocks that a journal has at least beside those for fast commits, and how many those are where it does not say.</summary>
+    private const uint LeastBlocks = 1024;
+    private const uint DefaultFastBlocks = 256;
+
     /// <summary>Fills <see cref="ExtVolume.Moved"/>. A journal that makes no sense changes nothing.</summary>
+    /// <exception cref="ImageException">It has features that are not known: what is in it cannot be told.</exception>
     public static void Apply(ExtVolume volume, byte[] inode, long size)
     {
         if (size < volume.BlockSize || Physical(volume, inode, 0) is not long place)
@@ -40,18 +46,35 @@ internal static class ExtJournal
         uint start = BinaryPrimitives.ReadUInt32BigEndian(super[0x1C..]);
         uint features = BinaryPrimitives.ReadUInt32BigEndian(super[4..]) == SuperblockV2 ? BinaryPrimitives.ReadUInt32BigEndian(super[0x28..]) : 0;
         if (BinaryPrimitives.ReadUInt32BigEndian(super) != Magic || BinaryPrimitives.ReadUInt32BigEndian(super[0xC..]) != volume.BlockSize
-            || start == 0 || (features & ~KnownFeatures) != 0 || first == 0 || length > Math.Min(size / volume.BlockSize, MaxBlocks) || start >= length || first >= length)
+            || start == 0 || first == 0 || length > Math.Min(size / volume.BlockSize, MaxBlocks) || start >= length || first >= length)
         {
             return;
         }
 
-        Dictionary<long, long> moved = Scan(volume, inode, new Extent(first, length, start), sequence, features);
+        if ((features & ~KnownFeatures) is uint unknown and not 0)
+        {
+            throw new ImageException($"its journal was not played, and has features that Tutti does not know (incompat 0x{unknown:x})");
+        }
+
+        uint end = length - ((features & FastCommits) != 0 ? FastBlocks(super, length) : 0);
+        Dictionary<long, long> moved = Scan(volume, inode, new Extent(first, end, start), sequence, features);
         foreach ((long block, long copy) in moved)
         {
             volume.Moved[block] = copy;
         }
 
         volume.Forget();
+    }
+
+    /// <summary>
+    /// Blocks behind the log that hold fast commits: changes since the last transaction, in another form, for inodes that were synced alone. They are not
+    /// read: without them the file system is as that transaction left it.
+    /// </summary>
+    private static uint FastBlocks(ReadOnlySpan<byte> super, uint length)
+    {
+        uint count = BinaryPrimitives.ReadUInt32BigEndian(super[0x54..]);
+        count = count == 0 ? DefaultFastBlocks : count;
+        return count <= length && length - count >= LeastBlocks ? count : 0;
     }
 
     private readonly record struct Extent(uint First, uint End, uint Start)

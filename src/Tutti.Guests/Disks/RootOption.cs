@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Text.RegularExpressions;
 
 namespace Tutti.Guests.Disks;
 
@@ -6,7 +7,7 @@ namespace Tutti.Guests.Disks;
 /// Makes a boot entry's words the kernel's command line: adds where the root is, if they do not say so and it is known, and a console on the first
 /// serial port. What is there stays, "quiet" included.
 /// </summary>
-internal static class RootOption
+internal static partial class RootOption
 {
     /// <summary>Root partition of x86-64 (Discoverable Partitions Specification, UAPI.2), which systemd finds with the firmware's help that is not here.</summary>
     private static readonly Guid s_rootType = new("4f68bce3-e8cd-4db1-96e7-fbcaf984b709");
@@ -23,9 +24,14 @@ internal static class RootOption
     public static string Complete(BootEntry entry, string source, IReadOnlyList<DiskVolume> volumes, bool hasInitrd, string append)
     {
         List<string> words = Split(entry.Options);
-        if (!HasRoot(words) && !HasRoot(Split(append)))
+        bool isUsers = HasRoot(Split(append));
+        if (!HasRoot(words) && !isUsers)
         {
             AddRoot(words, entry, source, volumes, hasInitrd);
+        }
+        else if (!isUsers)
+        {
+            RenameDisk(words, volumes);
         }
 
         if (!words.Exists(word => word.StartsWith("console=ttyS0", StringComparison.Ordinal) || word.StartsWith("console=hvc0", StringComparison.Ordinal)))
@@ -38,11 +44,36 @@ internal static class RootOption
         return string.Join(' ', words);
     }
 
+    [GeneratedRegex("^/dev/((([sh]|xv)da|nvme0n1p|mmcblk0p|(mapper/)?loop[0-9]{1,3}p|nbd[0-9]{1,3}p)[0-9]{1,4}|([sh]|xv)da|nvme0n1|mmcblk0)$", RegexOptions.CultureInvariant)]
+    private static partial Regex FirstDisk();
+
     private static List<string> Split(string words) => [.. words.Split([' ', '\t', '\n', '\r'], StringSplitOptions.RemoveEmptyEntries)];
 
     private static bool HasRoot(List<string> words) =>
         words.Exists(word => word.Length > 5 && word.StartsWith("root=", StringComparison.Ordinal))
         || words.Exists(word => Array.Exists(s_otherways, other => word.StartsWith(other, StringComparison.Ordinal)));
+
+    /// <summary>
+    /// A system that was installed on another bus says so: root=/dev/sda1; one whose image was made through a loop device, that. Its only or first
+    /// disk is this machine's first, whose name is vda. A partition that is known to be no root stays as it is said.
+    /// </summary>
+    private static void RenameDisk(List<string> words, IReadOnlyList<DiskVolume> volumes)
+    {
+        int at = words.FindLastIndex(word => word.StartsWith("root=", StringComparison.Ordinal));
+        string device = at < 0 ? string.Empty : words[at][5..];
+        if (!FirstDisk().IsMatch(device))
+        {
+            return;
+        }
+
+        string part = device[(device.AsSpan().LastIndexOfAnyExceptInRange('0', '9') + 1)..];
+        part = device.EndsWith("/nvme0n1", StringComparison.Ordinal) || device.EndsWith("/mmcblk0", StringComparison.Ordinal) ? string.Empty : part;
+        if (int.TryParse(part.Length == 0 ? "0" : part, NumberStyles.None, CultureInfo.InvariantCulture, out int number)
+            && volumes.FirstOrDefault(volume => volume.Partition.Number == number) is { } root && (root.IsRoot || root.Files == null))
+        {
+            words[at] = "root=/dev/vda" + part;
+        }
+    }
 
     private static void AddRoot(List<string> words, BootEntry entry, string source, IReadOnlyList<DiskVolume> volumes, bool hasInitrd)
     {

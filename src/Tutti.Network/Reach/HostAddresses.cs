@@ -1,4 +1,5 @@
 using Tutti.Host;
+using Tutti.Network.Ip;
 
 namespace Tutti.Network;
 
@@ -12,8 +13,22 @@ internal sealed class HostAddresses : IDisposable
 
     private HostAddresses(HostRoutes routes) => _routes = routes;
 
-    /// <exception cref="NetworkException">The kernel's tables are out of this process's reach.</exception>
-    public static HostAddresses Open() => new(HostRoutes.TryOpen(out int errno) ?? throw Unavailable(errno));
+    /// <exception cref="NetworkException">The kernel's tables are out of this process's reach, or don't tell the host's own addresses.</exception>
+    public static HostAddresses Open()
+    {
+        HostRoutes routes = HostRoutes.TryOpen(out int errno) ?? throw Unavailable(errno);
+        int answer = routes.Find(HostEndpoint.Loopback4(9), FrameFormat.Udp, 0, out HostRoute route);
+        if (Knows(answer, route))
+        {
+            return new HostAddresses(routes);
+        }
+
+        routes.Dispose();
+        throw Unavailable(answer == 0 ? Errno.EOPNOTSUPP : -answer);
+    }
+
+    /// <summary>Whether an answer about 127.0.0.1, which has no way while the loopback device is down, is one of a kernel that can be believed: some sandboxes have netlink sockets that answer something else, or nothing.</summary>
+    internal static bool Knows(int answer, in HostRoute route) => answer == 0 ? route.Type == HostRouteType.Local : answer == -Errno.ENETUNREACH;
 
     /// <summary>The line for a host that does not let this process know its addresses.</summary>
     public static NetworkException Unavailable(int errno) => new(
@@ -35,15 +50,14 @@ internal sealed class HostAddresses : IDisposable
         {
             0 => !IsAway(route),
 
-            // No way at all: the flow's own socket is told the same.
-            -Errno.ENETUNREACH or -Errno.EHOSTUNREACH or -Errno.EACCES or -Errno.EINVAL => false,
-
-            // In doubt it is the host's.
-            _ => true,
+            // No way at all: the flow's own socket is told the same. In doubt it is the host's.
+            _ => !IsNoWay(answer),
         };
     }
 
     public void Dispose() => _routes.Dispose();
+
+    private static bool IsNoWay(int answer) => answer is -Errno.ENETUNREACH or -Errno.EHOSTUNREACH or -Errno.EACCES or -Errno.EINVAL;
 
     private static bool IsAway(in HostRoute route) => route is { Type: HostRouteType.Unicast, Interface: not HostRoutes.LoopbackInterface };
 }

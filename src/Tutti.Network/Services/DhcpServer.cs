@@ -18,13 +18,14 @@ internal sealed class DhcpServer
     private const byte Request = 3;
     private const byte Ack = 5;
     private const byte Nak = 6;
+    private const byte Release = 7;
     private const byte Inform = 8;
 
     private readonly NetworkAddresses _addresses;
     private readonly IpOutput _output;
     private readonly string _hostName;
     private readonly string _domain;
-    private readonly ulong[] _leases;
+    private readonly (ulong Mac, bool IsReleased)[] _leases;
 
     public DhcpServer(NetworkAddresses addresses, IpOutput output, string hostName, string domain)
     {
@@ -32,7 +33,7 @@ internal sealed class DhcpServer
         _output = output;
         _hostName = hostName;
         _domain = domain;
-        _leases = new ulong[Math.Min(32, (int)(addresses.Broadcast4 - addresses.Guest4))];
+        _leases = new (ulong, bool)[Math.Min(32, (int)(addresses.Broadcast4 - addresses.Guest4))];
     }
 
     /// <summary>A message to the server's port, UDP's header taken off.</summary>
@@ -70,8 +71,11 @@ internal sealed class DhcpServer
             case Inform:
                 Answer(message, Ack, 0, mac);
                 break;
+            case Release:
+                GiveBack(mac, clientAddress);
+                break;
             default:
-                // Release and decline: the address stays the card's, which is to get the same again.
+                // Decline: the address stays the card's, which is to get the same again.
                 break;
         }
     }
@@ -110,18 +114,22 @@ internal sealed class DhcpServer
         return 0;
     }
 
-    /// <summary>The card's address; 0 when all are taken.</summary>
+    /// <summary>The card's address, the same as before where it had one; 0 when all are taken. One that was given back is another's only when no others are left.</summary>
     private uint Lease(ulong mac)
     {
         int free = -1;
         for (int i = 0; i < _leases.Length; i++)
         {
-            if (_leases[i] == mac)
+            if (_leases[i].Mac == mac)
             {
-                return _addresses.Guest4 + (uint)i;
+                free = i;
+                break;
             }
 
-            free = free < 0 && _leases[i] == 0 ? i : free;
+            if (free < 0 ? _leases[i].IsReleased || _leases[i].Mac == 0 : _leases[i].Mac == 0 && _leases[free].IsReleased)
+            {
+                free = i;
+            }
         }
 
         if (free < 0)
@@ -129,8 +137,17 @@ internal sealed class DhcpServer
             return 0;
         }
 
-        _leases[free] = mac;
+        _leases[free] = (mac, false);
         return _addresses.Guest4 + (uint)free;
+    }
+
+    private void GiveBack(ulong mac, uint address)
+    {
+        uint index = address - _addresses.Guest4;
+        if (index < _leases.Length && _leases[index].Mac == mac)
+        {
+            _leases[index].IsReleased = true;
+        }
     }
 
     private void Answer(ReadOnlySpan<byte> request, byte type, uint address, ulong mac)

@@ -78,7 +78,8 @@ internal sealed class TcpEngine
     internal int OfferFor(int promised, int most) =>
         (int)Math.Clamp(promised + (Math.Max(0, _promisable - Promised) / OfferPart), Math.Min(_leastOffer, most), most);
 
-    internal int MaxSegmentSize(bool isVersion6) => Output.Mtu - (isVersion6 ? IpHeaders6 : IpHeaders4);
+    /// <summary>No more than one frame's buffer has room for: segments that are never full would go one by one.</summary>
+    internal int MaxSegmentSize(bool isVersion6) => Math.Min(Output.Mtu - (isVersion6 ? IpHeaders6 : IpHeaders4), IIpOutput.MaxSegment - TcpSegment.MaxHeaderLength);
 
     /// <summary>A segment from the guest: header and payload.</summary>
     internal void OnSegment(in IpEndpoints endpoints, ReadOnlySpan<byte> data)

@@ -208,6 +208,9 @@ internal sealed unsafe class GuestRunner : IDisposable
         state->Fs = default;
         state->Gs = default;
 
+        // As long as Linux makes it, and not there: no selector of tested code is to be found.
+        state->Gdtr.Limit = 0x7F;
+
         // Without vectors, so that a trap ends in a #GP that names it.
         state->Idtr.Limit = 0;
 

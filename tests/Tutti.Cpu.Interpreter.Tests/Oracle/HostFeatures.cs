@@ -45,6 +45,9 @@ internal static class HostFeatures
         [CpuidFeature.PREFETCHW] = (0x8000_0001, Ecx, 8),
     };
 
+    /// <summary>Whether the host's processor is AMD's, or Hygon's of the same design.</summary>
+    public static readonly bool IsAmd = X86Base.CpuId(0, 0).Ecx is 0x444D_4163 or 0x656E_6975;
+
     private static readonly bool IsVirtual = IsSet([0, 0, (uint)X86Base.CpuId(1, 0).Ecx, 0], Ecx, 31);
 
     /// <summary>
@@ -75,6 +78,18 @@ internal static class HostFeatures
         }
 
         return null;
+    }
+
+    /// <summary>Whether the processor model shows a feature to a guest; false for every one that is not known here.</summary>
+    public static bool IsShown(CpuidFeature feature)
+    {
+        if (!Bits.TryGetValue(feature, out (uint Leaf, int Register, int Bit) bit))
+        {
+            return false;
+        }
+
+        CpuidResult model = SoftwareCpuid.Query(bit.Leaf, 0, new CpuidContext(0, 1, 0, 1));
+        return IsSet([model.Eax, model.Ebx, model.Ecx, model.Edx], bit.Register, bit.Bit);
     }
 
     private static bool IsSet(ReadOnlySpan<uint> registers, int register, int bit) => ((registers[register] >> bit) & 1) != 0;

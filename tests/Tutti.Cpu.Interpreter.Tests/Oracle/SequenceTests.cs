@@ -71,7 +71,7 @@ public sealed unsafe class SequenceTests : IDisposable
             interrupter.Join();
         }
 
-        Assert.Null(failure);
+        Assert.True(failure == null, failure);
         Assert.True(_faults > 0 && _interrupts > 0, $"{_faults} faults and {_interrupts} interrupts: some were to come.");
     }
 

@@ -68,9 +68,15 @@ internal sealed unsafe class BareCpu : IDisposable
         var bytes = new List<byte>();
         Encoder encoder = Encoder.Create(bitness, new ListWriter(bytes));
         encoder.Encode(instruction, rip);
-        Decoder decoder = Decoder.Create(bitness, bytes.ToArray());
-        decoder.IP = rip;
-        return decoder.Decode();
+        var reader = new CodeWords();
+        var decoder = new GuestDecoder(bitness, reader) { IP = rip };
+
+        // SAFETY: the reader takes whole aligned words, of which an instruction has two at most.
+        ulong* words = stackalloc ulong[2];
+        bytes.CopyTo(new Span<byte>(words, bytes.Count));
+        reader.Start((byte*)words, bytes.Count);
+        decoder.Decode(out Instruction decoded);
+        return decoded;
     }
 
     /// <summary>Translates; false when the interpreter does not offer the instruction.</summary>

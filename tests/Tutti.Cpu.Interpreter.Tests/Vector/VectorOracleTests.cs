@@ -19,7 +19,9 @@ public sealed unsafe class VectorOracleTests
         {
             foreach (bool memory in (bool[])[false, true])
             {
-                if (Forms.TryMake(code, memory, new Random(1), out _))
+                // A prefetch is decoded as one of the NOPs among which it is: EncodingSweepTests.
+                bool isPrefetch = code is Code.Prefetchnta_m8 or Code.Prefetcht0_m8 or Code.Prefetcht1_m8 or Code.Prefetcht2_m8;
+                if (!isPrefetch && Forms.TryMake(code, memory, new Random(1), out _))
                 {
                     data.Add(code.ToString(), memory);
                 }

@@ -30,7 +30,8 @@ internal sealed class LinuxGuest : INetworkReceiver, IDisposable
     /// <param name="spec">The network; null for one that lets the guest reach the host.</param>
     /// <param name="resolvers">In place of the host's resolv.conf.</param>
     /// <param name="isPlain">Whether the card takes no work over, so that frames are as small as on a wire.</param>
-    public LinuxGuest(NetworkSpec? spec = null, string resolvers = "/nonexistent", bool isPlain = false)
+    /// <param name="mtu">Of the guest's card.</param>
+    public LinuxGuest(NetworkSpec? spec = null, string resolvers = "/nonexistent", bool isPlain = false, int mtu = 1500)
     {
         Network = new UserNetwork(spec ?? new NetworkSpec { IsHostAllowed = true, Ip6 = Ip6Mode.On }, Failures.Enqueue, null, new HostResolvers(resolvers));
         string name = string.Create(CultureInfo.InvariantCulture, $"ttl{Environment.ProcessId}-{Interlocked.Increment(ref _last)}");
@@ -41,6 +42,7 @@ internal sealed class LinuxGuest : INetworkReceiver, IDisposable
         Command.Run("ip", "link", "set", name, "netns", Space.Name);
         Space.Run("ip", "link", "set", "lo", "up");
         Space.Run("ip", "addr", "add", "10.0.2.15/24", "dev", name);
+        Space.Run("ip", "link", "set", name, "mtu", mtu.ToString(CultureInfo.InvariantCulture));
 
         // Seconds of waiting, each time.
         Space.Run("sh", "-c", $"cd /proc/sys/net/ipv6/conf/{name}; echo 0 > accept_dad; echo 0 > router_solicitation_delay");
@@ -66,10 +68,14 @@ internal sealed class LinuxGuest : INetworkReceiver, IDisposable
 
     public long Frames { get; private set; }
 
+    /// <summary>The longest frame that the guest was given, in bytes.</summary>
+    public int Largest { get; private set; }
+
     public PacketOffloads Accepts { get; }
 
     public bool TryReceive(ReadOnlySpan<byte> frame, in PacketOffload offload)
     {
+        Largest = Math.Max(Largest, frame.Length);
         if (!IsLost())
         {
             TapHeader.Write(_header, offload);

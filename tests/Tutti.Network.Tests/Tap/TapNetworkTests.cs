@@ -90,6 +90,21 @@ public sealed class TapNetworkTests : IDisposable
     }
 
     [TapFact]
+    public void A_guest_that_says_it_has_room_while_its_network_goes_does_no_harm()
+    {
+        Wire[] wires = Connect(All);
+        wires[0].RefusesEach = 1;
+        _ = _spaces[0].Do(() =>
+        {
+            using Socket socket = new(AddressFamily.InterNetwork, SocketType.Dgram, ProtocolType.Udp);
+            return socket.SendTo("x"u8, new IPEndPoint(IPAddress.Parse("192.0.2.2"), 9));
+        });
+        Assert.True(SpinWait.SpinUntil(() => wires[0].Refused > 10, 10_000));
+        _networks[0].Dispose();
+        Assert.Empty(_failures);
+    }
+
+    [TapFact]
     public void Rates_hold()
     {
         _ = Connect(All, ",bps=40M");
