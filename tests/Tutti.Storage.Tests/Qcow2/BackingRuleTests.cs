@@ -142,6 +142,26 @@ public sealed class BackingRuleTests : IDisposable
         }
     }
 
+    /// <summary>Each image of 32 MiB of tables, which a file of few bytes can have; a chain in a circle would be opened 32 times.</summary>
+    [QemuFact]
+    public void A_chain_s_tables_take_bounded_memory()
+    {
+        for (int i = 0; i < 9; i++)
+        {
+            string[] backing = i == 0 ? [] : ["-b", $"{i - 1}.qcow2", "-F", "qcow2"];
+            (int status, string text, string error) = QemuImage.Run("qemu-img", ["create", "-q", "-f", "qcow2", "-o", "cluster_size=512", .. backing, Path.Combine(_images, $"{i}.qcow2"), "128G"]);
+            Assert.True(status == 0, text + error);
+        }
+
+        Disk.Open(new DiskOptions { Path = Path.Combine(_images, "6.qcow2") }).Dispose();
+        foreach (DiskOptions options in Ways(Path.Combine(_images, "8.qcow2")))
+        {
+            DiskException refused = Assert.Throws<DiskException>(() => Disk.Open(options));
+            Assert.Contains("have more than 256 MiB of tables", refused.Message, StringComparison.Ordinal);
+            Assert.DoesNotContain('\n', refused.Message);
+        }
+    }
+
     private static IEnumerable<DiskOptions> Ways(string path) =>
         [new() { Path = path }, new() { Path = path, IsReadOnly = true }, new() { Path = path, IsOverlay = true }];
 

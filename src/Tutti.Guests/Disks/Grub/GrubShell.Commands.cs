@@ -1,3 +1,5 @@
+using System.IO.Enumeration;
+
 namespace Tutti.Guests.Disks.Grub;
 
 /// <summary>The commands that decide what is loaded. Others succeed and do nothing: they load modules, draw, or wait.</summary>
@@ -5,6 +7,9 @@ internal sealed partial class GrubShell
 {
     /// <summary>Files that a file may take in, and the file it takes in, and so on.</summary>
     private const int MaxSources = 8;
+
+    /// <summary>Files that wildcards may stand for.</summary>
+    private const int MaxFiles = 1000;
 
     /// <summary>Sets variables to what Tutti cannot know: then no one knows what the menu would be.</summary>
     private static readonly string[] s_beyond = ["gptprio.next", "gptprio", "regexp", "gptrepair", "cbmenu", "bootscan"];
@@ -211,9 +216,11 @@ internal sealed partial class GrubShell
             _ => GrubSearchKind.File,
         };
         string? variable = command == "search" ? null : "root";
+        string? behindSet = null;
         List<string> others = [];
-        foreach (string word in arguments)
+        for (int i = 0; i < arguments.Count; i++)
         {
+            string word = arguments[i];
             switch (word)
             {
                 case "-u" or "--fs-uuid":
@@ -226,7 +233,8 @@ internal sealed partial class GrubShell
                     kind = GrubSearchKind.File;
                     break;
                 case "-s" or "--set":
-                    variable = string.Empty;
+                    variable = "root";
+                    behindSet = i + 1 < arguments.Count && !arguments[i + 1].StartsWith('-') ? arguments[++i] : behindSet;
                     break;
                 default:
                     variable = word.StartsWith("--set=", StringComparison.Ordinal) ? word[6..] : variable;
@@ -239,11 +247,14 @@ internal sealed partial class GrubShell
             }
         }
 
-        // Old files write "--set root WHAT", and the short forms "WHAT VARIABLE".
-        if (variable is { Length: 0 })
+        // What stands behind "--set" is the variable, unless nothing else is there to look for. The short forms are "WHAT VARIABLE".
+        if (behindSet != null && others.Count == 0)
         {
-            variable = others.Count > 1 ? others[0] : "root";
-            others = others.Count > 1 ? others[1..] : others;
+            others.Add(behindSet);
+        }
+        else if (behindSet != null)
+        {
+            variable = behindSet;
         }
         else if (command != "search" && others.Count > 1)
         {
@@ -258,9 +269,23 @@ internal sealed partial class GrubShell
         }
     }
 
+    /// <summary>The files of a path with wildcards in its last part, in their order; as it is where there are none.</summary>
+    private IEnumerable<string> FindFiles(string path)
+    {
+        int slash = path.LastIndexOf('/');
+        if (slash < 0 || path.AsSpan(slash).IndexOfAny('*', '?') < 0 || Locate(path[..slash]) is not { Volume.Files: { } files } folder)
+        {
+            return [path];
+        }
+
+        string pattern = path[(slash + 1)..];
+        List<string> found = [.. files.List(folder.Path).Where(name => FileSystemName.MatchesSimpleExpression(pattern, name, ignoreCase: false)).Order(StringComparer.Ordinal).Take(MaxFiles)];
+        return found.Count > 0 ? found.Select(name => $"{path[..slash]}/{name}") : [path];
+    }
+
     private void Source(string command, List<string> arguments)
     {
-        string path = arguments.Count > 0 ? arguments[0] : Variables["prefix"] + "/grub.cfg";
+        string path = arguments.Count > 0 ? FindFiles(arguments[0]).First() : Variables["prefix"] + "/grub.cfg";
         if (++_sources > MaxSources)
         {
             Fail("its menu's files take in one another without end");
@@ -303,6 +328,7 @@ internal sealed partial class GrubShell
     /// <summary>Where a file lies that cannot be read, for people.</summary>
     internal string DescribePlace(string path, VolumeFile file) =>
         file.Volume is { } volume ? $"{volume.Name}, which Tutti cannot read"
+        : path.StartsWith("()", StringComparison.Ordinal) ? "what was looked for and is no partition of this disk"
         : path.StartsWith('(') && path.IndexOf(')', StringComparison.Ordinal) is int end and > 0 ? $"{path[..(end + 1)]}, which is no partition of this disk"
         : $"({Variables["root"]}), which is no partition of this disk";
 

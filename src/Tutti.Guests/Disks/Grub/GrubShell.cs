@@ -168,7 +168,7 @@ internal sealed partial class GrubShell(GrubDevices devices, GrubLimits limits)
                 }, loop.Body);
                 break;
             case GrubFor each:
-                Queue<string> values = new(Expand(each.Values));
+                Queue<string> values = new(Expand(each.Values).SelectMany(FindFiles));
                 string name = _script[each.Name].ToString();
                 RunLoop(() =>
                 {

@@ -323,7 +323,14 @@ public class GrubLayoutTests
         disk.Fat(1, ("EFI/rocky/grub.cfg", $"search --no-floppy --fs-uuid --set=dev {BootId}\nset prefix=($dev)/grub2\nexport $prefix\nconfigfile $prefix/grub.cfg\n")).Xfs(2, BootId).Lvm(3);
         string message = disk.Ask();
         Assert.Contains("partition 2 is XFS", message, StringComparison.Ordinal);
+        Assert.Contains("its menu lies on partition 2", message, StringComparison.Ordinal);
         Assert.Contains("--kernel", message, StringComparison.Ordinal);
+
+        using DiskLayout lvm = new();
+        lvm.Fat(1, ("EFI/rocky/grub.cfg", $"search --no-floppy --fs-uuid --set=dev {BootId}\nset prefix=($dev)/grub2\nexport $prefix\nconfigfile $prefix/grub.cfg\n")).Lvm(2);
+        message = lvm.Ask();
+        Assert.Contains("its menu lies on what was looked for and is no partition of this disk", message, StringComparison.Ordinal);
+        Assert.Contains("partition 2 is an LVM volume", message, StringComparison.Ordinal);
     }
 
     [LayoutFact]
@@ -402,6 +409,104 @@ public class GrubLayoutTests
         DiskKernel kernel = disk.Find(isMbr: true);
         Assert.Equal("kernel", Text(kernel.Kernel));
         Assert.Equal($"init=/nix/store/bbb-nixos-system-x-24.05/init loglevel=4{Console}", kernel.CommandLine);
+    }
+
+    [LayoutFact]
+    public void Fedora_CoreOS_takes_words_for_its_first_start_from_a_file()
+    {
+        const string Grub = """
+            if [ -d (md/md-boot)/grub2 ]; then
+              set prefix=md/md-boot
+            else
+              if [ -f ${config_directory}/bootuuid.cfg ]; then
+                source ${config_directory}/bootuuid.cfg
+              fi
+              if [ -n "${BOOT_UUID}" ]; then
+                search --fs-uuid "${BOOT_UUID}" --set prefix --no-floppy
+              else
+                search --label boot --set prefix --no-floppy
+              fi
+            fi
+            set boot=$prefix
+            set prefix=($prefix)/grub2
+            if [ -f $prefix/grubenv ]; then
+              load_env -f $prefix/grubenv
+            fi
+            set ignition_firstboot=""
+            if [ -f "($boot)/ignition.firstboot" ]; then
+              set ignition_network_kcmdline=''
+              source "($boot)/ignition.firstboot"
+              set ignition_firstboot="ignition.firstboot ${ignition_network_kcmdline}"
+            fi
+            blscfg
+            """;
+        using DiskLayout disk = new();
+        disk.Fat(2, ("EFI/fedora/grub.cfg", Grub), ("EFI/fedora/bootuuid.cfg", $"set BOOT_UUID=\"{BootId}\"\n"))
+            .Ext(3, BootId, DiskLayout.Linux, ("ignition.firstboot", "set ignition_network_kcmdline='ip=auto'\n"), ("loader/entries/ostree-1.conf", $"title Fedora CoreOS (ostree:0)\nversion 1\noptions $ignition_firstboot ostree=/ostree/boot.1/fedora-coreos/aa/0 ignition.platform.id=qemu root=UUID={RootId} rw\nlinux /ostree/fedora-coreos-aa/vmlinuz\ninitrd /ostree/fedora-coreos-aa/initramfs.img\n"), ("ostree/fedora-coreos-aa/vmlinuz", "kernel"), ("ostree/fedora-coreos-aa/initramfs.img", "initrd"))
+            .Xfs(4, RootId);
+        DiskKernel kernel = disk.Find();
+        Assert.Equal("kernel", Text(kernel.Kernel));
+        Assert.Equal($"ignition.firstboot ip=auto ostree=/ostree/boot.1/fedora-coreos/aa/0 ignition.platform.id=qemu root=UUID={RootId} rw{Console}", kernel.CommandLine);
+    }
+
+    [LayoutFact]
+    public void CentOS_7_loads_by_the_16_bit_commands_and_VyOS_gathers_its_menu_from_files()
+    {
+        using DiskLayout centos = new();
+        centos.Ext(1, BootId, DiskLayout.Linux, ("grub2/grub.cfg", "set default=\"${saved_entry}\"\nmenuentry 'CentOS Linux (3.10.0-1160.el7.x86_64) 7 (Core)' --class centos --unrestricted $menuentry_id_option 'x' {\n\tset root='hd0,msdos1'\n\tlinux16 /vmlinuz-3.10.0-1160.el7.x86_64 root=/dev/mapper/centos-root ro quiet LANG=en_US.UTF-8\n\tinitrd16 /initramfs-3.10.0-1160.el7.x86_64.img\n}\n"), ("vmlinuz-3.10.0-1160.el7.x86_64", "kernel"), ("initramfs-3.10.0-1160.el7.x86_64.img", "initrd")).Lvm(2);
+        DiskKernel kernel = centos.Find(isMbr: true);
+        Assert.Equal("initrd", Text(kernel.Initrd));
+        Assert.Equal($"root=/dev/mapper/centos-root ro quiet LANG=en_US.UTF-8{Console}", kernel.CommandLine);
+
+        using DiskLayout vyos = new();
+        vyos.Ext(3, RootId, DiskLayout.Linux,
+            ("boot/grub/grub.cfg", "load_env\ninsmod regexp\n\nfor cfgfile in ${prefix}/grub.cfg.d/*-autoload.cfg\ndo\n    source ${cfgfile}\ndone\n"),
+            ("boot/grub/grub.cfg.d/20-vyos-defaults-autoload.cfg", "set default=\"abc\"\nset boot_opts=\"boot=live rootdelay=5 noautologin net.ifnames=0\"\nexport boot_opts\n"),
+            ("boot/grub/grub.cfg.d/40-vyos-menu-autoload.cfg", "for cfgfile in ${prefix}/grub.cfg.d/vyos-versions/*.cfg\ndo\n    source \"${cfgfile}\"\ndone\n"),
+            ("boot/grub/grub.cfg.d/vyos-versions/1.3.cfg", "menuentry \"1.3\" --id old { linux /boot/1.3/vmlinuz }\n"),
+            ("boot/grub/grub.cfg.d/vyos-versions/1.4.cfg", "menuentry \"1.4\" --id abc {\n    set boot_opts=\"${boot_opts} vyos-union=/boot/1.4 console=ttyS0,115200\"\n    linux \"/boot/1.4/vmlinuz\" ${boot_opts}\n    initrd \"/boot/1.4/initrd.img\"\n}\n"),
+            ("boot/1.4/vmlinuz", "kernel"), ("boot/1.4/initrd.img", "initrd"));
+        kernel = vyos.Find();
+        Assert.Equal("initrd", Text(kernel.Initrd));
+        Assert.Equal("boot=live rootdelay=5 noautologin net.ifnames=0 vyos-union=/boot/1.4 console=ttyS0,115200", kernel.CommandLine);
+    }
+
+    [LayoutFact]
+    public void Azure_Linux_and_Photon_keep_names_and_words_in_environment_files()
+    {
+        const string Grub = """
+            set timeout=0
+            set bootprefix=/boot
+            search -n -u ROOT -s
+
+            load_env -f $bootprefix/mariner.cfg
+            if [ -f  $bootprefix/systemd.cfg ]; then
+            	load_env -f $bootprefix/systemd.cfg
+            else
+            	set systemd_cmdline=net.ifnames=0
+            fi
+            if [ -f $bootprefix/grub2/grubenv ]; then
+            	load_env -f $bootprefix/grub2/grubenv
+            fi
+
+            set rootdevice=PARTUUID=00000002-aaaa-bbbb-cccc-dddddddddddd
+
+            menuentry "CBL-Mariner" {
+            	linux $bootprefix/$mariner_linux      rd.auto=1 root=$rootdevice $mariner_cmdline lockdown=integrity $systemd_cmdline  console=tty0 console=ttyS0 $kernelopts
+            	if [ -f $bootprefix/$mariner_initrd ]; then
+            		initrd $bootprefix/$mariner_initrd
+            	fi
+            }
+            """;
+        using DiskLayout disk = new();
+        disk.Fat(1, ("boot/grub2/grub.cfg", $"search -n -u {RootId} -s\nconfigfile /boot/grub2/grub.cfg\n"))
+            .Ext(2, RootId, DiskLayout.Linux, [.. s_root, ("boot/grub2/grub.cfg", Grub.Replace("ROOT", RootId, StringComparison.Ordinal)), ("boot/grub2/grubenv", Environment("kernelopts=selinux=0")),
+                ("boot/mariner.cfg", "# GRUB Environment Block\nmariner_cmdline=init=/lib/systemd/systemd ro loglevel=3 quiet no-vmw-sta crashkernel=256M\nmariner_linux=vmlinuz-5.15.153.1-2.cm2\nmariner_initrd=initrd.img-5.15.153.1-2.cm2\n"),
+                ("boot/vmlinuz-5.15.153.1-2.cm2", "kernel"), ("boot/initrd.img-5.15.153.1-2.cm2", "initrd")]);
+        DiskKernel kernel = disk.Find();
+        Assert.Equal("kernel", Text(kernel.Kernel));
+        Assert.Equal("initrd", Text(kernel.Initrd));
+        Assert.Equal("rd.auto=1 root=PARTUUID=00000002-aaaa-bbbb-cccc-dddddddddddd init=/lib/systemd/systemd ro loglevel=3 quiet no-vmw-sta crashkernel=256M lockdown=integrity net.ifnames=0 console=tty0 console=ttyS0 selinux=0", kernel.CommandLine);
     }
 
     [LayoutFact]
