@@ -166,6 +166,7 @@ internal sealed class RunCommand : IDisposable
             }
         }
 
+        console.UndoModes();
         Explain(exit);
         if (_options.Verbose)
         {

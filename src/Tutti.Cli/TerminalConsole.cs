@@ -14,6 +14,9 @@ internal sealed class TerminalConsole : IConsoleBackend, IDisposable
     private readonly Action<ConsoleKeyCommand>? _onCommand;
     private readonly KeyFilter _keys = new();
     private readonly ControlFilter? _controls;
+
+    /// <summary>Null where the output is no terminal.</summary>
+    private readonly TerminalModes? _modes = HostTerminal.IsTerminal(HostStream.StandardOutput) ? new() : null;
     private readonly Queue<byte> _typed = new();
     private bool _isAtEnd;
 
@@ -61,18 +64,27 @@ internal sealed class TerminalConsole : IConsoleBackend, IDisposable
     {
         if (_controls == null)
         {
-            return _output.Write(bytes);
+            return Show(bytes);
         }
 
         bool isWanted = true;
         while (isWanted && !bytes.IsEmpty)
         {
             int part = Math.Min(bytes.Length, ControlFilter.MaxInput);
-            isWanted = _output.Write(_controls.Filter(bytes[..part]));
+            isWanted = Show(_controls.Filter(bytes[..part]));
             bytes = bytes[part..];
         }
 
         return isWanted;
+    }
+
+    /// <summary>Changes back what the guest has left of the terminal's modes; after the machine.</summary>
+    internal void UndoModes()
+    {
+        if (_modes != null)
+        {
+            _ = _output.Write(_modes.Undo());
+        }
     }
 
     public void CancelRead()
@@ -88,6 +100,12 @@ internal sealed class TerminalConsole : IConsoleBackend, IDisposable
     {
         CancelRead();
         CancelWrite();
+    }
+
+    private bool Show(ReadOnlySpan<byte> bytes)
+    {
+        _modes?.Watch(bytes);
+        return _output.Write(bytes);
     }
 
     private void ReadKeys()

@@ -119,6 +119,26 @@ public sealed partial class RunTests : IDisposable
     }
 
     [Fact]
+    public void ModesThatTheGuestLeavesAreChangedBack()
+    {
+        using (Session session = Start(new TinyKernel().Print("\e[?1049;1h\e[?25l\e=\e[?1000h\e[?1006h\e[?1000lgo").Halt()))
+        {
+            session.Expect("go");
+            session.Type("\u0001x");
+            session.CheckEnd(0);
+            session.Expect("\e[?1049l\e[?1006l\e[?1l\e[?25h\e>");
+        }
+
+        using (Session session = Start(new TinyKernel().Print("\e[?1049h\e[?25l\e[?1049l\e[?25h\e[?2004hreset\e[!pgo").PowerOff()))
+        {
+            session.CheckEnd(0);
+            using HostStream terminal = new(session.Pty.Terminal);
+            Assert.True(terminal.Write("end"u8));
+            session.Expect("\e[!pgoend");
+        }
+    }
+
+    [Fact]
     public void ConsoleFilterIsOffByDefault()
     {
         const string Output = "a\e]2;title\a\e[6n\e[31mb\n";

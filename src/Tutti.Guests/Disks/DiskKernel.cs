@@ -122,7 +122,7 @@ public sealed record DiskKernel
 
         string description = $"{kernel.Path} of {kernel.Volume!.Name}, as {menu.Source} says";
         IFileSystem files = kernel.Volume.Files!;
-        if (UnifiedKernelImage.TryReadHead(files, kernel.Path) != null)
+        if (UnifiedKernelImage.TryReadHead(files, kernel.Path, UnifiedKernelImage.MakeHead(files.Budget)) != null)
         {
             return LoadUnified(entry, menu, volumes, append, kernel, initrds, description);
         }

@@ -10,6 +10,22 @@ namespace Tutti.Storage.Qcow2;
 /// <param name="IsBelow">Whether that image itself is the first of the chain: what stands on it is ours.</param>
 internal sealed record BackingScope(BackingRule Rule, string Image, bool IsBelow = false)
 {
+    /// <summary>Bytes of L1 and refcount tables of all images of a chain together: six of the largest there can be.</summary>
+    private const long MaxTables = 256L << 20;
+
+    private long _tables;
+
+    /// <summary>Charges an image's tables, which stay in memory as long as it is open, before they are read.</summary>
+    /// <exception cref="DiskException">The chain has too many.</exception>
+    internal void TakeTables(string path, Qcow2Header header)
+    {
+        _tables += (header.L1Entries * 8L) + ((long)header.RefcountTableClusters << header.ClusterBits);
+        if (_tables > MaxTables)
+        {
+            throw new DiskException($"disk '{path}' and those that stand on it have more than {MaxTables >> 20} MiB of tables; merge some with 'qemu-img commit' or 'qemu-img convert'");
+        }
+    }
+
     /// <summary>Whether a file may be read.</summary>
     internal bool Allows(string path) => (IsBelow && path == Image) || Rule.Allows(Image, path);
 }

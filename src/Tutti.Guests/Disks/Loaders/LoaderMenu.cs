@@ -140,15 +140,17 @@ internal sealed class LoaderMenu : BootMenu
 
     private static void AddImages(List<Item> items, DiskVolume volume, string folder)
     {
+        byte[]? head = null;
         foreach (string name in volume.Files!.List(folder + "/EFI/Linux").Where(name => name.EndsWith(".efi", StringComparison.OrdinalIgnoreCase)).Order(StringComparer.Ordinal).Take(MaxImages))
         {
-            AddImage(items, volume, $"{folder}/EFI/Linux/{name}", name);
+            head ??= UnifiedKernelImage.MakeHead(volume.Files.Budget);
+            AddImage(items, volume, $"{folder}/EFI/Linux/{name}", name, head);
         }
     }
 
-    private static bool AddImage(List<Item> items, DiskVolume volume, string path, string name)
+    private static bool AddImage(List<Item> items, DiskVolume volume, string path, string name, byte[] head)
     {
-        if (UnifiedKernelImage.TryReadHead(volume.Files!, path) is not var (image, head))
+        if (UnifiedKernelImage.TryReadHead(volume.Files!, path, head) is not { } image)
         {
             return false;
         }
@@ -168,7 +170,7 @@ internal sealed class LoaderMenu : BootMenu
         const string Path = "/EFI/BOOT/BOOTX64.EFI";
         foreach (DiskVolume volume in volumes)
         {
-            if (volume.Files is FatFileSystem && AddImage(items, volume, Path, "BOOTX64.EFI"))
+            if (volume.Files is FatFileSystem files && files.Find(Path) == FileKind.File && AddImage(items, volume, Path, "BOOTX64.EFI", UnifiedKernelImage.MakeHead(files.Budget)))
             {
                 source = $"{Path} of {volume.Name}";
                 return;

@@ -42,19 +42,28 @@ internal sealed class UnifiedKernelImage
         return sections.TryGetValue(".linux", out PeSection kernel) && kernel.Length > 0 ? new UnifiedKernelImage(sections) : null;
     }
 
+    /// <summary>Room for an image's head, charged; one is enough for all that are looked at in turn.</summary>
+    public static byte[] MakeHead(ReadBudget budget)
+    {
+        budget.Take(MaxHead);
+        return new byte[MaxHead];
+    }
+
     /// <summary>Reads what an image says of itself, without its kernel; null where it is none.</summary>
+    /// <param name="files">Where it is.</param>
+    /// <param name="path">As for <see cref="IFileSystem.Measure"/>.</param>
+    /// <param name="head">Takes the file's first bytes.</param>
     /// <exception cref="ImageException">The file system is damaged.</exception>
-    public static (UnifiedKernelImage Image, byte[] Head)? TryReadHead(IFileSystem files, string path)
+    public static UnifiedKernelImage? TryReadHead(IFileSystem files, string path, byte[] head)
     {
         if (files.Measure(path) is not long length)
         {
             return null;
         }
 
-        int count = (int)Math.Min(length, MaxHead);
-        files.Budget.Take(count);
-        byte[] head = new byte[count];
-        return files.TryRead(path, head) && TryRead(head, length) is { } image ? (image, head) : null;
+        Span<byte> there = head.AsSpan(0, (int)Math.Min(length, head.Length));
+        head.AsSpan(there.Length).Clear();
+        return files.TryRead(path, there) ? TryRead(there, length) : null;
     }
 
     /// <summary>The text of a section; empty for none, or for one that lies behind what was read.</summary>

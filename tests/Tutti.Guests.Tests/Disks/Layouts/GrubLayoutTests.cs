@@ -323,7 +323,14 @@ public class GrubLayoutTests
         disk.Fat(1, ("EFI/rocky/grub.cfg", $"search --no-floppy --fs-uuid --set=dev {BootId}\nset prefix=($dev)/grub2\nexport $prefix\nconfigfile $prefix/grub.cfg\n")).Xfs(2, BootId).Lvm(3);
         string message = disk.Ask();
         Assert.Contains("partition 2 is XFS", message, StringComparison.Ordinal);
+        Assert.Contains("its menu lies on partition 2", message, StringComparison.Ordinal);
         Assert.Contains("--kernel", message, StringComparison.Ordinal);
+
+        using DiskLayout lvm = new();
+        lvm.Fat(1, ("EFI/rocky/grub.cfg", $"search --no-floppy --fs-uuid --set=dev {BootId}\nset prefix=($dev)/grub2\nexport $prefix\nconfigfile $prefix/grub.cfg\n")).Lvm(2);
+        message = lvm.Ask();
+        Assert.Contains("its menu lies on what was looked for and is no partition of this disk", message, StringComparison.Ordinal);
+        Assert.Contains("partition 2 is an LVM volume", message, StringComparison.Ordinal);
     }
 
     [LayoutFact]

@@ -131,6 +131,11 @@ public class LoaderLayoutTests
         Assert.Equal($"root=PARTUUID={DiskLayout.PartitionId(2)} rw console=hvc0 quiet", kernel.CommandLine);
         Assert.Equal("old", Text(disk.Find("root=/dev/vda2", "1").Kernel));
 
+        // As many as an image builder ever kept: looking at each costs no memory of its own.
+        using DiskLayout many = new();
+        many.Fat(1, [.. Enumerable.Range(10, 64).Select(i => ($"EFI/Linux/many-{i}.efi", i == 73 ? uki : old))]).Btrfs(2, RootId, DiskLayout.Root);
+        Assert.Equal("kernel", Text(many.Find().Kernel));
+
         using DiskLayout alone = new();
         alone.Fat(1, ("EFI/BOOT/BOOTX64.EFI", uki)).Btrfs(2, RootId);
         Assert.Contains("--append root=", alone.Ask(), StringComparison.Ordinal);
