@@ -55,7 +55,7 @@ internal sealed partial class KernelProgramBuilder
         // Processors clear AF in logic operations, whatever the manuals say.
         bool isLogic = instruction.Mnemonic is Mnemonic.And or Mnemonic.Or or Mnemonic.Xor or Mnemonic.Test;
 
-        // A rotation through carry by all of its 9 or 17 bits changes nothing, but Intel's processors set OF.
+        // Iced has nothing undefined where a rotation through carry goes all the way round; the manuals have OF.
         bool turns = instruction.Mnemonic is Mnemonic.Rcl or Mnemonic.Rcr && instruction.OpCount == 2 && instruction.Op1Kind == OpKind.Immediate8;
         if (turns && (instruction.Immediate8 & 31) > 1)
         {
