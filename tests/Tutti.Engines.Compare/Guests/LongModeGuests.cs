@@ -132,7 +132,9 @@ internal static class LongModeGuests
             a.mov(dr0, rax);
             a.mov(dr3, rax);
             a.mov(rbx, dr0);
-            a.mov(rax, 0x0F0F);
+
+            // With bit 16 set: only a processor with TSX lets it be cleared (Intel SDM 3, 19.2.3), and the host may have that.
+            a.mov(rax, 0x1_0F0F);
             a.mov(dr6, rax);
             a.mov(rcx, dr6);
             a.mov(rdx, dr7);
