@@ -29,7 +29,7 @@ public sealed class PublicReportTests : IDisposable
             using (Disk disk = Disk.Open(new DiskOptions { Path = path }))
             {
                 int seed = round * Workers;
-                Parallel.For(0, Workers, new ParallelOptions { MaxDegreeOfParallelism = Workers }, worker => Work(disk.Backend, model, worker * Part, Part, new Random(seed + worker)));
+                Parallel.For(0, Workers, new ParallelOptions { MaxDegreeOfParallelism = Workers }, worker => RandomRequests.Run(disk.Backend, model, worker * Part, Part, new Random(seed + worker)));
             }
 
             Do("check", "-q", path);
@@ -62,7 +62,7 @@ public sealed class PublicReportTests : IDisposable
         {
             using (Disk disk = Disk.Open(new DiskOptions { Path = path }))
             {
-                Work(disk.Backend, model, 0, model.Length, random, steps: 300);
+                RandomRequests.Run(disk.Backend, model, 0, model.Length, random, steps: 300);
             }
 
             Do("check", "-q", path);
@@ -97,7 +97,7 @@ public sealed class PublicReportTests : IDisposable
         Do("create", "-q", "-f", "qcow2", "-o", "lazy_refcounts=on", path, "4M");
         using (Disk disk = Disk.Open(new DiskOptions { Path = path }))
         {
-            Work(disk.Backend, new byte[4 << 20], 0, 4 << 20, new Random(3));
+            RandomRequests.Run(disk.Backend, new byte[4 << 20], 0, 4 << 20, new Random(3));
         }
 
         ImageInfo info = ImageFiles.GetInfo(path);
@@ -117,7 +117,7 @@ public sealed class PublicReportTests : IDisposable
         Do("resize", "-q", "--shrink", path, "32M");
         using (Disk disk = Disk.Open(new DiskOptions { Path = path }))
         {
-            Work(disk.Backend, new byte[32 << 20], 0, 32 << 20, new Random(4));
+            RandomRequests.Run(disk.Backend, new byte[32 << 20], 0, 32 << 20, new Random(4));
         }
 
         Do("check", "-q", path);
@@ -127,45 +127,5 @@ public sealed class PublicReportTests : IDisposable
     {
         (int status, string output, string error) = QemuImage.Run("qemu-img", args);
         Assert.True(status == 0, $"qemu-img {string.Join(' ', args)}: {output}{error}");
-    }
-
-    /// <summary>Random requests in a part of a disk that nobody else uses, against a model.</summary>
-    private static void Work(IBlockBackend disk, byte[] model, int from, int size, Random random, int steps = 200)
-    {
-        TestRequests requests = new(disk);
-        using NativeBytes bytes = new(1 << 18);
-        for (int i = 0; i < steps; i++)
-        {
-            int length = random.Next(1, random.Next(2) == 0 ? 9 : 513) * 512;
-            int offset = from + (random.Next(0, ((size - length) / 512) + 1) * 512);
-            Span<byte> part = model.AsSpan(offset, length);
-            BlockStatus status;
-            switch (random.Next(9))
-            {
-                case 0:
-                    status = requests.Run(BlockOperation.WriteZeroes, offset, length, [], mayUnmap: random.Next(2) == 0);
-                    part.Clear();
-                    break;
-                case 1 or 2:
-                    status = requests.Run(BlockOperation.Discard, offset, length, []);
-                    Assert.Equal(BlockStatus.Ok, requests.Read(offset, bytes.Part(0, length)));
-                    bytes.Span[..length].CopyTo(part);
-                    break;
-                case 3:
-                    status = requests.Flush();
-                    break;
-                case 4 or 5:
-                    status = requests.Read(offset, bytes.Part(0, length));
-                    Assert.True(bytes.Span[..length].SequenceEqual(part), $"step {i}: bytes at {offset} are not what was written");
-                    break;
-                default:
-                    random.NextBytes(bytes.Span[..length]);
-                    status = requests.Write(offset, bytes.Part(0, length));
-                    bytes.Span[..length].CopyTo(part);
-                    break;
-            }
-
-            Assert.Equal(BlockStatus.Ok, status);
-        }
     }
 }
