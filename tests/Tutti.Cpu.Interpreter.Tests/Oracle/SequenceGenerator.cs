@@ -129,18 +129,13 @@ internal sealed class SequenceGenerator(SeededRandom random)
         }
 
         Append(bytes, instruction.ToString(), address);
-        ulong undefined = Flags(instruction.RflagsUndefined) | RotatesOverflow(instruction);
+        ulong undefined = Flags(instruction.RflagsUndefined) | UndefinedResults.OverflowOfRotation(instruction);
         ulong defined = Flags(instruction.RflagsModified) & ~undefined;
         bool mayKeep = instruction.OpCount > 1 && instruction.GetOpKind(instruction.OpCount - 1) == OpKind.Register
             && instruction.GetOpRegister(instruction.OpCount - 1) == Register.CL;
         _undefined = mayKeep ? _undefined | undefined | defined : (_undefined & ~defined) | undefined;
         _everUndefined |= _undefined;
     }
-
-    /// <summary>A rotation by more than one, once round or more included, leaves OF undefined; Iced's table counts modulo the width.</summary>
-    private static ulong RotatesOverflow(in Instruction instruction) =>
-        instruction.Mnemonic is Mnemonic.Rol or Mnemonic.Ror or Mnemonic.Rcl or Mnemonic.Rcr && instruction.Op1Kind == OpKind.Immediate8
-            && (instruction.Immediate8 & 0x1F) > 1 ? Rflags.Overflow : 0;
 
     private static bool HasMemory(in Instruction instruction)
     {

@@ -43,6 +43,11 @@ internal static class UndefinedResults
         }
     }
 
+    /// <summary>OF where a constant rotates by more than one, once round or more included: it is undefined, and Iced's table, which counts modulo the width, does not say so; else 0.</summary>
+    public static ulong OverflowOfRotation(in Instruction instruction) =>
+        instruction.Mnemonic is Mnemonic.Rol or Mnemonic.Ror or Mnemonic.Rcl or Mnemonic.Rcr && instruction.Op1Kind == OpKind.Immediate8
+            && (instruction.Immediate8 & 0x1F) > 1 ? Rflags.Overflow : 0;
+
     /// <summary>Whether the result itself is undefined: double shifts by more than the operand has bits, BSWAP of 16 bits.</summary>
     public static bool Result(in Instruction instruction, CaseInput input) =>
         (instruction.Mnemonic is Mnemonic.Shld or Mnemonic.Shrd && Count(instruction, input) > 8 * OperandSize(instruction))

@@ -54,15 +54,8 @@ internal sealed partial class KernelProgramBuilder
     {
         // Processors clear AF in logic operations, whatever the manuals say.
         bool isLogic = instruction.Mnemonic is Mnemonic.And or Mnemonic.Or or Mnemonic.Xor or Mnemonic.Test;
-
-        // Iced has nothing undefined where a rotation through carry goes all the way round; the manuals have OF.
-        bool turns = instruction.Mnemonic is Mnemonic.Rcl or Mnemonic.Rcr && instruction.OpCount == 2 && instruction.Op1Kind == OpKind.Immediate8;
-        if (turns && (instruction.Immediate8 & 31) > 1)
-        {
-            return false;
-        }
-
-        return (instruction.RflagsUndefined & ~(isLogic ? RflagsBits.AF : RflagsBits.None)) == RflagsBits.None;
+        return (instruction.RflagsUndefined & ~(isLogic ? RflagsBits.AF : RflagsBits.None)) == RflagsBits.None
+            && UndefinedResults.OverflowOfRotation(instruction) == 0;
     }
 
     private void AddForm(Code[] forms)
