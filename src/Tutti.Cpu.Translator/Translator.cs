@@ -655,6 +655,7 @@ internal sealed unsafe class Translator : ITranslationTier
         _exit->CounterForbidden = counts ? 0 : 1;
         _exit->CounterOffset = (ulong)((_counter?.Nanoseconds ?? 0) + _state->TscOffset);
         _exit->BasesForbidden = (_state->Cr4 & Cr4.FsGsBase) != 0 ? 0 : 1;
+        _exit->KeysForbidden = (_state->Cr4 & Cr4.ProtectionKeyEnable) != 0 ? 0 : 1;
         _exit->ReturnForbidden = _returnLimit == _state->Gdtr.Limit && _processor.ReturnsPlainly ? 0 : 1;
     }
 

@@ -72,6 +72,9 @@ internal sealed unsafe partial class BlockTranslator
                 RequireClear(StateLayout.BasesForbidden);
                 WriteBase(instruction);
                 return true;
+            case Code.Rdpkru:
+                ReadProtectionKeys();
+                return true;
             case Code.Mov_rm16_Sreg or Code.Mov_r32m16_Sreg or Code.Mov_r64m16_Sreg when instruction.Op0Kind == OpKind.Register:
                 ReadSelector(Number(instruction.Op0Register), instruction.Op1Register - Register.ES, instruction.Code == Code.Mov_rm16_Sreg);
                 return true;
@@ -310,6 +313,18 @@ internal sealed unsafe partial class BlockTranslator
         }
 
         MoveToGuest(guest, to);
+    }
+
+    /// <summary>RDPKRU, which Linux executes in each page fault. ECX must be 0, and goes through one test with CR4.PKE: their sum is no more than 2^32.</summary>
+    private void ReadProtectionKeys()
+    {
+        _emit.Move32(HostRegister.Address, HostRegister.GuestRcx);
+        _emit.Load32(HostRegister.Test, StateLayout.KeysForbidden);
+        _emit.Lea(HostRegister.Test, HostRegister.Test, HostRegister.Address, 0, 0);
+        LeaveUnlessZero();
+        MoveToGuest(2, HostRegister.Test);
+        _emit.Load32(HostRegister.Test, StateLayout.Pkru);
+        MoveToGuest(0, HostRegister.Test);
     }
 
     /// <summary>Bases in the upper half, and what is not canonical, are for the interpreter.</summary>

@@ -87,6 +87,9 @@ internal unsafe struct ExitState
     /// <summary>Not 0: RDFSBASE and its kin are interpreted, because CR4.FSGSBASE is clear.</summary>
     public int BasesForbidden;
 
+    /// <summary>Not 0: RDPKRU is interpreted, because CR4.PKE is clear.</summary>
+    public int KeysForbidden;
+
     /// <summary>After <see cref="PrivilegeChange.Return"/>: which of <see cref="Returns"/>.</summary>
     public int Returned;
 
@@ -247,6 +250,8 @@ internal static unsafe class StateLayout
     public static readonly int NotOneMask = ExitField(static e => &e->Masks[2]);
     public static readonly int UpperHalfMask = ExitField(static e => &e->Masks[5]);
     public static readonly int BasesForbidden = ExitField(static e => &e->BasesForbidden);
+    public static readonly int KeysForbidden = ExitField(static e => &e->KeysForbidden);
+    public static readonly int Pkru = Field(static s => &s->Pkru);
     public static readonly int KernelGsBase = Field(static s => &s->KernelGsBase);
     public static readonly int Cr0 = Field(static s => &s->Cr0);
     public static readonly int Cr2 = Field(static s => &s->Cr2);
