@@ -67,7 +67,7 @@ internal static unsafe class PortInstructions
             // The destination is checked before the device is read: a fault must not lose what a FIFO gave.
             ulong offset = Addressing.Truncate(state->Gpr[Rdi], op->AddressSize);
             if (!Addressing.TrySegmented(state, Es, offset, size, true, out ulong linear)
-                || !processor.AccessSlow(linear, size, null, Access.Write | Access.Probe))
+                || !VectorMemory.ProbeWrite(state, linear, size))
             {
                 return Flow.Fault(state, op);
             }

@@ -72,6 +72,46 @@ public sealed class RepeatedStringTests
         Assert.Equal(opcode != 0xAD ? 0x77u : 0x77 + (uint)(down ? 0 : 4 * (Count - 1)), (uint)machine.Registers.Gpr[0]);
     }
 
+    /// <summary>INS and OUTS of doublewords, upwards and downwards, with addresses of 32 and 64 bits.</summary>
+    [Theory]
+    [InlineData(true, false, 4)]
+    [InlineData(true, true, 4)]
+    [InlineData(true, false, 8)]
+    [InlineData(false, false, 4)]
+    [InlineData(false, true, 4)]
+    [InlineData(false, false, 8)]
+    public void PortsTakeAPageWalkAPageNotAnElement(bool input, bool down, int addressSize)
+    {
+        const int Count = Pages * 1024;
+        const ushort Port = 0x1F0;
+        using TestMachine machine = TestMachine.Long();
+        for (uint i = 0; i < Count; i++)
+        {
+            machine.Write(Source + (4 * i), i);
+        }
+
+        uint given = 0x9000_0000;
+        machine.PortRead = port => port == Port ? given++ : 0;
+        ulong start = Source + (down ? (Count - 1) * 4UL : 0);
+        machine.Registers.Gpr[1] = Count;
+        machine.Registers.Gpr[2] = Port;
+        machine.Registers.Gpr[6] = machine.Registers.Gpr[7] = start;
+        machine.Registers.Rflags |= down ? Rflags.Direction : 0;
+        machine.Apply();
+        machine.Memory.TryWrite(TestMachine.Code, [addressSize == 4 ? (byte)0x67 : (byte)0x3E, 0xF3, input ? (byte)0x6D : (byte)0x6F, 0xE6, TestMachine.ExitPort, 0xF4]);
+        long before = machine.Cpu.Walker.Count;
+        machine.RunToExit();
+
+        Assert.InRange(machine.Cpu.Walker.Count - before, 1, 200);
+        Assert.Equal(0UL, machine.Registers.Gpr[1]);
+        Assert.Equal(unchecked(start + (ulong)((down ? -4L : 4L) * Count)), machine.Registers.Gpr[input ? 7 : 6]);
+        for (uint i = 0; i < Count; i++)
+        {
+            uint at = down ? Count - 1 - i : i;
+            Assert.Equal(input ? 0x9000_0000 + i : at, input ? machine.Read<uint>(Source + (4 * at)) : (uint)machine.PortWrites[(int)i].Value);
+        }
+    }
+
     [Theory]
     [InlineData(true, 3, false)]
     [InlineData(false, 10, false)]
