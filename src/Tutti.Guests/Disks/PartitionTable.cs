@@ -120,7 +120,7 @@ internal static class PartitionTable
                 return [];
             }
 
-            if (type is 0x05 or 0x0F or 0x85)
+            if (IsExtended(type))
             {
                 extended = extended == 0 ? from : extended;
             }
@@ -130,9 +130,11 @@ internal static class PartitionTable
             }
         }
 
-        // Each logical partition has a table of its own, which says where it is and where the next table is.
+        // Each logical partition has a table of its own, which says where it is and where the next table is, mostly in this order. A table
+        // without a partition takes no number: so Linux counts, and GRUB.
         byte[] table = new byte[Sector];
         uint next = 0;
+        int number = 5;
         for (int i = 0; extended != 0 && i < MaxLogical; i++)
         {
             long at = ((long)extended + next) * Sector;
@@ -147,21 +149,32 @@ internal static class PartitionTable
                 break;
             }
 
-            (byte type, uint from, uint count) = Entry(table, 0);
-            if (type != 0)
+            uint link = 0;
+            foreach ((byte type, uint from, uint count) in ((int[])[0, 1]).Select(slot => Entry(table, slot)))
             {
-                Add(partitions, disk, 5 + i, (ulong)extended + next + from, count, Sector, Name(signature, 5 + i), DiskPartition.OfMbr(type));
+                if (IsExtended(type))
+                {
+                    link = link == 0 ? from : link;
+                }
+                else if (type != 0 && count != 0)
+                {
+                    Add(partitions, disk, number, (ulong)extended + next + from, count, Sector, Name(signature, number), DiskPartition.OfMbr(type));
+                    number++;
+                }
             }
 
-            (byte link, next, _) = Entry(table, 1);
-            if (link is not (0x05 or 0x0F or 0x85) || next == 0)
+            if (link == 0)
             {
                 break;
             }
+
+            next = link;
         }
 
         return partitions;
     }
+
+    private static bool IsExtended(byte type) => type is 0x05 or 0x0F or 0x85;
 
     private static (byte Type, uint From, uint Count) Entry(byte[] table, int index)
     {

@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using System.Diagnostics;
+using System.Globalization;
 using System.Text;
 using Tutti.Guests.Disks;
 
@@ -171,6 +172,35 @@ public class DiskKernelTests
         Assert.InRange(partitions.Count, 2, 64);
         Assert.Equal(new DiskPartition(5, 101 * 512, 5120, "0badcafe-05"), partitions[0]);
         Assert.Equal(new DiskPartition(6, 301 * 512, 5120, "0badcafe-06"), partitions[1]);
+    }
+
+    /// <summary>As Linux and GRUB count: a link of the chain without a partition takes no number, and either may stand first.</summary>
+    [PartxFact]
+    public void Logical_partitions_have_the_numbers_that_Linux_gives_them()
+    {
+        byte[] disk = new byte[1 << 20];
+        Entry(disk, 0, 1, 0x05, 100, 1900);
+        Entry(disk, 0, 0, 0x83, 10, 20);
+        Entry(disk, 100 * 512, 1, 0x05, 200, 100);
+        Entry(disk, 300 * 512, 0, 0x83, 1, 10);
+        Entry(disk, 300 * 512, 1, 0x05, 400, 100);
+        Entry(disk, 500 * 512, 0, 0x05, 600, 100);
+        Entry(disk, 500 * 512, 1, 0x83, 1, 10);
+        Entry(disk, 700 * 512, 1, 0x05, 800, 100);
+        Entry(disk, 900 * 512, 0, 0x83, 1, 10);
+        string file = Path.GetTempFileName();
+        File.WriteAllBytes(file, disk);
+        string[] expected = [.. ExtImage.Run("partx", ["--noheadings", "--raw", "--output", "NR,START,SECTORS,UUID,TYPE", file]).Split('\n', StringSplitOptions.RemoveEmptyEntries).Where(line => !line.EndsWith("0x5", StringComparison.Ordinal))];
+        File.Delete(file);
+        IReadOnlyList<DiskPartition> partitions = PartitionTable.Read(new DiskPart(new MemoryDisk(disk), new ReadBudget(0)));
+        Assert.Equal(expected, partitions.Select(part => string.Create(CultureInfo.InvariantCulture, $"{part.Number} {part.Offset / 512} {part.Size / 512} {part.Id} 0x83")));
+        Assert.Equal([1, 5, 6, 7], partitions.Select(part => part.Number));
+    }
+
+    [AttributeUsage(AttributeTargets.Method)]
+    private sealed class PartxFactAttribute : FactAttribute
+    {
+        public PartxFactAttribute() => Skip = File.Exists("/usr/bin/partx") ? null : "partx is not installed (Debian: util-linux)";
     }
 
     [ExtFact]
