@@ -59,24 +59,33 @@ internal sealed class GrubMenu : BootMenu
 
         GrubShell shell = _shell.Fork();
         string rest = wanted ?? shell.Variables["default"];
+        bool isOwnChoice = wanted == null;
         for (int depth = 0; depth < MaxDepth; depth++)
         {
             string name = TakeName(ref rest);
-            GrubMenuEntry? entry = Find(shell.Menu, name) ?? (wanted == null ? shell.Menu.FirstOrDefault() : null);
+            GrubMenuEntry? entry = Find(shell.Menu, name) ?? (isOwnChoice ? shell.Menu.FirstOrDefault() : null);
             if (entry == null)
             {
                 throw new ImageException($"The disk's boot menu ({Source}) has no entry '{wanted}'; it has {ListNames()}.");
             }
 
+            List<GrubMenuEntry> menu = shell.Menu;
             shell.Choose(entry);
             if (shell.Problem is { } trouble && trouble != problem)
             {
                 throw Beyond(trouble);
             }
 
-            if (!entry.IsSubmenu)
+            if (!entry.IsSubmenu && shell.Menu == menu)
             {
                 return Take(shell, shell.Load, entry.Title);
+            }
+
+            if (!entry.IsSubmenu && rest.Length == 0)
+            {
+                // Another file's menu, which has a choice of its own.
+                rest = shell.Variables["default"];
+                isOwnChoice = true;
             }
         }
 

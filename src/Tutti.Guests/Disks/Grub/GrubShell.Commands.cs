@@ -87,6 +87,9 @@ internal sealed partial class GrubShell
             case "search" or "search.fs_uuid" or "search.fs_label" or "search.file":
                 Search(name, arguments);
                 break;
+            case "probe":
+                Probe(arguments);
+                break;
             case "source" or "." or "configfile" or "normal" or "extract_entries_source":
                 Source(name, arguments);
                 break;
@@ -283,6 +286,56 @@ internal sealed partial class GrubShell
         {
             Variables[variable] = GrubDevices.Name(found);
         }
+    }
+
+    /// <summary>Asks what a device is called.</summary>
+    private void Probe(List<string> arguments)
+    {
+        string? variable = null;
+        string what = string.Empty;
+        string device = string.Empty;
+        for (int i = 0; i < arguments.Count; i++)
+        {
+            string word = arguments[i];
+            if (word is "-s" or "--set" && i + 1 < arguments.Count)
+            {
+                variable = arguments[++i];
+            }
+            else if (word.StartsWith("--set=", StringComparison.Ordinal))
+            {
+                variable = word[6..];
+            }
+            else if (word.StartsWith('-'))
+            {
+                what = word;
+            }
+            else
+            {
+                device = word is ['(', .., ')'] ? word[1..^1] : word;
+            }
+        }
+
+        DiskVolume? volume = devices.Find(device);
+        _isSuccess = volume != null;
+        if (volume == null || variable == null)
+        {
+            return;
+        }
+
+        string? value = what switch
+        {
+            "-u" or "--fs-uuid" when volume.Uuid.Length > 0 => volume.Uuid,
+            "-l" or "--label" when volume.Files != null => volume.Label,
+            "--part-uuid" => volume.Partition.Id,
+            _ => null,
+        };
+        if (value == null)
+        {
+            Fail($"its menu's script asks for what Tutti does not know (probe {what} of {volume.Name})");
+            return;
+        }
+
+        Variables[variable] = value;
     }
 
     /// <summary>The files of a path with wildcards in its last part, in their order; as it is where there are none.</summary>

@@ -28,7 +28,8 @@ internal sealed class GrubVariables
         {
             if (_values.Count < MaxVariables || _values.ContainsKey(name))
             {
-                _values[name] = value;
+                // GRUB takes brackets around a device off where it is the root.
+                _values[name] = name == "root" && value is ['(', .., ')'] ? value[1..^1] : value;
             }
         }
     }

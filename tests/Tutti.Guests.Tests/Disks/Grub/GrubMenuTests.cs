@@ -130,6 +130,53 @@ public class GrubMenuTests
     }
 
     [Theory]
+    [InlineData("set root=(hd0,2)\nif [ $root = hd0,2 ]; then set x=1; fi\nmenuentry x { linux /k $x }\n")]
+    [InlineData("menuentry x { set root='(hd0,msdos2)'; linux /k 1 }\n")]
+    [InlineData("root=(hd0,gpt2)\nmenuentry x { linux /k 1 }\n")]
+    public void Brackets_around_the_root_are_taken_off(string text)
+    {
+        BootEntry entry = Menu(text).Choose(null);
+        Assert.Equal((2, "1"), (entry.Kernel.Volume!.Partition.Number, entry.Options));
+    }
+
+    [Theory]
+    [InlineData("probe --set=id --fs-uuid (hd0,2)", "root=u-2")]
+    [InlineData("probe -s id -u hd0,2", "root=u-2")]
+    [InlineData("probe -u ($root) --set=id", null)]
+    [InlineData("probe --label --set id (hd0,2)", "root=TWO")]
+    [InlineData("probe --fs --set=id (hd0,2)", null)]
+    [InlineData("if probe --set=id -u (hd0,9); then id=there; else id=gone; fi", "root=gone")]
+    public void What_a_device_is_called_can_be_asked(string command, string? options)
+    {
+        GrubMenu menu = Menu(command + "\nmenuentry x { linux /k root=$id }\n");
+        if (options == null)
+        {
+            Assert.Contains("(probe ", Assert.Throws<ImageException>(() => menu.Choose(null)).Message, StringComparison.Ordinal);
+        }
+        else
+        {
+            Assert.Equal(options, menu.Choose(null).Options);
+        }
+    }
+
+    [Theory]
+    [InlineData(null, "/b")]
+    [InlineData("other", "/b")]
+    [InlineData("other>A", "/a")]
+    [InlineData("own", "/o")]
+    public void An_entry_may_lead_to_another_file_s_menu(string? wanted, string kernel)
+    {
+        MemoryFiles files = new()
+        {
+            ["/grub/grub.cfg"] = "menuentry other { configfile /grub/other.cfg }\nmenuentry own { linux /o }\n",
+            ["/grub/other.cfg"] = "set default=B\nmenuentry A { linux /a }\nmenuentry B { linux /b }\n",
+        };
+        Assert.Equal(kernel, Menu(files).Choose(wanted).Kernel.Path);
+        files["/grub/other.cfg"] = "menuentry again { configfile /grub/other.cfg }\n";
+        Assert.Contains("no end", Assert.Throws<ImageException>(() => Menu(files).Choose("other")).Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
     [InlineData("menuentry x { linux (lvm/vg-root)/vmlinuz root=/dev/x }", "(lvm/vg-root)")]
     [InlineData("set root=hd1,1\nmenuentry x { linux /vmlinuz }", "(hd1,1)")]
     [InlineData("menuentry k3OS { search.fs_label TWO root\nset sqfile=/kernel.squashfs\nloopback loop0 /$sqfile\nset root=($root)\nlinux (loop0)/vmlinuz\ninitrd /initrd\n}", "(loop0)")]

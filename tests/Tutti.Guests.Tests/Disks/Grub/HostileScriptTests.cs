@@ -23,7 +23,6 @@ public class HostileScriptTests
     [InlineData("pattern", null)]
     [InlineData("loader entries", "no end in sight")]
     [InlineData("evaluated", "no end in sight")]
-    [InlineData("cut off at the end", "no end in sight")]
     public void A_command_that_would_take_minutes_or_gigabytes(string kind, string? problem)
     {
         MemoryFiles files = new();
@@ -32,14 +31,14 @@ public class HostileScriptTests
             // Blanks between words are no characters of any.
             "blanks" => $"b='{new string(' ', 200_000)}'\necho {Repeat("$b", 60_000)}\n",
             "words" => $"b='{Repeat("a ", 200_000)}'\necho {Repeat("$b", 60_000)}\n",
-            "arguments" => $"function f {{\necho {Repeat("$@", 60_000)}\n}}\nf '{new string('a', 300_000)}'\n",
+            "arguments" => $"function f {{\necho {Repeat("$@", 60_000)}\n}}\nf '{new string('a', 300_000)}' b\n",
             "braces" => $"echo {Repeat("${", 400_000)}\n",
             "environment" => $"load_env -f /grub/env {Numbers(100_000, " ")}\n",
             "options" => $"load_env {Repeat("- ", 400_000)}\n",
-            "pattern" => $"for i in /many/{Repeat("*?", 50_000)}x; do true; done\n",
+            "pattern" => $"for i in /many/{Repeat("*", 100_000)}x; do true; done\n",
             "loader entries" => $"kernelopts={new string('a', 900_000)}\nblscfg\nblscfg\nblscfg\n",
             "evaluated" => $"a='{Repeat("a;", 20_000)}'\nfor i in {Repeat("1 ", 90)}; do j=1$j; eval \"function f$j {{ $a }}\"; done\n",
-            _ => $"a={new string('a', 500_000)}\necho $a$a$a$a$a$a$a$a$a\n",
+            _ => throw new ArgumentException(kind),
         };
         files["/grub/env"] = kind == "environment" ? Numbers(100_000, "=x\n") : "x=y\n";
         for (int i = 0; kind == "pattern" && i < 300; i++)
@@ -95,7 +94,7 @@ public class HostileScriptTests
         switch (kind)
         {
             case "default":
-                files["/loader/loader.conf"] = $"default {Repeat("*?", 200_000)}x\n";
+                files["/loader/loader.conf"] = $"default {Repeat("*", 100_000)}x\n";
                 for (int i = 0; i < 250; i++)
                 {
                     files[$"/loader/entries/{new string('y', 200)}{i}.conf"] = "linux /k\n";
