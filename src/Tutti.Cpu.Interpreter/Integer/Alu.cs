@@ -87,6 +87,24 @@ internal unsafe struct Xor : IAluOperation
         where TWidth : struct, IWidth => Logic.Result<TWidth>(state, left ^ right);
 }
 
+/// <summary>Flags of ADC and SBB without a branch: in long arithmetic they are as good as random.</summary>
+internal static class CarryChain
+{
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static ulong Bit(bool carry) => Unsafe.BitCast<bool, byte>(carry);
+
+    /// <summary>CF, OF and AF.</summary>
+    /// <param name="overflow">OF stands in the operand's sign bit.</param>
+    /// <param name="adjust">AF stands in bit 4.</param>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static ulong Flags<TWidth>(bool carry, ulong overflow, ulong adjust)
+        where TWidth : struct, IWidth
+    {
+        const int OverflowBit = 11;
+        return Bit(carry) | ((overflow >> ((TWidth.Bytes * 8) - 1) << OverflowBit) & Rflags.Overflow) | (adjust & Rflags.Adjust);
+    }
+}
+
 internal unsafe struct AddWithCarry : IAluOperation
 {
     public static bool Writes => true;
@@ -95,15 +113,11 @@ internal unsafe struct AddWithCarry : IAluOperation
         where TWidth : struct, IWidth
     {
         bool carryIn = LazyFlags.Carry(state);
-        ulong result = TWidth.Truncate(left + right + (carryIn ? 1UL : 0));
-        bool carry = result < left || (carryIn && result == left);
-        ulong sign = 1UL << ((TWidth.Bytes * 8) - 1);
+        ulong result = TWidth.Truncate(left + right + CarryChain.Bit(carryIn));
         LazyFlags.SetMixed<TWidth>(
             state,
             result,
-            (carry ? Rflags.Carry : 0)
-            | (((left ^ result) & (right ^ result) & sign) != 0 ? Rflags.Overflow : 0)
-            | ((left ^ right ^ result) & Rflags.Adjust));
+            CarryChain.Flags<TWidth>((result < left) | (carryIn & (result == left)), (left ^ result) & (right ^ result), left ^ right ^ result));
         return result;
     }
 }
@@ -116,15 +130,11 @@ internal unsafe struct SubtractWithBorrow : IAluOperation
         where TWidth : struct, IWidth
     {
         bool carryIn = LazyFlags.Carry(state);
-        ulong result = TWidth.Truncate(left - right - (carryIn ? 1UL : 0));
-        bool carry = left < right || (carryIn && left == right);
-        ulong sign = 1UL << ((TWidth.Bytes * 8) - 1);
+        ulong result = TWidth.Truncate(left - right - CarryChain.Bit(carryIn));
         LazyFlags.SetMixed<TWidth>(
             state,
             result,
-            (carry ? Rflags.Carry : 0)
-            | (((left ^ right) & (left ^ result) & sign) != 0 ? Rflags.Overflow : 0)
-            | ((left ^ right ^ result) & Rflags.Adjust));
+            CarryChain.Flags<TWidth>((left < right) | (carryIn & (left == right)), (left ^ right) & (left ^ result), left ^ right ^ result));
         return result;
     }
 }

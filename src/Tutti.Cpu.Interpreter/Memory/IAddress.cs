@@ -34,8 +34,19 @@ internal unsafe struct LongAddress : IAddress
 /// <summary>Every other mode: 16- or 32-bit offsets into a segment with a limit and access rights.</summary>
 internal unsafe struct SegmentedAddress : IAddress
 {
-    public static bool TryGet(CpuState* state, Op* op, int size, bool write, out ulong linear) =>
-        Addressing.TrySegmented(state, op->Segment, Addressing.Truncate(Addressing.Offset(state, op), op->AddressSize), size, write, out linear);
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static bool TryGet(CpuState* state, Op* op, int size, bool write, out ulong linear)
+    {
+        ulong offset = Addressing.Truncate(Addressing.Offset(state, op), op->AddressSize);
+        Segment* segment = CpuState.SegmentOf(state, op->Segment);
+        if (Addressing.IsInPlainData(segment, offset, size))
+        {
+            linear = (uint)(segment->Base + offset);
+            return true;
+        }
+
+        return Addressing.TrySegmented(state, op->Segment, offset, size, write, out linear);
+    }
 }
 
 /// <summary>Any mode, decided at run time: for instructions that are not worth a copy for each kind.</summary>
@@ -63,12 +74,9 @@ internal static unsafe class Addressing
         return (ulong)((long)linear << shift >> shift) == linear;
     }
 
-    public static ulong Truncate(ulong offset, int addressSize) => addressSize switch
-    {
-        8 => offset,
-        4 => (uint)offset,
-        _ => (ushort)offset,
-    };
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static ulong Truncate(ulong offset, int addressSize) =>
+        addressSize == 8 ? offset : addressSize == 4 ? (uint)offset : (ushort)offset;
 
     /// <summary>Linear address in 64-bit mode: only FS and GS have a base.</summary>
     public static ulong Linear64(CpuState* state, Op* op) =>
@@ -91,13 +99,27 @@ internal static unsafe class Addressing
 
         Segment* register = CpuState.SegmentOf(state, segment);
         linear = (uint)(register->Base + offset);
-        if (IsInside(register, (uint)offset, (uint)size) && IsPermitted(state, register, write))
+        if (IsInPlainData(register, offset, size)
+            || (IsInside(register, (uint)offset, (uint)size) && IsPermitted(state, register, write)))
         {
             return true;
         }
 
         SoftwareProcessor.RaiseFault(state, segment == 2 ? ExceptionVector.StackFault : ExceptionVector.GeneralProtection, 0);
         return false;
+    }
+
+    /// <summary>
+    /// Whether bytes lie inside a writable data segment that grows up, as nearly all operands do: outside 64-bit mode such an access is
+    /// right in every mode, read or write.
+    /// </summary>
+    /// <param name="offset">At most 32 bits.</param>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static bool IsInPlainData(Segment* segment, ulong offset, int size)
+    {
+        const int Writable = SegmentAttributes.Present | SegmentAttributes.NonSystem | SegmentAttributes.WritableOrReadable;
+        const int Kind = Writable | SegmentAttributes.Code | SegmentAttributes.ExpandDownOrConforming;
+        return (segment->Attributes & Kind) == Writable && offset + (uint)size - 1 <= segment->Limit;
     }
 
     /// <summary>Whether the bytes lie inside a segment that permits the access; only outside 64-bit mode.</summary>
