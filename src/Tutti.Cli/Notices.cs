@@ -14,9 +14,8 @@ internal static class Notices
     /// <summary>Writes several lines as they are, but for their ends where the terminal is the guest's.</summary>
     internal static void WriteText(string text)
     {
-        using HostStream error = new(HostStream.StandardError);
         text = HostTerminal.ShowsOutputAsItIs(HostStream.StandardError) ? text.ReplaceLineEndings("\r\n") : text;
-        _ = error.Write(Encoding.UTF8.GetBytes(text));
+        _ = HostStream.WriteAll(HostStream.StandardError, Encoding.UTF8.GetBytes(text));
     }
 
     /// <summary>Messages can hold names of files and guests' bytes: none may break the line or talk to the terminal.</summary>

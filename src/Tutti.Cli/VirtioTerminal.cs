@@ -38,9 +38,11 @@ internal sealed class VirtioTerminal : IDisposable
     /// <summary>Delivers the last of the output, all of it where the guest ended by itself. After the machine.</summary>
     internal void End(MachineExit exit)
     {
-        _cable.End(exit.IsByGuest ? null : VirtualMachine.LastOutput);
+        TimeSpan? patience = exit.IsByGuest ? null : VirtualMachine.LastOutput;
+        _cable.End(patience);
         if (!_cable.HasBeenWritten)
         {
+            using Timer? limit = patience == null ? null : new Timer(_ => _terminal.CancelWrite(), null, patience.Value, Timeout.InfiniteTimeSpan);
             _ = _terminal.Write(_serialPort.ReadLast());
         }
     }

@@ -29,6 +29,7 @@ internal static unsafe partial class LibC
 
     internal const int O_RDWR = 2;
     internal const int O_CLOEXEC = 0x80000;
+    internal const int O_NOCTTY = 0x100;
 
     internal const int AT_FDCWD = -100;
     internal const uint STATX_BASIC_STATS = 0x7FF;
@@ -52,6 +53,7 @@ internal static unsafe partial class LibC
 
     internal const int TCSANOW = 0;
     internal const nuint TIOCGWINSZ = 0x5413;
+    internal const nuint TIOCGPTN = 0x80045430;
 
     /// <summary>The name the runtime's probing turns into glibc's or musl's file.</summary>
     private const string Library = "libc";

@@ -97,6 +97,21 @@ public sealed class EventLoop : IDeviceWorker, IDisposable
         return watch;
     }
 
+    /// <summary>The same for what the guest causes, which must end nothing but itself where the kernel can't watch one more (ENOSPC, ENOMEM): null then.</summary>
+    public LoopWatch? TryWatch(SafeHandle handle, IoEvents events, Action<IoEvents> handler, out int errno)
+    {
+        try
+        {
+            errno = 0;
+            return Watch(handle, events, handler);
+        }
+        catch (HostException e)
+        {
+            errno = e.Errno;
+            return null;
+        }
+    }
+
     /// <summary>Makes a timer, not armed.</summary>
     public LoopTimer AddTimer(Action onExpired)
     {

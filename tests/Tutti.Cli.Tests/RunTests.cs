@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using System.Diagnostics;
+using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Text;
 using Tutti.Host;
@@ -121,20 +122,20 @@ public sealed partial class RunTests : IDisposable
     [Fact]
     public void ModesThatTheGuestLeavesAreChangedBack()
     {
-        using (Session session = Start(new TinyKernel().Print("\e[?1049;1h\e[?25l\e=\e[?1000h\e[?1006h\e[?1000lgo").Halt()))
+        using (Session session = Start(new TinyKernel().Print("\e[?1049;1h\e[?25l\e=\e[?1000h\e[?1006h\e[?1000l\e[>5u\e[31mgo").Halt()))
         {
             session.Expect("go");
             session.Type("\u0001x");
             session.CheckEnd(0);
-            session.Expect("\e[?1049l\e[?1006l\e[?1l\e[?25h\e>");
+            session.Expect("\e[<1u\e[?1049l\e[?1006l\e[?1l\e[?25h\e[m\e>");
         }
 
-        using (Session session = Start(new TinyKernel().Print("\e[?1049h\e[?25l\e[?1049l\e[?25h\e[?2004hreset\e[!pgo").PowerOff()))
+        using (Session session = Start(new TinyKernel().Print("\e[?1049h\e[?25l\e[?1049l\e[?25h\e[?2004hreset\ecgo").PowerOff()))
         {
             session.CheckEnd(0);
             using HostStream terminal = new(session.Pty.Terminal);
             Assert.True(terminal.Write("end"u8));
-            session.Expect("\e[!pgoend");
+            session.Expect("\ecgoend");
         }
     }
 
@@ -164,6 +165,45 @@ public sealed partial class RunTests : IDisposable
         session.Expect("go");
         Assert.Equal(0, kill(session.Process.Id, SigTerm));
         session.CheckEnd(143);
+    }
+
+    /// <summary>A window that is stopped, or a connection to it that stands still: as much as fits has been shown, and a write waits in the kernel.</summary>
+    [Theory]
+    [InlineData("serial", true)]
+    [InlineData("serial", false)]
+    [InlineData("virtio", false)]
+    public void TerminalThatTakesNothingDoesNotHoldTheEndUp(string console, bool isKey)
+    {
+        using Session session = Start(new TinyKernel().Print(new string('x', 40_001)).Halt(), "--console", console);
+        Assert.True(SpinWait.SpinUntil(() => (session.Pty.Mode.LocalFlags & Termios.ICANON) == 0, TimeSpan.FromSeconds(30)));
+        Thread.Sleep(3000);
+        if (isKey)
+        {
+            session.Type("\u0001x");
+        }
+        else
+        {
+            Assert.Equal(0, kill(session.Process.Id, SigTerm));
+        }
+
+        session.CheckEnd(isKey ? 0 : 143);
+    }
+
+    [Fact]
+    public void ProcessWithoutDescriptorsStillAnswersItsKeys()
+    {
+        using Session session = Start(new TinyKernel().Print("go").Echo());
+        session.Expect("go");
+        using (Process limit = Process.Start("prlimit", ["--pid", session.Process.Id.ToString(CultureInfo.InvariantCulture), "--nofile=4:4"]))
+        {
+            limit.WaitForExit();
+            Assert.Equal(0, limit.ExitCode);
+        }
+
+        session.Type("\u0001h");
+        session.Expect("leaves Tutti");
+        session.Type("\u0001x");
+        session.CheckEnd(0);
     }
 
     [Fact]

@@ -40,8 +40,22 @@ public sealed class TmuxTests : IDisposable
         Assert.Equal(("", Untouched), (replies, state));
     }
 
+    /// <summary>A guest that is cut off in the middle of a full-screen program, or whose programs leave things as they like.</summary>
+    [TmuxFact]
+    public void ModesThatAGuestLeavesAreChangedBack()
+    {
+        const string Modes = "#{alternate_on} #{cursor_flag} #{insert_flag} #{keypad_cursor_flag} #{keypad_flag} #{mouse_any_flag} #{mouse_sgr_flag} #{origin_flag} #{scroll_region_upper} #{scroll_region_lower} #{wrap_flag}";
+        byte[] left = Encoding.ASCII.GetBytes("\e[3;9r\e[31m\e(0\e[4h\e[?1049h\e[?25l\e[?1;6;1003;1006h\e[?7l\e=");
+        byte[] text = Encoding.ASCII.GetBytes("\e[H\e[2Jqx");
+        TerminalModes modes = new();
+        modes.Watch(left);
+        string untouched = Show(text, Modes).State;
+        Assert.NotEqual(untouched, Show([.. left, .. text], Modes).State);
+        Assert.Equal(untouched, Show([.. left, .. modes.Undo(), .. text], Modes).State);
+    }
+
     /// <summary>What the emulator answers, and its title, name and clipboard afterwards. A request of our own says when all was read.</summary>
-    private (string Replies, string State) Show(byte[] output)
+    private (string Replies, string State) Show(byte[] output, string? modes = null)
     {
         // One that ends would take a session of the next with it.
         _servers++;
@@ -59,7 +73,8 @@ public sealed class TmuxTests : IDisposable
         Tmux("select-pane", "-T", "mine");
         Tmux("respawn-pane", "-k", script);
         Assert.True(SpinWait.SpinUntil(() => File.Exists(done), TimeSpan.FromMinutes(3)));
-        string state = Tmux("display-message", "-p", "#{pane_title}|#{window_name}|#{buffer_sample}").Trim();
+        string state = Tmux("display-message", "-p", modes ?? "#{pane_title}|#{window_name}|#{buffer_sample}").Trim();
+        state += modes == null ? "" : Tmux("capture-pane", "-e", "-p").Trim();
         Tmux("kill-server");
         string answer = File.ReadAllText(replies, Encoding.Latin1);
         Assert.EndsWith("\e[0n", answer, StringComparison.Ordinal);

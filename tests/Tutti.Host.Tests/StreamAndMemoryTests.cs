@@ -46,6 +46,54 @@ public sealed class StreamAndMemoryTests
         Assert.False(result);
     }
 
+    /// <summary>A terminal that has a little room polls as writable, and holds a write up that is larger.</summary>
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void CancelEndsAWriteToATerminalThatNobodyDrains(bool isRaw)
+    {
+        for (int first = 1; first < 4096; first += 683)
+        {
+            using Pty pty = new();
+            using HostTerminal? mode = isRaw ? HostTerminal.TryEnterRawMode(pty.Terminal) : null;
+            using HostStream writer = new(pty.Terminal);
+            Assert.True(writer.Write(new byte[first]));
+            bool? result = null;
+            Thread thread = new(() => result = writer.Write(Enumerable.Repeat((byte)'\n', 1 << 20).ToArray())) { IsBackground = true };
+            thread.Start();
+            Thread.Sleep(50);
+            Assert.Null(result);
+            writer.Cancel();
+            Assert.True(thread.Join(TimeSpan.FromSeconds(10)), $"{first} bytes first");
+            Assert.False(result);
+        }
+    }
+
+    [Fact]
+    public void WhatATerminalHasNoRoomForYetComesLaterAndWhole()
+    {
+        using Pty pty = new();
+        using HostTerminal? mode = HostTerminal.TryEnterRawMode(pty.Terminal);
+        using HostStream writer = new(pty.Terminal);
+        using HostStream screen = new(pty.Master);
+        byte[] sent = [.. Enumerable.Range(0, 300_000).Select(i => (byte)(i * 7 >> 3))];
+        bool isWritten = false;
+        Thread thread = new(() => isWritten = writer.Write(sent)) { IsBackground = true };
+        thread.Start();
+        byte[] shown = new byte[sent.Length];
+        int count = 0;
+        while (count < shown.Length)
+        {
+            int read = screen.Read(shown.AsSpan(count, Math.Min(1000, shown.Length - count)));
+            Assert.True(read > 0);
+            count += read;
+        }
+
+        Assert.True(thread.Join(TimeSpan.FromSeconds(10)));
+        Assert.True(isWritten);
+        Assert.Equal(sent, shown);
+    }
+
     [Fact]
     public void ClosedDescriptorAndDevNullAreAtTheirEnd()
     {

@@ -35,6 +35,19 @@ public sealed class EventLoopTests : IDisposable
     }
 
     [Fact]
+    public void What_the_kernel_cannot_watch_is_said_and_leaves_no_trace()
+    {
+        using FileStream file = File.OpenRead(typeof(EventLoopTests).Assembly.Location);
+        for (int i = 0; i < 100; i++)
+        {
+            Assert.Null(_loop.TryWatch(file.SafeFileHandle, IoEvents.Readable, _ => { }, out int errno));
+            Assert.Equal(Errno.EPERM, errno);
+        }
+
+        Assert.Empty(_failures);
+    }
+
+    [Fact]
     public void A_ring_during_the_work_is_not_lost()
     {
         // What a queue's worker does: it takes all there is, and a ring says that there may be more.

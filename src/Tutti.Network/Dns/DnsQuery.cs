@@ -116,7 +116,12 @@ internal sealed class DnsQuery
             return false;
         }
 
-        _watch = _forwarder.Loop.Watch(_socket.Descriptor, IoEvents.Readable, _onReady);
+        _watch = _forwarder.Loop.TryWatch(_socket.Descriptor, IoEvents.Readable, _onReady, out _);
+        if (_watch == null)
+        {
+            return false;
+        }
+
         Span<byte> copy = _forwarder.Room[.._length];
         Message.CopyTo(copy);
         BinaryPrimitives.WriteUInt16BigEndian(copy, _identification);
@@ -132,8 +137,8 @@ internal sealed class DnsQuery
             return false;
         }
 
-        _watch = _forwarder.Loop.Watch(_socket.Descriptor, IoEvents.Writable, _onReady);
-        return true;
+        _watch = _forwarder.Loop.TryWatch(_socket.Descriptor, IoEvents.Writable, _onReady, out _);
+        return _watch != null;
     }
 
     private void OnReady(IoEvents events)

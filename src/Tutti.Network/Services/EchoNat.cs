@@ -126,7 +126,13 @@ internal sealed class EchoNat : IDisposable
         }
 
         EchoFlow made = new(this, endpoints, identifier, socket);
-        made.Watch = _loop.Watch(socket.Descriptor, IoEvents.Readable, made.OnReady);
+        made.Watch = _loop.TryWatch(socket.Descriptor, IoEvents.Readable, made.OnReady, out _);
+        if (made.Watch == null)
+        {
+            socket.Dispose();
+            return null;
+        }
+
         _flows.Add(made);
         if (!_sweep.IsArmed)
         {

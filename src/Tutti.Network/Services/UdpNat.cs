@@ -165,7 +165,13 @@ internal sealed class UdpNat : IDisposable
         }
 
         UdpFlow flow = new(this, key, socket!);
-        flow.Watch = _loop.Watch(socket!.Descriptor, IoEvents.Readable, flow.OnReady);
+        flow.Watch = _loop.TryWatch(socket!.Descriptor, IoEvents.Readable, flow.OnReady, out _);
+        if (flow.Watch == null)
+        {
+            socket.Dispose();
+            return null;
+        }
+
         _flows.Add(key, flow);
         _byUse.AddLast(flow.Node);
         Opened++;

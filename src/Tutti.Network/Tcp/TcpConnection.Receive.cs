@@ -124,6 +124,8 @@ internal sealed partial class TcpConnection
             return;
         }
 
+        _silentSweeps = 0;
+        _isAsked = false;
         if ((segment.Flags & TcpFlags.Syn) != 0)
         {
             if (State == TcpState.SynReceived && segment.Sequence + 1 == _receiveNext)

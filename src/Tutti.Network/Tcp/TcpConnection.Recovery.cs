@@ -14,6 +14,18 @@ internal sealed partial class TcpConnection
     private const long TimeWaitNanoseconds = 1000 * Millisecond;
     private const long LastAcknowledgmentNanoseconds = 500 * Millisecond;
     private const long UnreachableNanoseconds = 10_000 * Millisecond;
+
+    /// <summary>Time between two looks for connections that the guest is silent on.</summary>
+    internal const long SweepNanoseconds = 60_000 * Millisecond;
+
+    /// <summary>Looks that a connection may be silent for: a minute or two when the guest has closed its side, as long as Linux keeps one that no program has any more; else two hours (RFC 9293, 3.8.4).</summary>
+    private const int ClosedSweeps = 2;
+
+    private const int OpenSweeps = 120;
+
+    /// <summary>How often a guest is asked before it counts as gone.</summary>
+    private const int MaxAsked = 9;
+
     private const int MaxRetries = 15;
     private const int MaxSynRetries = 6;
     private const int DuplicateThreshold = 3;
@@ -48,6 +60,12 @@ internal sealed partial class TcpConnection
 
     private int _sackedCount;
 
+    /// <summary>Looks since the guest's last segment.</summary>
+    private int _silentSweeps;
+
+    /// <summary>The guest was asked, and has not answered yet.</summary>
+    private bool _isAsked;
+
     internal void OnTimer()
     {
         switch (State)
@@ -72,8 +90,45 @@ internal sealed partial class TcpConnection
         }
     }
 
+    /// <summary>
+    /// Asks a guest that has long said nothing whether it still has the connection: one that has forgotten it answers with a reset, and one that is gone with
+    /// nothing. What waits for an acknowledgment has its own timer; what the guest has sent before it closed goes to the host first.
+    /// </summary>
+    internal void OnSweep()
+    {
+        if (State != TcpState.Established || InFlight > 0 || Deadline != TcpTimers.None || _hasGuestFin != _hasShutDown)
+        {
+            return;
+        }
+
+        int asked = ++_silentSweeps - (_hasShutDown ? ClosedSweeps : OpenSweeps);
+        if (asked >= MaxAsked)
+        {
+            _engine.Counters.Resets++;
+            EndForgotten();
+            ResetGuest();
+        }
+        else if (asked >= 0)
+        {
+            _isAsked = true;
+            _sendProbe = true;
+            _engine.MarkReady(this);
+        }
+    }
+
+    /// <summary>The guest has the connection no more. Where it had closed its side in good order the kernel is left to send what it still has, as for any program.</summary>
+    private void EndForgotten()
+    {
+        if (!_hasShutDown)
+        {
+            _socket?.SetResetOnClose();
+        }
+    }
+
     private void BeginRecovery()
     {
+        _silentSweeps = 0;
+        _isAsked = false;
         _congestionWindow = uint.MaxValue;
         _duplicates = 0;
         _isRecovering = false;

@@ -140,6 +140,7 @@ internal sealed partial class TcpConnection
     internal void Refuse()
     {
         _engine.Counters.Refused++;
+        _socket?.SetResetOnClose();
         ResetGuest();
     }
 
@@ -215,6 +216,13 @@ internal sealed partial class TcpConnection
             return;
         }
 
+        if (!_engine.IsAllowed(_flow))
+        {
+            // The address has become the host's own since the first look, before the kernel's last SYN.
+            Refuse();
+            return;
+        }
+
         State = TcpState.SynReceived;
         _canWrite = true;
         _canRead = (events & (IoEvents.Readable | IoEvents.ReadHangUp)) != 0;
@@ -244,7 +252,15 @@ internal sealed partial class TcpConnection
     private void OnGuestReset()
     {
         _engine.Counters.Resets++;
-        _socket?.SetResetOnClose();
+        if (_isAsked)
+        {
+            EndForgotten();
+        }
+        else
+        {
+            _socket?.SetResetOnClose();
+        }
+
         Release();
     }
 

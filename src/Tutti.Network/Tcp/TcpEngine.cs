@@ -205,11 +205,25 @@ internal sealed class TcpEngine
     {
         foreach (TcpConnection connection in _connections.Values)
         {
-            if (connection.State == TcpState.Connecting && _host.Decide(connection.Flow, out _) is Reach.Refused or Reach.Ignored)
+            if (connection.State == TcpState.Connecting && !IsAllowed(connection.Flow))
             {
                 connection.Refuse();
             }
         }
+    }
+
+    /// <summary>Whether a flow may go where it goes, asked anew.</summary>
+    internal bool IsAllowed(in TcpFlow flow) => _host.Decide(flow, out _) is Reach.Allowed or Reach.Resolver;
+
+    /// <summary>Looks for connections that the guest may have forgotten; to be called once in <see cref="TcpConnection.SweepNanoseconds"/>.</summary>
+    internal void Sweep()
+    {
+        foreach (TcpConnection connection in _connections.Values)
+        {
+            connection.OnSweep();
+        }
+
+        Flush();
     }
 
     internal void AbortAll()

@@ -17,6 +17,7 @@ internal sealed class TcpNat : ITcpNat, ITcpHost
     private readonly ReachPolicy _policy;
     private readonly EventLoop _loop;
     private readonly LoopTimer _timer;
+    private readonly LoopTimer _sweep;
     private readonly LoopDoorbell _deferred;
     private readonly byte[] _scratch = GC.AllocateUninitializedArray<byte>(65536);
     private readonly List<TcpListener> _listeners = [];
@@ -38,6 +39,7 @@ internal sealed class TcpNat : ITcpNat, ITcpHost
         _loop = loop;
         _policy = policy;
         _timer = loop.AddTimer(() => _engine!.RunTimers());
+        _sweep = loop.AddTimer(Sweep);
         _deferred = loop.AddDoorbell(() => _engine!.Flush());
         _engine = new TcpEngine(this, output, maxConnections, bufferBytes);
     }
@@ -46,6 +48,9 @@ internal sealed class TcpNat : ITcpNat, ITcpHost
 
     /// <summary>Seconds that the peer of a connection may be silent whose guest asks whether it is there.</summary>
     internal int KeepAliveSeconds { get; set; } = 30;
+
+    /// <summary>Time between two looks for connections that the guest is silent on, nanoseconds.</summary>
+    internal long SweepNanoseconds { get; set; } = TcpConnection.SweepNanoseconds;
 
     /// <summary>Most bytes from the guest that have waited so far.</summary>
     internal long MostBuffered => (long)_engine.Chunks.Most * TcpChunk.Size;
@@ -97,6 +102,7 @@ internal sealed class TcpNat : ITcpNat, ITcpHost
         _listeners.Clear();
         _engine.AbortAll();
         _timer.Cancel();
+        _sweep.Cancel();
         _deferred.Dispose();
     }
 
@@ -136,6 +142,20 @@ internal sealed class TcpNat : ITcpNat, ITcpHost
             socket.SetBuffers(_bufferSize);
         }
 
+        if (!_sweep.IsArmed)
+        {
+            _sweep.Arm(HostTime.Nanoseconds + SweepNanoseconds);
+        }
+
         return TcpSocket.TryWatch(_loop, socket, onReady, _scratch, KeepAliveSeconds, out errno);
+    }
+
+    private void Sweep()
+    {
+        _engine.Sweep();
+        if (_engine.Counters.Connections > 0)
+        {
+            _sweep.Arm(HostTime.Nanoseconds + SweepNanoseconds);
+        }
     }
 }

@@ -27,20 +27,16 @@ internal sealed class TcpSocket : ITcpSocket
     /// <summary>Takes a socket over; null, and the socket closed, where the kernel can't watch it.</summary>
     internal static TcpSocket? TryWatch(EventLoop loop, HostSocket socket, Action<IoEvents> onReady, byte[] scratch, int keepAliveSeconds, out int errno)
     {
-        errno = 0;
         TcpSocket made = new(socket, scratch, keepAliveSeconds);
-        try
+        made._watch = loop.TryWatch(
+            socket.Descriptor, IoEvents.Readable | IoEvents.Writable | IoEvents.ReadHangUp | IoEvents.EdgeTriggered, onReady, out errno);
+        if (made._watch != null)
         {
-            made._watch = loop.Watch(
-                socket.Descriptor, IoEvents.Readable | IoEvents.Writable | IoEvents.ReadHangUp | IoEvents.EdgeTriggered, onReady);
             return made;
         }
-        catch (HostException e)
-        {
-            errno = e.Errno;
-            socket.Dispose();
-            return null;
-        }
+
+        socket.Dispose();
+        return null;
     }
 
     public int TakeError() => _socket.TakeError();

@@ -268,6 +268,23 @@ public sealed class LinuxGuestTests
         }
     }
 
+    /// <summary>What Linux does with a connection that its program has closed and the peer has not: it forgets it, after a minute where nothing else is said.</summary>
+    [TapFact]
+    public void A_connection_that_the_guest_has_closed_and_its_peer_never_does_ends()
+    {
+        using LinuxGuest guest = new();
+        guest.Space.Run("sh", "-c", "echo 1 > /proc/sys/net/ipv4/tcp_fin_timeout");
+        guest.Network.Loop.Run(() => guest.Network.Tcp.SweepNanoseconds = 700_000_000);
+        using Pair pair = new(guest, false);
+        pair.Guest.Send("last words"u8);
+        Assert.Equal(1, guest.Network.Tcp.Counters.Connections);
+        pair.Guest.Dispose();
+        Assert.True(SpinWait.SpinUntil(() => guest.Network.Tcp.Counters.Connections == 0, TimeSpan.FromSeconds(20)));
+        byte[] room = new byte[20];
+        Assert.Equal(10, pair.Host.Receive(room));
+        Assert.Equal(0, pair.Host.Receive(room));
+    }
+
     /// <summary>Both ends of a connection from the guest to the host.</summary>
     private sealed class Pair : IDisposable
     {

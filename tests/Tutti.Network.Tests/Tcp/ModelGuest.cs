@@ -23,6 +23,17 @@ internal sealed class ModelGuest(Action<byte[]> send, uint initialSequence, byte
 
     public bool HasPeerFin { get; private set; }
 
+    /// <summary>Whether it has no socket any more, and so answers all with a reset, or nothing.</summary>
+    public bool HasForgotten { get; set; }
+
+    public bool IsGone { get; set; }
+
+    /// <summary>Whether it only answers.</summary>
+    public bool IsQuiet { get; set; }
+
+    /// <summary>Segments that have come.</summary>
+    public int Segments { get; private set; }
+
     public bool IsAllAcknowledged => _acknowledged == toSend.Length + 1;
 
     public bool HoldsFin { get; set; }
@@ -38,7 +49,7 @@ internal sealed class ModelGuest(Action<byte[]> send, uint initialSequence, byte
 
     public void OnTimeout()
     {
-        if (IsReset)
+        if (IsReset || HasForgotten || IsGone || IsQuiet)
         {
             return;
         }
@@ -63,6 +74,18 @@ internal sealed class ModelGuest(Action<byte[]> send, uint initialSequence, byte
     public void OnSegment(byte[] data)
     {
         Assert.True(TcpSegment.TryParse(data, out TcpSegment segment));
+        Segments++;
+        if (HasForgotten && (segment.Flags & TcpFlags.Rst) == 0)
+        {
+            // RFC 9293, 3.10.7.1.
+            Send(segment.Acknowledgment, TcpFlags.Rst, []);
+        }
+
+        if (HasForgotten || IsGone)
+        {
+            return;
+        }
+
         if ((segment.Flags & TcpFlags.Rst) != 0)
         {
             IsReset = true;

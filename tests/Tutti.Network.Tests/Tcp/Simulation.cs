@@ -35,6 +35,9 @@ internal sealed class Simulation : ITcpHost, IIpOutput
 
     public int ConnectError { get; set; }
 
+    /// <summary>What the policy says, each time it is asked.</summary>
+    public Func<Reach> Policy { get; set; } = () => Reach.Allowed;
+
     public int Unreachables { get; private set; }
 
     public bool VariesWindow { get; set; }
@@ -90,7 +93,7 @@ internal sealed class Simulation : ITcpHost, IIpOutput
     public Reach Decide(in TcpFlow flow, out HostEndpoint destination)
     {
         destination = new HostEndpoint(false, flow.PeerAddress, flow.PeerPort);
-        return Reach.Allowed;
+        return Policy();
     }
 
     public ITcpSocket? ConnectResolver(Action<IoEvents> onReady) => null;

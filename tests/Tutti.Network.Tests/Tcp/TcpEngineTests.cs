@@ -128,6 +128,90 @@ public sealed class TcpEngineTests
         Assert.Equal(0, simulation.Engine.Counters.Connections);
     }
 
+    /// <summary>The route watch may be late, and the kernel's second SYN early: what counts is where the connection ends when it is there.</summary>
+    [Fact]
+    public void An_address_that_becomes_the_hosts_own_while_the_host_connects_is_refused()
+    {
+        int asked = 0;
+        Simulation simulation = new(1, 0, [], []) { Policy = () => asked++ == 0 ? Reach.Allowed : Reach.Refused };
+        simulation.Guest.Connect();
+        Assert.True(simulation.Run(() => simulation.Guest.IsReset, 5));
+        Assert.False(simulation.Guest.IsConnected);
+        Assert.True(simulation.Socket.IsDisposed);
+        Assert.True(simulation.Socket.ResetsOnClose);
+        Assert.Equal((1, 0), (simulation.Engine.Counters.Refused, simulation.Engine.Counters.Connections));
+    }
+
+    /// <summary>A guest's stack keeps a connection that its program has closed for a minute, a peer that never closes has it for good.</summary>
+    [Theory]
+    [InlineData(true, false, 2)]
+    [InlineData(true, true, 11)]
+    [InlineData(false, false, 120)]
+    [InlineData(false, true, 129)]
+    public void A_connection_that_the_guest_has_forgotten_ends(bool isClosed, bool isGone, int sweeps)
+    {
+        Simulation simulation = new(1, 0, [], []) { Guest = { HoldsFin = !isClosed }, Socket = { HoldsEnd = true } };
+        simulation.Guest.Connect();
+        Assert.False(simulation.Run(() => false, 5));
+        Assert.Equal((isClosed, 1), (simulation.Socket.IsShutDown, simulation.Engine.Counters.Connections));
+        simulation.Guest.HasForgotten = !isGone;
+        simulation.Guest.IsGone = isGone;
+        for (int i = 1; i < sweeps; i++)
+        {
+            simulation.Engine.Sweep();
+            Assert.False(simulation.Run(() => simulation.Socket.IsDisposed, 1));
+        }
+
+        simulation.Engine.Sweep();
+        Assert.True(simulation.Run(() => simulation.Socket.IsDisposed, 1));
+
+        // A peer that the guest's last bytes are still on their way to is to get them.
+        Assert.Equal(!isClosed, simulation.Socket.ResetsOnClose);
+        Assert.Equal(0, simulation.Engine.Counters.Connections);
+    }
+
+    [Fact]
+    public void A_guest_that_has_closed_is_not_asked_while_its_bytes_wait_for_the_peer()
+    {
+        Simulation simulation = new(1, 0, [], Bytes(new Random(1), 100_000)) { Socket = { HoldsEnd = true, Room = 1 } };
+        simulation.Guest.Connect();
+        Assert.False(simulation.Run(() => false, 30));
+        Assert.True(simulation.Guest.IsAllAcknowledged);
+        simulation.Guest.HasForgotten = true;
+        int segments = simulation.Guest.Segments;
+        for (int i = 0; i < 20; i++)
+        {
+            simulation.Engine.Sweep();
+            Assert.False(simulation.Run(() => simulation.Socket.IsDisposed, 1));
+        }
+
+        Assert.Equal(segments, simulation.Guest.Segments);
+        simulation.Socket.Room = 0;
+        Assert.True(simulation.Run(() => simulation.Socket.IsShutDown, 5));
+        Assert.Equal(100_000, simulation.Socket.Sent.Length);
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void A_guest_that_waits_for_its_peer_is_asked_and_keeps_the_connection(bool isClosed)
+    {
+        Simulation simulation = new(1, 0, [], []) { Guest = { HoldsFin = !isClosed }, Socket = { HoldsEnd = true } };
+        simulation.Guest.Connect();
+        Assert.False(simulation.Run(() => false, 5));
+        simulation.Guest.IsQuiet = true;
+        int segments = simulation.Guest.Segments;
+        for (int i = 0; i < 1000; i++)
+        {
+            simulation.Engine.Sweep();
+            Assert.False(simulation.Run(() => simulation.Socket.IsDisposed, 1));
+        }
+
+        Assert.Equal(1000 / (isClosed ? 2 : 120), simulation.Guest.Segments - segments);
+        Assert.False(simulation.Guest.IsReset);
+        Assert.Equal(1, simulation.Engine.Counters.Connections);
+    }
+
     [Fact]
     [Trait("Category", "Fuzz")]
     public void Random_segments_do_no_harm()
