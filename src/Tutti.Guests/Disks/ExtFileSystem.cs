@@ -106,7 +106,7 @@ internal sealed class ExtFileSystem : IFileSystem
         for (int at = 0; at < into.Length;)
         {
             Budget.Check();
-            (long physical, long blocks) = _volume.Map(inode, (uint)(at / _volume.BlockSize));
+            (long physical, long blocks) = _volume.Map(inode, (uint)(at / _volume.BlockSize), (into.Length - at + _volume.BlockSize - 1) / _volume.BlockSize);
             int count = (int)Math.Min(into.Length - at, blocks * _volume.BlockSize);
             if (physical != 0)
             {

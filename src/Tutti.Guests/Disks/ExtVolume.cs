@@ -172,10 +172,11 @@ internal sealed class ExtVolume
     /// <summary>Where a file's block lies: the first of how many that follow each other; 0 for a hole.</summary>
     /// <param name="inode">As <see cref="ReadInode"/> gave it.</param>
     /// <param name="block">Number in the file.</param>
-    public (long Physical, long Count) Map(ReadOnlySpan<byte> inode, uint block)
+    /// <param name="wanted">How many are of use, where each has to be looked for.</param>
+    public (long Physical, long Count) Map(ReadOnlySpan<byte> inode, uint block, int wanted = 1)
     {
         ReadOnlySpan<byte> root = inode.Slice(0x28, 60);
-        return (BinaryPrimitives.ReadUInt32LittleEndian(inode[0x20..]) & ExtentsFlag) != 0 ? MapExtent(root, block) : MapIndirect(root, block);
+        return (BinaryPrimitives.ReadUInt32LittleEndian(inode[0x20..]) & ExtentsFlag) != 0 ? MapExtent(root, block) : MapIndirect(root, block, wanted);
     }
 
     private (long Physical, long Count) MapExtent(ReadOnlySpan<byte> node, uint block)
@@ -242,11 +243,11 @@ internal sealed class ExtVolume
         return (isWritten ? start + (block - first) : 0, Math.Min(behind, end) - block);
     }
 
-    private (long Physical, long Count) MapIndirect(ReadOnlySpan<byte> root, uint block)
+    private (long Physical, long Count) MapIndirect(ReadOnlySpan<byte> root, uint block, int wanted)
     {
         if (block < 12)
         {
-            return (BinaryPrimitives.ReadUInt32LittleEndian(root[(int)(block * 4)..]), 1);
+            return FindRun(root[(int)(block * 4)..(12 * 4)], wanted);
         }
 
         long perBlock = BlockSize / 4;
@@ -263,13 +264,33 @@ internal sealed class ExtVolume
             long pointer = BinaryPrimitives.ReadUInt32LittleEndian(root[((11 + level) * 4)..]);
             for (long below = span / perBlock; pointer != 0 && below > 0; below /= perBlock)
             {
-                pointer = BinaryPrimitives.ReadUInt32LittleEndian(ReadBlock(pointer)[((int)(index / below % perBlock) * 4)..]);
+                ReadOnlySpan<byte> pointers = ReadBlock(pointer)[((int)(index / below % perBlock) * 4)..];
+                if (below == 1)
+                {
+                    return FindRun(pointers, wanted);
+                }
+
+                pointer = BinaryPrimitives.ReadUInt32LittleEndian(pointers);
             }
 
-            return (pointer, 1);
+            return (0, 1);
         }
 
         throw Damaged();
+    }
+
+    /// <summary>How many of the first pointers are those of blocks that follow each other, or of holes.</summary>
+    private static (long Physical, long Count) FindRun(ReadOnlySpan<byte> pointers, int wanted)
+    {
+        long first = BinaryPrimitives.ReadUInt32LittleEndian(pointers);
+        int most = Math.Min(pointers.Length / 4, wanted);
+        int count = 1;
+        while (count < most && BinaryPrimitives.ReadUInt32LittleEndian(pointers[(count * 4)..]) == (first == 0 ? 0 : first + count))
+        {
+            count++;
+        }
+
+        return (first, count);
     }
 
     private long FindInodeTable(uint group)

@@ -118,6 +118,35 @@ public class ExtFileSystemTests
         static uint Big(ReadOnlySpan<byte> bytes, int at) => BinaryPrimitives.ReadUInt32BigEndian(bytes[at..]);
     }
 
+    /// <summary>What lies together is one request to the disk: a boot partition's RAM disk has 100,000 blocks of 1 KiB.</summary>
+    [ExtTheory]
+    [InlineData("-t ext2 -b 1024")]
+    [InlineData("-t ext4 -b 1024")]
+    public void A_large_file_takes_few_reads(string options)
+    {
+        using ExtImage image = new();
+        image.Write("initrd", new string('x', 4 << 20));
+        image.Make(options, "16M");
+        CountingDisk disk = new(image.Load());
+        ExtFileSystem files = Open(disk)!;
+        int before = disk.Reads;
+        Assert.Equal(4 << 20, files.ReadWhole("/initrd", 8 << 20)!.Length);
+        Assert.InRange(disk.Reads - before, 1, 100);
+    }
+
+    private sealed class CountingDisk(MemoryDisk disk) : IDiskReader
+    {
+        public int Reads { get; private set; }
+
+        public long Size => disk.Size;
+
+        public void Read(long offset, Span<byte> into)
+        {
+            Reads++;
+            disk.Read(offset, into);
+        }
+    }
+
     [ExtFact]
     public void Features_that_are_not_known_are_refused_by_number()
     {

@@ -342,14 +342,14 @@ internal sealed partial class GrubShell
     private IEnumerable<string> FindFiles(string path)
     {
         int slash = path.LastIndexOf('/');
-        if (slash < 0 || path.AsSpan(slash).IndexOfAny('*', '?') < 0 || Locate(path[..slash]) is not { Volume.Files: { } files } folder)
+        if (limits.IsExhausted || slash < 0 || path.AsSpan(slash).IndexOfAny('*', '?') < 0 || Locate(path[..slash]) is not { Volume.Files: { } files } folder)
         {
             return [path];
         }
 
         string pattern = path[(slash + 1)..];
         List<string> found = [.. files.List(folder.Path).Where(Matches).Order(StringComparer.Ordinal).Take(MaxFiles)];
-        return found.Count > 0 ? found.Select(name => $"{path[..slash]}/{name}") : [path];
+        return found.Count > 0 ? found.Select(name => $"{path[..slash]}/{name}").TakeWhile(name => limits.TakeWord() && limits.TakeCharacters(name.Length) == name.Length) : [path];
 
         bool Matches(string name)
         {
@@ -360,7 +360,7 @@ internal sealed partial class GrubShell
 
     private void Source(string command, List<string> arguments)
     {
-        string path = arguments.Count > 0 ? FindFiles(arguments[0]).First() : Variables["prefix"] + "/grub.cfg";
+        string path = arguments.Count > 0 ? FindFiles(arguments[0]).FirstOrDefault(arguments[0]) : Variables["prefix"] + "/grub.cfg";
         if (++_sources > MaxSources)
         {
             Fail("its menu's files take in one another without end");

@@ -260,6 +260,38 @@ public class GrubMenuTests
         Assert.True(differences.Count == 0, string.Join('\n', differences));
     }
 
+    [GrubFact]
+    [Trait("Category", "Fuzz")]
+    public void Random_scripts_that_grub_script_check_takes_are_taken()
+    {
+        string[] words =
+        [
+            "menuentry", "submenu", "if", "then", "else", "elif", "fi", "while", "for", "i", "in", "do", "done", "function", "f", "{", "}", "\n", "\n", ";", " ", " ", " ", "'a b'", "\"c $d\"", "$a", "${a}", "$1", "$@", "\\", "#", "a=", "[",
+            "]", "!", "true", "linux /k", "'", "\"", "=", "$\"x\"", "\t", "x", "0", "-", "*", "(", ")", "/", "if true; then ", "; fi\n", "menuentry 'x' {\n", "\n}\n", "while false; do ", "; done\n", "for i in a b; do ", "function f {\n", "{ true; }",
+        ];
+        string file = Path.GetTempFileName();
+        int taken = 0;
+        Fuzz.Run(300, random =>
+        {
+            string text = string.Concat(Enumerable.Range(0, random.Next(1, 14)).Select(_ => words[random.Next(words.Length)])) + "\n";
+            string? error = null;
+            // For GRUB a keyword right behind a line that goes on is none. Nobody writes that.
+            if (text.Contains("\\\n", StringComparison.Ordinal) || GrubScript.Parse(text, out error) != null)
+            {
+                return;
+            }
+
+            File.WriteAllText(file, text);
+            using Process process = Process.Start(new ProcessStartInfo("/usr/bin/grub-script-check", [file]) { RedirectStandardError = true })!;
+            string said = process.StandardError.ReadToEnd();
+            process.WaitForExit();
+            taken++;
+            Assert.True(said.Contains("yntax error", StringComparison.Ordinal), $"{text.ReplaceLineEndings("|")}: {error}; GRUB: {said}");
+        });
+        File.Delete(file);
+        Assert.NotEqual(0, taken);
+    }
+
     [Fact]
     [Trait("Category", "Fuzz")]
     public void Random_scripts_end_with_an_entry_or_one_line()
