@@ -115,7 +115,8 @@ public sealed class Disk : IDisposable
         BlockFile file = BlockFile.Create(path, notices);
         try
         {
-            string image = Path.GetFullPath(options.Path);
+            // As it was written: what stands before a ".." may be a link, which Path.GetFullPath does not ask.
+            string image = Path.Combine(Environment.CurrentDirectory, options.Path);
             ImageFormat.Qcow2.Create(file, new ImageCreation { Size = size, BackingFile = image, BackingFormat = format.Name });
             return (ImageFormat.Qcow2.Open(file, queue, guardsHeader: false, new BackingScope(options.Backing, image, IsBelow: true)), format);
         }

@@ -1,3 +1,4 @@
+using Tutti.Devices.Block;
 using Tutti.Storage.Files;
 using Tutti.Storage.Qcow2;
 
@@ -152,6 +153,23 @@ public sealed class BackingRuleTests : IDisposable
         File.CreateSymbolicLink(elsewhere, "../images/direct.qcow2");
         Assert.Contains("does not exist", Assert.Throws<DiskException>(() => Disk.Open(new DiskOptions { Path = elsewhere })).Message, StringComparison.Ordinal);
         Disk.Open(new DiskOptions { Path = Path.Combine(_images, "sub", "..", "direct.qcow2") }).Dispose();
+    }
+
+    /// <summary>Behind a link, ".." is the folder above where that leads, for the kernel; the text alone says otherwise.</summary>
+    [Fact]
+    public void An_overlay_lies_over_the_file_that_was_named()
+    {
+        byte[] wanted = new byte[Size];
+        Array.Fill(wanted, (byte)7);
+        File.WriteAllBytes(Path.Combine(_folder.Path, "secret.raw"), wanted);
+        using NativeBytes bytes = new(512);
+        foreach (DiskOptions options in Ways(Path.Combine(_images, "deep", "..", "secret.raw")))
+        {
+            using Disk disk = Disk.Open(options);
+            bytes.Span.Clear();
+            Assert.Equal(BlockStatus.Ok, new TestRequests(disk.Backend).Read(0, bytes.Segment));
+            Assert.True(bytes.Span.SequenceEqual(wanted.AsSpan(0, 512)), options.ToString());
+        }
     }
 
     [Fact]
