@@ -67,7 +67,7 @@ public sealed record DiskKernel
             obstacles.Add($"the disk is {whole.Name}");
         }
 
-        string reason = obstacles.Count > 0 ? string.Join("; ", obstacles.Take(4)) : volumes.Exists(volume => volume.Files != null) ? "its file systems have none in /boot" : "it has no file system that Tutti knows";
+        string reason = obstacles.Count > 0 ? string.Join("; ", obstacles.Take(4)) : disk.Size < PartitionTable.LeastDisk ? "it is empty" : volumes.Exists(volume => volume.Files != null) ? "its file systems have none in /boot" : "it has no file system that Tutti knows";
         throw new ImageException($"No kernel was found on the disk ({reason}): {Instead}.");
     }
 

@@ -34,6 +34,9 @@ internal static class PartitionTable
     /// <summary>Of the disks that guests get.</summary>
     private const int Sector = 512;
     private const int LargeSector = 4096;
+
+    /// <summary>Bytes that a disk has at least for anything to be on it.</summary>
+    internal const int LeastDisk = 2 * Sector;
     private const int MaxEntries = 1024;
     private const int MaxLogical = 64;
     private const byte ProtectiveType = 0xEE;
@@ -41,7 +44,7 @@ internal static class PartitionTable
     /// <exception cref="ImageException">The disk cannot be read.</exception>
     public static IReadOnlyList<DiskPartition> Read(DiskPart disk)
     {
-        if (disk.Size < 2 * Sector)
+        if (disk.Size < LeastDisk)
         {
             return [];
         }

@@ -144,6 +144,12 @@ public class DiskKernelTests
         }
     }
 
+    [Theory]
+    [InlineData(0)]
+    [InlineData(512)]
+    public void A_disk_on_which_nothing_can_be_is_told(int size) =>
+        Assert.StartsWith("No kernel was found on the disk (it is empty): ", Assert.Throws<ImageException>(() => Find(new MemoryDisk(new byte[size]))).Message, StringComparison.Ordinal);
+
     [Fact]
     public void An_ISO_image_that_is_a_disk_too_is_named()
     {

@@ -11,11 +11,11 @@ internal sealed partial class GrubShell
     /// <summary>Files that wildcards may stand for.</summary>
     private const int MaxFiles = 1000;
 
-    /// <summary>Sets variables to what Tutti cannot know: then no one knows what the menu would be.</summary>
-    private static readonly string[] s_beyond = ["gptprio.next", "gptprio", "regexp", "gptrepair", "cbmenu", "bootscan"];
+    /// <summary>Sets variables to what Tutti cannot know, or answers what it cannot: then no one knows what the menu would be.</summary>
+    private static readonly string[] s_beyond = ["gptprio.next", "gptprio", "regexp", "gptrepair", "cbmenu", "bootscan", "cmp", "file"];
 
     /// <summary>What a person at the keyboard would have to do, or a machine with firmware.</summary>
-    private static readonly string[] s_failing = ["keystatus", "authenticate", "smbios", "rdmsr", "mokstatus", "is_sb_enabled", "getenv"];
+    private static readonly string[] s_failing = ["keystatus", "cmostest", "authenticate", "smbios", "rdmsr", "mokstatus", "is_sb_enabled", "getenv"];
 
     private int _sources;
 
