@@ -94,6 +94,19 @@ public sealed partial class RunTests : IDisposable
         session.CheckEnd(0);
     }
 
+    /// <summary>A program in the guest has the terminal encode its keys, as fish and Neovim do.</summary>
+    [Fact]
+    public void CtrlAXLeavesWhateverTheGuestHasMadeOfTheKeys()
+    {
+        using Session session = Start(new TinyKernel().Print("\e[>1ugo").Echo());
+        session.Expect("go");
+        session.Type("\e[98;5u\e[97;5:3u");
+        session.Expect("\e[98;5u\e[97;5:3u");
+        session.Type("\e[97;5ux");
+        session.CheckEnd(0);
+        session.Expect("\e[<1u");
+    }
+
     [Fact]
     public void BytesPassUnchangedBothWays()
     {
