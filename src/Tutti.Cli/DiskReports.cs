@@ -122,7 +122,8 @@ internal static class DiskReports
             Line("state", details.IsCorrupt ? "marked as corrupt" : info.IsDirty ? "not closed properly; mended when next opened for writing, or by 'tutti disk check --repair'" : "clean");
         }
 
-        void Line(string name, string value) => output.WriteLine($"{name + ':',-16}{value}");
+        // Some of this the image says, and some its file's name: none of it may talk to the terminal.
+        void Line(string name, string value) => output.WriteLine($"{name + ':',-16}{string.Concat(value.Select(c => char.IsControl(c) ? '?' : c))}");
     }
 
     internal static void Write(TextWriter output, ImageCheck check, bool isRepaired)

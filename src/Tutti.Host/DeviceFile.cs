@@ -1,5 +1,3 @@
-using System.Text;
-
 namespace Tutti.Host;
 
 /// <summary>Opens the host's device files.</summary>
@@ -9,7 +7,7 @@ public static unsafe class DeviceFile
     /// <exception cref="HostException">The kernel refuses; <see cref="HostException.Errno"/> says why.</exception>
     public static FileDescriptor Open(string path)
     {
-        byte[] name = Encoding.UTF8.GetBytes(path + '\0');
+        byte[] name = HostPath.Encode(path);
         // SAFETY: the array ends in NUL and is pinned for the call.
         fixed (byte* pathname = name)
         {

@@ -1,5 +1,3 @@
-using System.Text;
-
 namespace Tutti.Host;
 
 /// <summary>Whom a file belongs to, and who may do what with it. Source: statx(2).</summary>
@@ -11,9 +9,10 @@ public readonly record struct FileOwner(uint User, uint Group, UnixFileMode Mode
     private const int PermissionBits = 0xFFF;
 
     /// <summary>Asks the kernel; null where there is no such file, or it can't be looked at.</summary>
+    /// <exception cref="HostException">There is a NUL in the path.</exception>
     public static unsafe FileOwner? Find(string path)
     {
-        byte[] name = Encoding.UTF8.GetBytes(path + '\0');
+        byte[] name = HostPath.Encode(path);
         Statx stat = default;
         // SAFETY: the array ends in NUL and is pinned for the call; the struct has the kernel's size (tested).
         fixed (byte* pathname = name)

@@ -64,7 +64,7 @@ public sealed unsafe class HostFile : IDisposable
         int flags = LibC.O_CLOEXEC | LibC.O_NONBLOCK | (mode.HasFlag(HostFileMode.ReadWrite) ? LibC.O_RDWR : LibC.O_RDONLY);
         flags |= mode.HasFlag(HostFileMode.Create) ? LibC.O_CREAT | LibC.O_EXCL : 0;
         flags |= mode.HasFlag(HostFileMode.Direct) ? LibC.O_DIRECT : 0;
-        byte[] name = Encoding.UTF8.GetBytes(path + '\0');
+        byte[] name = HostPath.Encode(path);
         FileDescriptor descriptor;
         // SAFETY: the array ends in NUL and is pinned for the call.
         fixed (byte* pathname = name)
@@ -98,7 +98,7 @@ public sealed unsafe class HostFile : IDisposable
             return null;
         }
 
-        byte[] name = Encoding.UTF8.GetBytes(path + '\0');
+        byte[] name = HostPath.Encode(path);
         byte[] resolved = new byte[LibC.PATH_MAX];
         // SAFETY: both arrays are pinned for the call; the first ends in NUL, the second has the room that the call wants.
         fixed (byte* from = name, to = resolved)

@@ -37,9 +37,9 @@ public sealed class BackingRule
             return true;
         }
 
-        // The kernel's answer: in a path as link/../file it goes another way than the text.
+        // The kernel's answer: in a path as link/../file it goes another way than the text. A path with a NUL is another one for it, and leads nowhere.
         return HostFile.FindRealPath(file) is not { } real
-            ? !Path.Exists(file)
+            ? !file.Contains('\0', StringComparison.Ordinal) && !Path.Exists(file)
             : Holds(image[..(image.LastIndexOf('/') + 1)] + ".", real) || Folders.Any(folder => Holds(folder, real));
     }
 

@@ -47,8 +47,8 @@ public sealed class RawDisk : IDiskImage, IIoCompletion
 
     public int PhysicalBlockSize => Math.Clamp(_file.PhysicalBlockSize, SectorSize, 4096);
 
-    /// <summary>The disk's size for a file's length.</summary>
-    internal static long RoundUp(long length) => (length + SectorSize - 1) & -SectorSize;
+    /// <summary>The disk's size for a file's length. What a file of nearly 2^63 bytes has behind its last whole sector is left out.</summary>
+    internal static long RoundUp(long length) => (Math.Min(length, long.MaxValue - SectorSize + 1) + SectorSize - 1) & -SectorSize;
 
     public void Submit(BlockRequest request)
     {

@@ -104,7 +104,6 @@ public static class Msr
 
     public const uint OsvwIdLength = 0xC001_0140;
     public const uint OsvwStatus = 0xC001_0141;
-    public const uint LoadStoreConfiguration = 0xC001_1020;
     public const uint InstructionCacheConfiguration = 0xC001_1021;
     public const uint DataCacheConfiguration = 0xC001_1022;
     public const uint TableWalkConfiguration = 0xC001_1023;

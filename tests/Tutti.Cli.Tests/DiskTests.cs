@@ -36,6 +36,17 @@ public sealed class DiskTests : IDisposable
         Assert.True(DiskOption.Parse("x").Limits.IsNone);
     }
 
+    /// <summary>The image says these names, and a stranger perhaps made it.</summary>
+    [Fact]
+    public void What_an_image_says_of_itself_does_not_talk_to_the_terminal()
+    {
+        using StringWriter output = new();
+        DiskReports.Write(output, "a\u001b[31m", new ImageInfo { Format = "qcow2", VirtualSize = 1, ActualSize = 1, BackingFile = "b\u001b]0;x\u0007\nc", FullBackingFile = "d\u009b1m", BackingFormat = "e\r\u001bc" });
+        string[] lines = output.ToString().Split('\n', StringSplitOptions.RemoveEmptyEntries);
+        Assert.DoesNotContain(lines, line => line.Any(char.IsControl));
+        Assert.Equal(6, lines.Length);
+    }
+
     [Theory]
     [InlineData("", "names no file")]
     [InlineData(",ro", "names no file")]

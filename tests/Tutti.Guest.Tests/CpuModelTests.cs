@@ -11,18 +11,15 @@ public class CpuModelTests
         guest.ExpectShell();
         string info = guest.Run("cat /proc/cpuinfo");
         string[] flags = Value(info, "flags").Split(' ');
+
+        // Word for word, as tests/nested has it for KVM: what the kernel adds of its own shows what it takes the processor for.
         string[] level =
         [
-            "cmov", "cx8", "fpu", "fxsr", "mmx", "syscall", "sse", "sse2", "cx16", "lahf_lm", "popcnt", "pni", "sse4_1", "sse4_2", "ssse3",
-            "apic", "x2apic", "tsc_deadline_timer", "hypervisor", "nx", "rdtscp", "lm", "arat",
+            "fpu", "de", "pse", "tsc", "msr", "pae", "cx8", "apic", "sep", "mtrr", "pge", "cmov", "pat", "pse36", "clflush", "mmx", "fxsr", "sse", "sse2",
+            "syscall", "nx", "rdtscp", "lm", "rep_good", "nopl", "cpuid", "extd_apicid", "tsc_known_freq", "pni", "ssse3", "cx16", "sse4_1", "sse4_2",
+            "x2apic", "popcnt", "tsc_deadline_timer", "hypervisor", "lahf_lm", "3dnowprefetch", "vmmcall", "arat",
         ];
-        string[] beyond =
-        [
-            "aes", "pclmulqdq", "movbe", "xsave", "rdrand", "pcid", "fsgsbase", "smep", "smap", "bmi1", "bmi2", "adx", "sha_ni", "erms", "invpcid",
-            "abm", "avx", "pdpe1gb", "topoext", "constant_tsc", "vme",
-        ];
-        Assert.Empty(level.Except(flags));
-        Assert.Empty(beyond.Intersect(flags));
+        Assert.Equal(level.Order(), flags.Order());
         Assert.Equal("Tutti x86-64-v2 CPU", Value(info, "model name"));
         Assert.Equal("39 bits physical, 48 bits virtual", Value(info, "address sizes"));
         Assert.Empty(GuestSession.Complaints(guest.Run("dmesg")));

@@ -72,6 +72,16 @@ public sealed class RawDiskTests : IDisposable
         SteadyStream.AssertAllocatesNothing(disk, bytes);
     }
 
+    [Theory]
+    [InlineData(0, 0)]
+    [InlineData(1, 512)]
+    [InlineData(512, 512)]
+    [InlineData(513, 1024)]
+    [InlineData(long.MaxValue - 511, long.MaxValue - 511)]
+    [InlineData(long.MaxValue - 510, long.MaxValue - 511)]
+    [InlineData(long.MaxValue, long.MaxValue - 511)]
+    public void A_disk_s_size_for_a_file_s_length(long length, long size) => Assert.Equal(size, RawDisk.RoundUp(length));
+
     [Fact]
     public void A_files_tail_is_a_sector_that_ends_in_zeroes()
     {

@@ -34,12 +34,12 @@ internal sealed unsafe partial class SoftwareProcessor
     /// <summary>
     /// Registers that AMD processors have, or had, and that guests read because the processor is one: as KVM has most of them, they read as 0
     /// and take whatever is written without an effect. No last branches are recorded and BTF steps no branches (DebugControl); no
-    /// memory is system management's.
+    /// memory is system management's. LS_CFG is none of them: a kernel that finds it believes that it switches speculation off there.
     /// </summary>
     private static ReadOnlySpan<uint> SilentRegisters =>
     [
         Msr.DebugControl, Msr.PatchLoader, Msr.InterruptPending, Msr.MmioConfigurationBase, Msr.SmmAddress, Msr.SmmMask, Msr.HostSaveArea,
-        Msr.LoadStoreConfiguration, Msr.InstructionCacheConfiguration, Msr.DataCacheConfiguration, Msr.TableWalkConfiguration,
+        Msr.InstructionCacheConfiguration, Msr.DataCacheConfiguration, Msr.TableWalkConfiguration,
         Msr.BusUnitConfiguration2, Msr.ExecutionConfiguration,
     ];
 

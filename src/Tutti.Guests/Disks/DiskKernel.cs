@@ -61,6 +61,12 @@ public sealed record DiskKernel
             return Load(menu.Choose(bootEntry), menu, volumes, append);
         }
 
+        if (obstacles.Count == 0 && volumes.Exists(volume => volume.Partition.Number != 0) && FileSystemSignature.Read(disk) is { } whole)
+        {
+            // An image for a memory stick is both.
+            obstacles.Add($"the disk is {whole.Name}");
+        }
+
         string reason = obstacles.Count > 0 ? string.Join("; ", obstacles.Take(4)) : volumes.Exists(volume => volume.Files != null) ? "its file systems have none in /boot" : "it has no file system that Tutti knows";
         throw new ImageException($"No kernel was found on the disk ({reason}): {Instead}.");
     }

@@ -167,6 +167,11 @@ internal sealed class ExtFileSystem : IFileSystem
     /// <summary>The inode that a path leads to, behind symbolic links.</summary>
     private uint? Resolve(string path)
     {
+        if (path.Length > WholeFiles.MaxPath)
+        {
+            return null;
+        }
+
         List<uint> way = [RootInode];
         Stack<string> rest = new(path.Split('/', StringSplitOptions.RemoveEmptyEntries).Reverse());
         int links = 0;

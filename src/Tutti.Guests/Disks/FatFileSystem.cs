@@ -10,7 +10,6 @@ internal sealed class FatFileSystem : IFileSystem
 
     /// <summary>FAT lets a folder have 65536 entries.</summary>
     private const int MaxFolder = 65536 * EntrySize;
-    private const int MaxComponents = 256;
     private const int FolderAttribute = 0x10;
     private const int LabelAttribute = 0x08;
     private const int LongNameAttributes = 0x0F;
@@ -87,12 +86,13 @@ internal sealed class FatFileSystem : IFileSystem
 
     private Entry? Resolve(string path)
     {
-        List<Entry> way = [new Entry(string.Empty, string.Empty, IsFolder: true, _volume.RootCluster, 0)];
-        string[] parts = path.Split('/', StringSplitOptions.RemoveEmptyEntries);
-        if (parts.Length > MaxComponents)
+        if (path.Length > WholeFiles.MaxPath)
         {
             return null;
         }
+
+        List<Entry> way = [new Entry(string.Empty, string.Empty, IsFolder: true, _volume.RootCluster, 0)];
+        string[] parts = path.Split('/', StringSplitOptions.RemoveEmptyEntries);
 
         foreach (string part in parts)
         {
@@ -116,6 +116,7 @@ internal sealed class FatFileSystem : IFileSystem
 
     private bool TryFind(Entry folder, string name, out Entry found)
     {
+        Budget.Check();
         foreach (Entry entry in Walk(folder))
         {
             if (entry.Name.Equals(name, StringComparison.OrdinalIgnoreCase) || entry.ShortName.Equals(name, StringComparison.OrdinalIgnoreCase))

@@ -12,6 +12,22 @@ internal static class FileSystemSignature
         (0, [(byte)'L', (byte)'U', (byte)'K', (byte)'S', 0xBA, 0xBE], "encrypted with LUKS"),
         (512, "LABELONE"u8.ToArray(), "an LVM volume, which Tutti cannot read"),
         (0, "LABELONE"u8.ToArray(), "an LVM volume, which Tutti cannot read"),
+        (1024, "LABELONE"u8.ToArray(), "an LVM volume, which Tutti cannot read"),
+        (1536, "LABELONE"u8.ToArray(), "an LVM volume, which Tutti cannot read"),
+
+        // Of the versions 0.90 and 1.0 the superblock is at the end: what is in such a mirror begins where the partition does, and is read.
+        (4096, [0xFC, 0x4E, 0x2B, 0xA9, 1, 0, 0, 0], "a part of a RAID (mdadm), which Tutti cannot read"),
+        (0, [0xFC, 0x4E, 0x2B, 0xA9, 1, 0, 0, 0], "a part of a RAID (mdadm), which Tutti cannot read"),
+        (4120, [0xC6, 0x85, 0x73, 0xF6, 0x66, 0xCE, 0x90, 0xA9, 0xD9, 0x6A, 0x60, 0xCF, 0x80, 0x3D, 0xF7, 0xEF], "bcachefs, which Tutti cannot read"),
+        (4120, [0xC6, 0x85, 0x73, 0xF6, 0x4E, 0x1A, 0x45, 0xCA, 0x82, 0x65, 0xF5, 0x7F, 0x48, 0xBA, 0x6D, 0x81], "bcache or bcachefs, which Tutti cannot read"),
+
+        // The first pair of a ZFS label's list.
+        (0x4014, [0, 0, 0, 7, .. "version\0"u8], "ZFS, which Tutti cannot read"),
+        (0x8000, "JFS1"u8.ToArray(), "JFS, which Tutti cannot read"),
+        (0x1_0034, "ReIsEr"u8.ToArray(), "ReiserFS, which Tutti cannot read"),
+        (1024, [0xE2, 0xE1, 0xF5, 0xE0], "EROFS, which Tutti cannot read"),
+        (0, "hsqs"u8.ToArray(), "squashfs, which Tutti cannot read"),
+        (3, "EXFAT   "u8.ToArray(), "exFAT, which holds no Linux"),
         (1024, [0x10, 0x20, 0xF5, 0xF2], "F2FS, which Tutti cannot read"),
         (3, "NTFS    "u8.ToArray(), "NTFS, which holds no Linux"),
         (3, "-FVE-FS-"u8.ToArray(), "encrypted with BitLocker"),

@@ -46,6 +46,9 @@ internal interface IFileSystem
 /// <summary>Files as a whole. What they take is charged before it is allocated.</summary>
 internal static class WholeFiles
 {
+    /// <summary>Longest path, as in Linux: a longer one leads nowhere. Each of its parts takes memory.</summary>
+    public const int MaxPath = 4096;
+
     /// <summary>Longest configuration file: some hundred kernels' worth.</summary>
     private const int MaxText = 1 << 20;
 

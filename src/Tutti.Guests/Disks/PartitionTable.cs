@@ -31,7 +31,9 @@ internal sealed record DiskPartition(int Number, long Offset, long Size, string?
 /// </summary>
 internal static class PartitionTable
 {
+    /// <summary>Of the disks that guests get.</summary>
     private const int Sector = 512;
+    private const int LargeSector = 4096;
     private const int MaxEntries = 1024;
     private const int MaxLogical = 64;
     private const byte ProtectiveType = 0xEE;
@@ -49,12 +51,14 @@ internal static class PartitionTable
         bool hasSignature = BinaryPrimitives.ReadUInt16LittleEndian(first.AsSpan(510)) == 0xAA55;
         if (hasSignature && Enumerable.Range(0, 4).Any(i => first[446 + (i * 16) + 4] == ProtectiveType))
         {
-            foreach (int sector in (ReadOnlySpan<int>)[Sector, 4096])
+            if ((ReadGpt(disk, Sector) ?? ReadGpt(disk, disk.Size - Sector)) is { } entries)
             {
-                if ((ReadGpt(disk, sector, sector) ?? ReadGpt(disk, sector, disk.Size - sector)) is { } entries)
-                {
-                    return entries;
-                }
+                return entries;
+            }
+
+            if (IsGpt(disk, LargeSector))
+            {
+                throw new ImageException($"The disk's partition table is for sectors of {LargeSector} bytes, and a guest's disks have {Sector}: copy its partitions to a disk with those, or {DiskKernel.Instead}.");
             }
         }
 
@@ -63,14 +67,21 @@ internal static class PartitionTable
         return partitions.Count > 0 ? partitions : [new DiskPartition(0, 0, disk.Size, null)];
     }
 
-    private static List<DiskPartition>? ReadGpt(DiskPart disk, int sector, long headerOffset)
+    private static bool IsGpt(DiskPart disk, int at)
     {
-        byte[] header = new byte[92];
-        if (headerOffset < 0 || headerOffset > disk.Size - sector)
+        byte[] sign = new byte[8];
+        if (at > disk.Size - sign.Length)
         {
-            return null;
+            return false;
         }
 
+        disk.Read(at, sign);
+        return sign.AsSpan().SequenceEqual("EFI PART"u8);
+    }
+
+    private static List<DiskPartition>? ReadGpt(DiskPart disk, long headerOffset)
+    {
+        byte[] header = new byte[92];
         disk.Read(headerOffset, header);
         if (!header.AsSpan().StartsWith("EFI PART"u8))
         {
@@ -80,7 +91,7 @@ internal static class PartitionTable
         ulong tableSector = BinaryPrimitives.ReadUInt64LittleEndian(header.AsSpan(72));
         uint count = Math.Min(BinaryPrimitives.ReadUInt32LittleEndian(header.AsSpan(80)), MaxEntries);
         uint size = BinaryPrimitives.ReadUInt32LittleEndian(header.AsSpan(84));
-        if (size is < 128 or > 4096 || tableSector > (ulong)(disk.Size / sector))
+        if (size is < 128 or > 4096 || tableSector > (ulong)(disk.Size / Sector))
         {
             return null;
         }
@@ -89,7 +100,7 @@ internal static class PartitionTable
         byte[] entry = new byte[48];
         for (int i = 0; i < count; i++)
         {
-            long at = ((long)tableSector * sector) + ((long)i * size);
+            long at = ((long)tableSector * Sector) + ((long)i * size);
             if (at > disk.Size - entry.Length)
             {
                 break;
@@ -100,7 +111,7 @@ internal static class PartitionTable
             ulong to = BinaryPrimitives.ReadUInt64LittleEndian(entry.AsSpan(40));
             if (entry.AsSpan(0, 16).ContainsAnyExcept((byte)0))
             {
-                Add(partitions, disk, i + 1, from, to < from ? 0 : to - from + 1, sector, new Guid(entry.AsSpan(16, 16)).ToString("D"), new Guid(entry.AsSpan(0, 16)));
+                Add(partitions, disk, i + 1, from, to < from ? 0 : to - from + 1, new Guid(entry.AsSpan(16, 16)).ToString("D"), new Guid(entry.AsSpan(0, 16)));
             }
         }
 
@@ -120,19 +131,21 @@ internal static class PartitionTable
                 return [];
             }
 
-            if (type is 0x05 or 0x0F or 0x85)
+            if (IsExtended(type))
             {
                 extended = extended == 0 ? from : extended;
             }
             else if (type != 0)
             {
-                Add(partitions, disk, i + 1, from, count, Sector, Name(signature, i + 1), DiskPartition.OfMbr(type));
+                Add(partitions, disk, i + 1, from, count, Name(signature, i + 1), DiskPartition.OfMbr(type));
             }
         }
 
-        // Each logical partition has a table of its own, which says where it is and where the next table is.
+        // Each logical partition has a table of its own, which says where it is and where the next table is, mostly in this order. A table
+        // without a partition takes no number: so Linux counts, and GRUB.
         byte[] table = new byte[Sector];
         uint next = 0;
+        int number = 5;
         for (int i = 0; extended != 0 && i < MaxLogical; i++)
         {
             long at = ((long)extended + next) * Sector;
@@ -147,21 +160,32 @@ internal static class PartitionTable
                 break;
             }
 
-            (byte type, uint from, uint count) = Entry(table, 0);
-            if (type != 0)
+            uint link = 0;
+            foreach ((byte type, uint from, uint count) in ((int[])[0, 1]).Select(slot => Entry(table, slot)))
             {
-                Add(partitions, disk, 5 + i, (ulong)extended + next + from, count, Sector, Name(signature, 5 + i), DiskPartition.OfMbr(type));
+                if (IsExtended(type))
+                {
+                    link = link == 0 ? from : link;
+                }
+                else if (type != 0 && count != 0)
+                {
+                    Add(partitions, disk, number, (ulong)extended + next + from, count, Name(signature, number), DiskPartition.OfMbr(type));
+                    number++;
+                }
             }
 
-            (byte link, next, _) = Entry(table, 1);
-            if (link is not (0x05 or 0x0F or 0x85) || next == 0)
+            if (link == 0)
             {
                 break;
             }
+
+            next = link;
         }
 
         return partitions;
     }
+
+    private static bool IsExtended(byte type) => type is 0x05 or 0x0F or 0x85;
 
     private static (byte Type, uint From, uint Count) Entry(byte[] table, int index)
     {
@@ -171,12 +195,12 @@ internal static class PartitionTable
 
     private static string Name(uint signature, int number) => string.Create(CultureInfo.InvariantCulture, $"{signature:x8}-{number:x2}");
 
-    private static void Add(List<DiskPartition> partitions, DiskPart disk, int number, ulong from, ulong count, int sector, string id, Guid type)
+    private static void Add(List<DiskPartition> partitions, DiskPart disk, int number, ulong from, ulong count, string id, Guid type)
     {
-        ulong sectors = (ulong)(disk.Size / sector);
+        ulong sectors = (ulong)(disk.Size / Sector);
         if (count > 0 && from > 0 && from < sectors && count <= sectors - from)
         {
-            partitions.Add(new DiskPartition(number, (long)from * sector, (long)count * sector, id) { Type = type });
+            partitions.Add(new DiskPartition(number, (long)from * Sector, (long)count * Sector, id) { Type = type });
         }
     }
 }

@@ -47,7 +47,30 @@ internal static partial class RootOption
     [GeneratedRegex("^/dev/((([sh]|xv)da|nvme0n1p|mmcblk0p|(mapper/)?loop[0-9]{1,3}p|nbd[0-9]{1,3}p)[0-9]{1,4}|([sh]|xv)da|nvme0n1|mmcblk0)$", RegexOptions.CultureInvariant)]
     private static partial Regex FirstDisk();
 
-    private static List<string> Split(string words) => [.. words.Split([' ', '\t', '\n', '\r'], StringSplitOptions.RemoveEmptyEntries)];
+    /// <summary>At blanks, as the kernel does: those between double quotes part nothing.</summary>
+    private static List<string> Split(string text)
+    {
+        List<string> words = [];
+        int start = 0;
+        bool isQuoted = false;
+        for (int i = 0; i <= text.Length; i++)
+        {
+            if (i < text.Length && (isQuoted || text[i] is not (' ' or '\t' or '\n' or '\r')))
+            {
+                isQuoted ^= text[i] == '"';
+                continue;
+            }
+
+            if (i > start)
+            {
+                words.Add(text[start..i]);
+            }
+
+            start = i + 1;
+        }
+
+        return words;
+    }
 
     private static bool HasRoot(List<string> words) =>
         words.Exists(word => word.Length > 5 && word.StartsWith("root=", StringComparison.Ordinal))

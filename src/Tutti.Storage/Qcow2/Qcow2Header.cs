@@ -115,6 +115,12 @@ internal sealed record Qcow2Header
             throw Damaged(path, "a backing file's name outside the header");
         }
 
+        // A name ends at its first NUL for the kernel, and not for us: what was looked at must be what is opened.
+        if (backingOffset != 0 && cluster.AsSpan((int)backingOffset, (int)backingLength).Contains((byte)0))
+        {
+            throw Damaged(path, "a backing file's name with a NUL in it");
+        }
+
         int extensionsEnd = backingOffset != 0 ? (int)backingOffset : cluster.Length;
         Qcow2Extensions extensions = Qcow2Extensions.Parse(path, cluster, Math.Min(length, extensionsEnd), extensionsEnd);
         Refuse(path, cluster, incompatible, extensions);

@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using System.Diagnostics;
+using System.Globalization;
 using System.Text;
 using Tutti.Guests.Disks;
 
@@ -114,6 +115,75 @@ public class DiskKernelTests
         Assert.DoesNotContain('\n', message);
     }
 
+    /// <summary>The bytes as file(1) knows them, but for ZFS's, which are those that zpool writes.</summary>
+    [Theory]
+    [InlineData(4096, "fc4e2ba901000000", "a part of a RAID (mdadm)", "Linux Software RAID version 1.2")]
+    [InlineData(0, "fc4e2ba901000000", "a part of a RAID (mdadm)", "Linux Software RAID version 1.1")]
+    [InlineData(4120, "c68573f64e1a45ca8265f57f48ba6d81", "bcache or bcachefs", "bcachefs")]
+    [InlineData(32768, "4a465331", "JFS", "JFS2 filesystem image")]
+    [InlineData(65588, "5265497345723246730000", "ReiserFS", "ReiserFS V3.6")]
+    [InlineData(1024, "e2e1f5e0", "EROFS", "EROFS filesystem")]
+    [InlineData(0, "687371730000000000000000000000000000000000000000000000000400000000", "squashfs", "Squashfs filesystem")]
+    [InlineData(1024, "1020f5f2", "F2FS", "F2FS filesystem")]
+    [InlineData(0, "4c554b53babe0001", "encrypted with LUKS", "LUKS encrypted file")]
+    [InlineData(1536, "4c4142454c4f4e4500000000000000000000000000000000" + "4c564d3220303031", "an LVM volume", "LVM2 PV")]
+    [InlineData(0x4000, "0101000000000000000000010000002400000020000000" + "0776657273696f6e00", "ZFS", null)]
+    public void What_a_root_may_lie_on_is_named(int offset, string bytes, string name, string? known)
+    {
+        byte[] part = new byte[1 << 20];
+        Convert.FromHexString(bytes).CopyTo(part, offset);
+        string message = Assert.Throws<ImageException>(() => Find(Partition(part))).Message;
+        Assert.Contains($"partition 1 is {name}", message, StringComparison.Ordinal);
+        Assert.Contains("--kernel", message, StringComparison.Ordinal);
+        if (known != null && File.Exists("/usr/bin/file"))
+        {
+            string file = Path.GetTempFileName();
+            File.WriteAllBytes(file, part);
+            Assert.StartsWith(known, ExtImage.Run("file", ["-b", file]), StringComparison.Ordinal);
+            File.Delete(file);
+        }
+    }
+
+    [Fact]
+    public void An_ISO_image_that_is_a_disk_too_is_named()
+    {
+        byte[] disk = new byte[1 << 20];
+        Entry(disk, 0, 0, 0, 0, 2048);
+        Entry(disk, 0, 1, 0xEF, 1000, 100);
+        "CD001"u8.CopyTo(disk.AsSpan(0x8001));
+        string message = Assert.Throws<ImageException>(() => Find(new MemoryDisk(disk))).Message;
+        Assert.Contains("the disk is an ISO 9660 image, which needs firmware to start", message, StringComparison.Ordinal);
+    }
+
+    /// <summary>Linux reads a table only where its disk's sectors put it, and a guest's disks have sectors of 512 bytes.</summary>
+    [MakeFact("fdisk", "fdisk")]
+    public void A_table_for_sectors_of_4096_bytes_is_told()
+    {
+        string file = Path.GetTempFileName();
+        using (FileStream stream = File.OpenWrite(file))
+        {
+            stream.SetLength(16 << 20);
+        }
+
+        ExtImage.Run("fdisk", ["-b", "4096", file], "g\nn\n1\n\n+1M\nw\n");
+        using (RawDiskReader disk = new(file))
+        {
+            string message = Assert.Throws<ImageException>(() => DiskKernel.Find(disk, new ReadBudget(0))).Message;
+            Assert.Contains("sectors of 4096 bytes", message, StringComparison.Ordinal);
+            Assert.DoesNotContain('\n', message);
+        }
+
+        File.Delete(file);
+    }
+
+    [Theory]
+    [InlineData("root=/dev/x  quiet\tro", "root=/dev/x quiet ro console=ttyS0,115200n8r")]
+    [InlineData("root=/dev/x \"dyndbg=file a  +p; file b +p\" ro", "root=/dev/x \"dyndbg=file a  +p; file b +p\" ro console=ttyS0,115200n8r")]
+    [InlineData("root=/dev/x a=\"b -- c\" -- d", "root=/dev/x a=\"b -- c\" console=ttyS0,115200n8r -- d")]
+    [InlineData("root=/dev/x a=\"b console=ttyS0 \"", "root=/dev/x a=\"b console=ttyS0 \" console=ttyS0,115200n8r")]
+    public void What_stands_in_quotes_is_one_word_of_a_command_line_s(string options, string line) =>
+        Assert.Equal(line, RootOption.Complete(new BootEntry("t", default, [], options), "s", [], hasInitrd: true, string.Empty));
+
     [MakeFact("mkfs.btrfs", "btrfs-progs")]
     public void What_btrfs_is_called_is_read() => CheckSignature("btrfs", "mkfs.btrfs", ["-q", "-U", Uuid, "-L", "the root"]);
 
@@ -171,6 +241,35 @@ public class DiskKernelTests
         Assert.InRange(partitions.Count, 2, 64);
         Assert.Equal(new DiskPartition(5, 101 * 512, 5120, "0badcafe-05"), partitions[0]);
         Assert.Equal(new DiskPartition(6, 301 * 512, 5120, "0badcafe-06"), partitions[1]);
+    }
+
+    /// <summary>As Linux and GRUB count: a link of the chain without a partition takes no number, and either may stand first.</summary>
+    [PartxFact]
+    public void Logical_partitions_have_the_numbers_that_Linux_gives_them()
+    {
+        byte[] disk = new byte[1 << 20];
+        Entry(disk, 0, 1, 0x05, 100, 1900);
+        Entry(disk, 0, 0, 0x83, 10, 20);
+        Entry(disk, 100 * 512, 1, 0x05, 200, 100);
+        Entry(disk, 300 * 512, 0, 0x83, 1, 10);
+        Entry(disk, 300 * 512, 1, 0x05, 400, 100);
+        Entry(disk, 500 * 512, 0, 0x05, 600, 100);
+        Entry(disk, 500 * 512, 1, 0x83, 1, 10);
+        Entry(disk, 700 * 512, 1, 0x05, 800, 100);
+        Entry(disk, 900 * 512, 0, 0x83, 1, 10);
+        string file = Path.GetTempFileName();
+        File.WriteAllBytes(file, disk);
+        string[] expected = [.. ExtImage.Run("partx", ["--noheadings", "--raw", "--output", "NR,START,SECTORS,UUID,TYPE", file]).Split('\n', StringSplitOptions.RemoveEmptyEntries).Where(line => !line.EndsWith("0x5", StringComparison.Ordinal))];
+        File.Delete(file);
+        IReadOnlyList<DiskPartition> partitions = PartitionTable.Read(new DiskPart(new MemoryDisk(disk), new ReadBudget(0)));
+        Assert.Equal(expected, partitions.Select(part => string.Create(CultureInfo.InvariantCulture, $"{part.Number} {part.Offset / 512} {part.Size / 512} {part.Id} 0x83")));
+        Assert.Equal([1, 5, 6, 7], partitions.Select(part => part.Number));
+    }
+
+    [AttributeUsage(AttributeTargets.Method)]
+    private sealed class PartxFactAttribute : FactAttribute
+    {
+        public PartxFactAttribute() => Skip = File.Exists("/usr/bin/partx") ? null : "partx is not installed (Debian: util-linux)";
     }
 
     [ExtFact]

@@ -150,5 +150,22 @@ public class FatFileSystemTests
         }
     }
 
+    /// <summary>A folder stays in memory once it is read; looking through it again is work, too: 65536 names for each part of a path.</summary>
+    [Fact]
+    public void Looking_through_a_folder_that_is_known_ends_with_the_user_s_patience()
+    {
+        byte[] disk = new byte[4 << 20];
+        ReadOnlySpan<byte> boot = [0xEB, 0, 0x90, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 1, 1, 0, 1, 16, 0, 0, 32, 0xF8, 8];
+        boot.CopyTo(disk);
+        (disk[510], disk[511]) = (0x55, 0xAA);
+        "A          "u8.CopyTo(disk.AsSpan(512 * 9));
+        disk[(512 * 9) + 11] = 0x10;
+        using CancellationTokenSource user = new();
+        FatFileSystem files = FatFileSystem.TryOpen(new DiskPart(new MemoryDisk(disk), new ReadBudget(1 << 20, user.Token)))!;
+        Assert.Equal(FileKind.Folder, files.Find("/a/a/a"));
+        user.Cancel();
+        Assert.ThrowsAny<OperationCanceledException>(() => files.Find("/a/a"));
+    }
+
     private static FatFileSystem? Open(byte[] disk) => FatFileSystem.TryOpen(new DiskPart(new MemoryDisk(disk), new ReadBudget(8 << 20)));
 }

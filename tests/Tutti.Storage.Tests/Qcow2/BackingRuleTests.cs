@@ -70,6 +70,34 @@ public sealed class BackingRuleTests : IDisposable
         }
     }
 
+    /// <summary>The kernel takes a name up to its first NUL, .NET none that has one: who asks both must not get two answers.</summary>
+    [Theory]
+    [InlineData("../secret.raw\0")]
+    [InlineData("../secret.raw\0base.raw")]
+    [InlineData("FOLDER/secret.raw\0")]
+    [InlineData("link.raw\0")]
+    [InlineData("base.raw\0")]
+    [InlineData("\0")]
+    public void A_name_with_a_NUL_is_no_name_and_leads_nowhere(string name)
+    {
+        name = name.Replace("FOLDER", _folder.Path, StringComparison.Ordinal);
+        string direct = Make("direct.qcow2", name);
+        string above = Make("above.qcow2", "direct.qcow2", "qcow2");
+        foreach (DiskOptions options in Ways(direct).Concat(Ways(above)))
+        {
+            foreach (BackingRule rule in (BackingRule[])[BackingRule.OwnFolder, BackingRule.Anywhere])
+            {
+                DiskException refused = Assert.Throws<DiskException>(() => Disk.Open(options with { Backing = rule }).Dispose());
+                Assert.Contains($"disk '{direct}' is damaged: its qcow2 header has a backing file's name with a NUL in it", refused.Message, StringComparison.Ordinal);
+                Assert.DoesNotContain('\0', refused.Message);
+            }
+        }
+
+        Assert.False(BackingRule.OwnFolder.Allows(direct, Path.Combine(_images, "base.raw\0")));
+        Assert.False(BackingRule.OwnFolder.Allows(direct, Path.Combine(_images, "none.raw\0")));
+        Assert.Contains("cannot be opened", Assert.Throws<DiskException>(() => BlockFile.Open(Path.Combine(_images, "base.raw\0"), isReadOnly: true)).Message, StringComparison.Ordinal);
+    }
+
     [Theory]
     [InlineData("base.raw")]
     [InlineData("./base.raw")]

@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Text;
 
 namespace Tutti.Guests.Disks.Grub;
@@ -10,6 +11,8 @@ namespace Tutti.Guests.Disks.Grub;
 /// <param name="limits">What may come out; from then on words are cut off.</param>
 internal sealed class GrubExpansion(Func<string, string> find, GrubLimits limits)
 {
+    private static readonly SearchValues<char> s_nameLetters = SearchValues.Create("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_");
+
     private readonly StringBuilder _word = new();
     private bool _isWord;
 
@@ -24,8 +27,9 @@ internal sealed class GrubExpansion(Func<string, string> find, GrubLimits limits
     /// <summary>The words that a written one becomes: none for a variable that is empty.</summary>
     public void Split(ReadOnlySpan<char> text, List<string> into)
     {
+        // A command of a megabyte can name a variable of a megabyte at each second letter: what is over the limit is not looked at.
         bool isQuoted = false;
-        for (int i = 0; i < text.Length; i++)
+        for (int i = 0; i < text.Length && !limits.IsExhausted; i++)
         {
             char letter = text[i];
             if (letter == '\'' && !isQuoted)
@@ -44,7 +48,7 @@ internal sealed class GrubExpansion(Func<string, string> find, GrubLimits limits
             else if (letter == '\\' && i + 1 < text.Length)
             {
                 i++;
-                AppendEscaped(text[i], isQuoted);
+                AppendEscaped(text[i], isQuoted, IsCode(text[i..]));
             }
             else if (letter == '$' && VariableName(text[(i + 1)..], out int length) is { } name)
             {
@@ -61,14 +65,17 @@ internal sealed class GrubExpansion(Func<string, string> find, GrubLimits limits
         Take(into);
     }
 
-    private void AppendEscaped(char letter, bool isQuoted)
+    /// <param name="letter">Behind the backslash.</param>
+    /// <param name="isQuoted">Whether that stands in double quotes.</param>
+    /// <param name="isCode">Whether it is \xHH, which Fedora's GRUB leaves as it is: systemd writes names of devices so.</param>
+    private void AppendEscaped(char letter, bool isQuoted, bool isCode)
     {
         if (letter == '\n')
         {
             return;
         }
 
-        if (isQuoted && letter is not ('$' or '"' or '\\'))
+        if (isQuoted ? letter is not ('$' or '"' or '\\') : isCode)
         {
             Append("\\");
         }
@@ -76,35 +83,34 @@ internal sealed class GrubExpansion(Func<string, string> find, GrubLimits limits
         Append([letter]);
     }
 
+    /// <summary>Whether a text begins with xHH.</summary>
+    internal static bool IsCode(ReadOnlySpan<char> text) => text.Length >= 3 && text[0] == 'x' && char.IsAsciiHexDigit(text[1]) && char.IsAsciiHexDigit(text[2]);
+
+    /// <summary>Blanks count, too: looking for words takes as long as what is looked through.</summary>
     private void AppendValue(string value, bool isQuoted, List<string> into)
     {
-        if (isQuoted)
+        ReadOnlySpan<char> rest = value.AsSpan(0, limits.TakeCharacters(value.Length));
+        while (!isQuoted && rest.IndexOfAny(" \t\n") is int end and >= 0)
         {
-            Append(value);
-            return;
-        }
-
-        ReadOnlySpan<char> rest = value;
-        while (rest.IndexOfAny(" \t\n") is int end and >= 0)
-        {
-            Append(rest[..end]);
+            AppendCharged(rest[..end]);
             Take(into);
             rest = rest[(end + 1)..];
         }
 
-        Append(rest);
+        AppendCharged(rest);
     }
 
-    private void Append(ReadOnlySpan<char> text)
+    private void Append(ReadOnlySpan<char> text) => AppendCharged(text[..limits.TakeCharacters(text.Length)]);
+
+    private void AppendCharged(ReadOnlySpan<char> text)
     {
-        text = text[..limits.TakeCharacters(text.Length)];
         _word.Append(text);
         _isWord |= text.Length > 0;
     }
 
     private void Take(List<string> into)
     {
-        if (_isWord)
+        if (_isWord && limits.TakeWord())
         {
             into.Add(_word.ToString());
         }
@@ -116,29 +122,27 @@ internal sealed class GrubExpansion(Func<string, string> find, GrubLimits limits
     /// <summary>The name behind a "$" and how many characters it takes there; null where there is none.</summary>
     private static string? VariableName(ReadOnlySpan<char> text, out int length)
     {
-        length = 0;
-        if (text.IsEmpty)
+        bool isBraced = text.StartsWith('{');
+        int name = NameLength(isBraced ? text[1..] : text);
+        if (name == 0 || (isBraced && (name + 1 == text.Length || text[name + 1] != '}')))
         {
+            length = 0;
             return null;
         }
 
-        if (text[0] == '{')
+        length = isBraced ? name + 2 : name;
+        return text.Slice(isBraced ? 1 : 0, name).ToString();
+    }
+
+    /// <summary>How many characters a name has: letters, digits and "_", or only digits, or one sign.</summary>
+    internal static int NameLength(ReadOnlySpan<char> text)
+    {
+        if (text.IsEmpty)
         {
-            int end = text.IndexOf('}');
-            length = end + 1;
-            return end > 1 ? text[1..end].ToString() : null;
+            return 0;
         }
 
-        while (length < text.Length && (char.IsAsciiLetterOrDigit(text[length]) || text[length] == '_'))
-        {
-            length++;
-            if (char.IsAsciiDigit(text[0]) && (length == text.Length || !char.IsAsciiDigit(text[length])))
-            {
-                break;
-            }
-        }
-
-        length = length == 0 && text[0] is '@' or '*' or '#' or '?' ? 1 : length;
-        return length > 0 ? text[..length].ToString() : null;
+        int end = char.IsAsciiDigit(text[0]) ? text.IndexOfAnyExceptInRange('0', '9') : text.IndexOfAnyExcept(s_nameLetters);
+        return end < 0 ? text.Length : end > 0 ? end : text[0] is '@' or '*' or '#' or '?' ? 1 : 0;
     }
 }

@@ -9,6 +9,12 @@ internal sealed class GrubLimits(Action check)
     /// <summary>Characters that come out of variables and quotes: a variable can be doubled with each line.</summary>
     private const int MaxCharacters = 4 << 20;
 
+    /// <summary>What a word takes beside its characters: an object and its place in lists.</summary>
+    private const int WordCost = 16;
+
+    /// <summary>Characters' worth of commands that a character of a script takes.</summary>
+    private const int ScriptCost = 8;
+
     private int _steps;
     private int _characters;
 
@@ -32,4 +38,17 @@ internal sealed class GrubLimits(Action check)
         _characters += count;
         return count;
     }
+
+    /// <summary>Whether there may be another word.</summary>
+    public bool TakeWord() => TakeCharacters(WordCost) == WordCost;
+
+    /// <summary>Whether a text that the script has put together may become a script, too.</summary>
+    public bool TakeScript(int length)
+    {
+        int cost = (int)Math.Min((long)length * ScriptCost, int.MaxValue);
+        return TakeCharacters(cost) == cost;
+    }
+
+    /// <summary>For a loop within a command.</summary>
+    public void Check() => check();
 }

@@ -7,6 +7,10 @@ internal sealed class GrubMenu : BootMenu
 {
     private const int MaxDepth = 8;
     private const int MaxSubmenus = 16;
+
+    /// <summary>Names are shown to people: so many, and so much of each title.</summary>
+    private const int MaxNames = 1000;
+    private const int MaxTitle = 100;
     private readonly GrubShell _shell;
     private readonly GrubDevices _devices;
     private IReadOnlyList<string>? _names;
@@ -30,7 +34,7 @@ internal sealed class GrubMenu : BootMenu
     /// <summary>Why the menu can't be trusted; null if it can.</summary>
     public string? Problem => _shell.Problem;
 
-    public override IReadOnlyList<string> Names => _names ??= ListNames(_shell, 0);
+    public override IReadOnlyList<string> Names => _names ??= ListNames(_shell);
 
     /// <summary>The menus of a disk, in the order in which they are looked for: that of a system's own before those of the firmware's partition.</summary>
     public static IEnumerable<GrubMenu> FindAll(IReadOnlyList<DiskVolume> volumes, ReadBudget budget)
@@ -55,24 +59,33 @@ internal sealed class GrubMenu : BootMenu
 
         GrubShell shell = _shell.Fork();
         string rest = wanted ?? shell.Variables["default"];
+        bool isOwnChoice = wanted == null;
         for (int depth = 0; depth < MaxDepth; depth++)
         {
             string name = TakeName(ref rest);
-            GrubMenuEntry? entry = Find(shell.Menu, name) ?? (wanted == null ? shell.Menu.FirstOrDefault() : null);
+            GrubMenuEntry? entry = Find(shell.Menu, name) ?? (isOwnChoice ? shell.Menu.FirstOrDefault() : null);
             if (entry == null)
             {
                 throw new ImageException($"The disk's boot menu ({Source}) has no entry '{wanted}'; it has {ListNames()}.");
             }
 
+            List<GrubMenuEntry> menu = shell.Menu;
             shell.Choose(entry);
             if (shell.Problem is { } trouble && trouble != problem)
             {
                 throw Beyond(trouble);
             }
 
-            if (!entry.IsSubmenu)
+            if (!entry.IsSubmenu && shell.Menu == menu)
             {
                 return Take(shell, shell.Load, entry.Title);
+            }
+
+            if (!entry.IsSubmenu && rest.Length == 0)
+            {
+                // Another file's menu, which has a choice of its own.
+                rest = shell.Variables["default"];
+                isOwnChoice = true;
             }
         }
 
@@ -127,13 +140,20 @@ internal sealed class GrubMenu : BootMenu
         return name;
     }
 
-    private static List<string> ListNames(GrubShell shell, int depth)
+    private static List<string> ListNames(GrubShell shell)
     {
         List<string> names = [];
+        AddNames(names, shell, string.Empty, 0);
+        return names;
+    }
+
+    private static void AddNames(List<string> names, GrubShell shell, string before, int depth)
+    {
         int submenus = 0;
-        foreach (GrubMenuEntry entry in shell.Menu)
+        foreach (GrubMenuEntry entry in shell.Menu.TakeWhile(_ => names.Count < MaxNames))
         {
-            string name = entry.Title.Replace(">", ">>", StringComparison.Ordinal);
+            string title = entry.Title.Length > MaxTitle ? entry.Title[..MaxTitle] : entry.Title;
+            string name = before + title.Replace(">", ">>", StringComparison.Ordinal);
             if (!entry.IsSubmenu)
             {
                 names.Add(name);
@@ -142,10 +162,8 @@ internal sealed class GrubMenu : BootMenu
             {
                 GrubShell inner = shell.Fork();
                 inner.Choose(entry);
-                names.AddRange(ListNames(inner, depth + 1).Select(inside => $"{name}>{inside}"));
+                AddNames(names, inner, name + ">", depth + 1);
             }
         }
-
-        return names;
     }
 }

@@ -120,7 +120,7 @@ internal sealed class GrubParser(string text)
                 Next();
             }
 
-            return new GrubFunction(name, ParseBraces());
+            return new GrubFunction(name, ParseBraces(out _));
         }
 
         if (IsWord("!"))
@@ -199,15 +199,24 @@ internal sealed class GrubParser(string text)
         }
 
         bool isSubmenu = words.Count > 0 && Is(words[0], "submenu");
-        GrubCommand[] body = ParseBraces();
-        return isSubmenu || (words.Count > 0 && Is(words[0], "menuentry")) ? new GrubMenuCommand([.. words.Skip(1)], body, isSubmenu) : new GrubSimple([.. words]);
+        int start = _word.Start;
+        GrubCommand[] body = ParseBraces(out int end);
+        if (isSubmenu || (words.Count > 0 && Is(words[0], "menuentry")))
+        {
+            return new GrubMenuCommand([.. words.Skip(1)], body, isSubmenu);
+        }
+
+        // Any other command gets what is written there as its last word.
+        return new GrubSimple([.. words, new GrubWord(start, end - start)]);
     }
 
-    private GrubCommand[] ParseBraces()
+    /// <param name="end">Behind the "}".</param>
+    private GrubCommand[] ParseBraces(out int end)
     {
         if (_token != Token.Open)
         {
             Fail("should be {");
+            end = text.Length;
             return [];
         }
 
@@ -218,6 +227,7 @@ internal sealed class GrubParser(string text)
             Fail("should be }");
         }
 
+        end = _at;
         Next();
         return body;
     }
@@ -292,6 +302,14 @@ internal sealed class GrubParser(string text)
             return;
         }
 
+        if (text[_at] is '{' or '}')
+        {
+            _token = text[_at] == '{' ? Token.Open : Token.Close;
+            _at++;
+            _word = new GrubWord(start, 1);
+            return;
+        }
+
         bool isWhole = SkipWord();
         _at = Math.Min(_at, text.Length);
         if (!isWhole)
@@ -301,8 +319,7 @@ internal sealed class GrubParser(string text)
             return;
         }
 
-        _word = new GrubWord(start, _at - start);
-        _token = Is(_word, "{") ? Token.Open : Is(_word, "}") ? Token.Close : Token.Word;
+        (_token, _word) = (Token.Word, new GrubWord(start, _at - start));
     }
 
     private void SkipBlanks()
@@ -336,8 +353,12 @@ internal sealed class GrubParser(string text)
         {
             switch (text[_at])
             {
-                case ' ' or '\t' or '\r' or '\n' or ';' or '|' or '&' or '<' or '>':
+                case ' ' or '\t' or '\r' or '\n' or ';' or '|' or '&' or '<' or '>' or '{' or '}':
                     return true;
+                case '$' when _at + 1 < text.Length && text[_at + 1] == '{':
+                    _at += 2 + GrubExpansion.NameLength(text.AsSpan(_at + 2));
+                    _at += _at < text.Length && text[_at] == '}' ? 1 : 0;
+                    break;
                 case '\\':
                     _at = Math.Min(_at + 2, text.Length);
                     break;

@@ -1,4 +1,4 @@
-using System.IO.Enumeration;
+using System.Text;
 
 namespace Tutti.Guests.Disks.Grub;
 
@@ -87,11 +87,19 @@ internal sealed partial class GrubShell
             case "search" or "search.fs_uuid" or "search.fs_label" or "search.file":
                 Search(name, arguments);
                 break;
+            case "probe":
+                Probe(arguments);
+                break;
             case "source" or "." or "configfile" or "normal" or "extract_entries_source":
                 Source(name, arguments);
                 break;
             case "eval":
-                RunText(string.Join(' ', arguments), "eval");
+                string text = string.Join(' ', arguments);
+                if (limits.TakeScript(text.Length))
+                {
+                    RunText(text, "eval");
+                }
+
                 break;
             case "blscfg":
                 AddLoaderEntries();
@@ -115,7 +123,9 @@ internal sealed partial class GrubShell
                 Load.Initrds.Clear();
                 break;
             case "initrd" or "initrd16" or "initrdefi":
-                Load.Initrds.AddRange(arguments.Where(word => !word.StartsWith("--", StringComparison.Ordinal)).Take(BootEntry.MaxInitrds - Load.Initrds.Count).Select(path => devices.Locate(path, Variables["root"])));
+                // All of a command are one RAM disk, which takes the place of one that is there.
+                Load.Initrds.Clear();
+                Load.Initrds.AddRange(arguments.Where(word => !word.StartsWith("--", StringComparison.Ordinal)).Take(BootEntry.MaxInitrds).Select(path => devices.Locate(path, Variables["root"])));
                 break;
             default:
                 _isSuccess = Array.IndexOf(s_failing, name) < 0;
@@ -128,8 +138,18 @@ internal sealed partial class GrubShell
         }
     }
 
-    /// <summary>As GRUB writes a word with blanks into a kernel's command line.</summary>
-    private static string Quote(string word) => word.Contains(' ', StringComparison.Ordinal) ? $"\"{word}\"" : word;
+    /// <summary>As GRUB writes a word into a kernel's command line: in quotes where it has blanks, a backslash before its own quotes and backslashes.</summary>
+    private static string Quote(string word)
+    {
+        StringBuilder quoted = new(word.Length + 2);
+        for (int i = 0; i < word.Length; i++)
+        {
+            bool isCode = word[i] == '\\' && GrubExpansion.IsCode(word.AsSpan(i + 1));
+            quoted.Append(word[i] is '\\' or '\'' or '"' && !isCode ? "\\" : string.Empty).Append(word[i]);
+        }
+
+        return word.Contains(' ', StringComparison.Ordinal) ? $"\"{quoted}\"" : quoted.ToString();
+    }
 
     private static bool IsAssignment(ReadOnlySpan<char> word)
     {
@@ -178,28 +198,27 @@ internal sealed partial class GrubShell
     private void LoadEnvironment(List<string> arguments)
     {
         string path = Variables["prefix"] + "/grubenv";
-        for (int i = 0; i < arguments.Count;)
+        HashSet<string> names = [];
+        for (int i = 0; i < arguments.Count; i++)
         {
             if (arguments[i] is "-f" or "--file" && i + 1 < arguments.Count)
             {
-                path = arguments[i + 1];
-                arguments.RemoveRange(i, 2);
+                path = arguments[++i];
             }
             else if (arguments[i].StartsWith('-'))
             {
                 path = arguments[i].StartsWith("--file=", StringComparison.Ordinal) ? arguments[i][7..] : path;
-                arguments.RemoveAt(i);
             }
             else
             {
-                i++;
+                names.Add(arguments[i]);
             }
         }
 
         VolumeFile file = Locate(path);
         if (file.Volume?.Files?.ReadText(file.Path) is { } text)
         {
-            Variables.Load(text, arguments);
+            Variables.Load(text, names);
         }
         else
         {
@@ -269,6 +288,56 @@ internal sealed partial class GrubShell
         }
     }
 
+    /// <summary>Asks what a device is called.</summary>
+    private void Probe(List<string> arguments)
+    {
+        string? variable = null;
+        string what = string.Empty;
+        string device = string.Empty;
+        for (int i = 0; i < arguments.Count; i++)
+        {
+            string word = arguments[i];
+            if (word is "-s" or "--set" && i + 1 < arguments.Count)
+            {
+                variable = arguments[++i];
+            }
+            else if (word.StartsWith("--set=", StringComparison.Ordinal))
+            {
+                variable = word[6..];
+            }
+            else if (word.StartsWith('-'))
+            {
+                what = word;
+            }
+            else
+            {
+                device = word is ['(', .., ')'] ? word[1..^1] : word;
+            }
+        }
+
+        DiskVolume? volume = devices.Find(device);
+        _isSuccess = volume != null;
+        if (volume == null || variable == null)
+        {
+            return;
+        }
+
+        string? value = what switch
+        {
+            "-u" or "--fs-uuid" when volume.Uuid.Length > 0 => volume.Uuid,
+            "-l" or "--label" when volume.Files != null => volume.Label,
+            "--part-uuid" => volume.Partition.Id,
+            _ => null,
+        };
+        if (value == null)
+        {
+            Fail($"its menu's script asks for what Tutti does not know (probe {what} of {volume.Name})");
+            return;
+        }
+
+        Variables[variable] = value;
+    }
+
     /// <summary>The files of a path with wildcards in its last part, in their order; as it is where there are none.</summary>
     private IEnumerable<string> FindFiles(string path)
     {
@@ -279,8 +348,14 @@ internal sealed partial class GrubShell
         }
 
         string pattern = path[(slash + 1)..];
-        List<string> found = [.. files.List(folder.Path).Where(name => FileSystemName.MatchesSimpleExpression(pattern, name, ignoreCase: false)).Order(StringComparer.Ordinal).Take(MaxFiles)];
+        List<string> found = [.. files.List(folder.Path).Where(Matches).Order(StringComparer.Ordinal).Take(MaxFiles)];
         return found.Count > 0 ? found.Select(name => $"{path[..slash]}/{name}") : [path];
+
+        bool Matches(string name)
+        {
+            limits.Check();
+            return FilePattern.Matches(pattern, name, ignoreCase: false);
+        }
     }
 
     private void Source(string command, List<string> arguments)
@@ -366,9 +441,19 @@ internal sealed partial class GrubShell
         }
 
         // As Fedora's GRUB: without options, those for all.
+        if (limits.IsExhausted)
+        {
+            return;
+        }
+
         string options = entry.HasOptions ? entry.Options : Variables["default_kernelopts"] is { Length: > 0 } all ? all : Variables["kernelopts"];
         string device = $"({GrubDevices.Name(volume)})";
         string text = $"linux {device}{linux} {options}\n" + (entry.Initrds.Count > 0 ? $"initrd {string.Join(' ', entry.Initrds.Select(path => path.StartsWith('$') ? path : device + path))}\n" : string.Empty);
+        if (!limits.TakeScript(text.Length))
+        {
+            return;
+        }
+
         if (GrubScript.Parse(text, out _) is { } script)
         {
             AddEntry(new GrubMenuEntry(entry.Title, entry.Id, script, script.Commands, [entry.Title], IsSubmenu: false));

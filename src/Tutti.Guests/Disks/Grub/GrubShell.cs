@@ -184,6 +184,12 @@ internal sealed partial class GrubShell(GrubDevices devices, GrubLimits limits)
                 AddEntry(entry);
                 break;
         }
+
+        // The last command's words may have been cut off.
+        if (limits.IsExhausted)
+        {
+            Fail("its menu's script has no end in sight");
+        }
     }
 
     private void RunIf(GrubIf choice)

@@ -28,7 +28,8 @@ internal sealed class GrubVariables
         {
             if (_values.Count < MaxVariables || _values.ContainsKey(name))
             {
-                _values[name] = value;
+                // GRUB takes brackets around a device off where it is the root.
+                _values[name] = name == "root" && value is ['(', .., ')'] ? value[1..^1] : value;
             }
         }
     }
@@ -57,7 +58,7 @@ internal sealed class GrubVariables
     /// </summary>
     /// <param name="text">The file's.</param>
     /// <param name="names">Which; none for all.</param>
-    public void Load(string text, IReadOnlyCollection<string> names)
+    public void Load(string text, IReadOnlySet<string> names)
     {
         StringBuilder line = new();
         for (int i = 0; i <= text.Length; i++)
@@ -75,7 +76,7 @@ internal sealed class GrubVariables
         }
     }
 
-    private void Take(string line, IReadOnlyCollection<string> names)
+    private void Take(string line, IReadOnlySet<string> names)
     {
         int equals = line.IndexOf('=', StringComparison.Ordinal);
         if (equals <= 0 || line[0] == '#')

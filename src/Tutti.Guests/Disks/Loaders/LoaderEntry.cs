@@ -31,6 +31,7 @@ internal sealed class LoaderEntry
 
     public List<string> Initrds { get; } = [];
 
+    /// <summary>The words of all its lines of options.</summary>
     public string Options { get; private set; } = string.Empty;
 
     /// <summary>Whether there is a line of options, be it empty.</summary>
@@ -49,13 +50,14 @@ internal sealed class LoaderEntry
         string id = name.EndsWith(".conf", StringComparison.OrdinalIgnoreCase) ? name[..^5] : name;
         id = TakeTries(id, out bool isBad);
         LoaderEntry entry = new(id) { IsBad = isBad };
+        List<string> options = [];
         foreach (string line in text.Split('\n'))
         {
             string trimmed = line.Trim();
             int blank = trimmed.AsSpan().IndexOfAny(' ', '\t');
             if (blank > 0 && trimmed[0] != '#')
             {
-                entry.Take(trimmed[..blank], trimmed[(blank + 1)..].Trim());
+                entry.Take(trimmed[..blank], trimmed[(blank + 1)..].Trim(), options);
             }
             else
             {
@@ -63,6 +65,7 @@ internal sealed class LoaderEntry
             }
         }
 
+        entry.Options = string.Join(' ', options);
         entry.Title = entry.Title.Length > 0 ? entry.Title : id;
         return entry;
     }
@@ -131,7 +134,7 @@ internal sealed class LoaderEntry
         return isCount ? id[..plus] : id;
     }
 
-    private void Take(string key, string value)
+    private void Take(string key, string value, List<string> options)
     {
         switch (key)
         {
@@ -158,7 +161,7 @@ internal sealed class LoaderEntry
                 Initrds.AddRange(value.Split([' ', '\t'], StringSplitOptions.RemoveEmptyEntries).Take(BootEntry.MaxInitrds - Initrds.Count).Select(ToPath));
                 break;
             case "options":
-                Options = Options.Length > 0 ? $"{Options} {value}" : value;
+                options.Add(value);
                 HasOptions = true;
                 break;
             case "architecture":

@@ -1,5 +1,4 @@
 using System.Globalization;
-using System.IO.Enumeration;
 using Tutti.Guests.Disks.Grub;
 
 namespace Tutti.Guests.Disks.Loaders;
@@ -72,7 +71,7 @@ internal sealed class LoaderMenu : BootMenu
 
         // A pattern, or a name; old tools left the .conf out.
         Item? chosen = _default.Length > 0 && _default[0] != '@'
-            ? _items.Find(item => FileSystemName.MatchesSimpleExpression(_default, item.Id) || FileSystemName.MatchesSimpleExpression(_default + ".conf", item.Id))
+            ? _items.Find(item => FilePattern.Matches(_default, item.Id, ignoreCase: true) || FilePattern.Matches(_default + ".conf", item.Id, ignoreCase: true))
             : null;
         return Make(chosen ?? _items[0]);
     }
@@ -84,7 +83,7 @@ internal sealed class LoaderMenu : BootMenu
             return new BootEntry(item.Title, new VolumeFile(item.Volume, item.Image!), [], string.Empty) { IsChained = true };
         }
 
-        GrubExpansion expansion = new(ReadVariables(item).Get, new GrubLimits(() => { }));
+        GrubExpansion expansion = new(ReadVariables(item).Get, new GrubLimits(item.Volume.Files!.Budget.Check));
         List<string> initrds = [];
         foreach (string path in item.Entry.Initrds)
         {
@@ -112,7 +111,7 @@ internal sealed class LoaderMenu : BootMenu
                 {
                     if (volume.Files?.ReadText($"{folder}/grubenv") is { } text)
                     {
-                        variables.Load(text, []);
+                        variables.Load(text, new HashSet<string>());
                         return new Variables(variables);
                     }
                 }

@@ -85,14 +85,33 @@ public class GrubMenuTests
               gfxmode keep
               linux ($root)/vmlinuz root=UUID=1 $empty ${empty} $words "$words" a\ b'c'"d" $vt \
                 last $quoted # comment
-              initrd /ucode $empty
-              initrd /ram
+              initrd /none
+              initrd /ucode $empty /ram
             }
             """).Choose(null);
         Assert.Equal("it's \"quoted\"", entry.Title);
-        Assert.Equal("root=UUID=1 x=1 y=2 \"x=1  y=2\" \"a bcd\" vt.handoff=7 last single $words \"stays\"", entry.Options);
+        Assert.Equal("root=UUID=1 x=1 y=2 \"x=1  y=2\" \"a bcd\" vt.handoff=7 last single $words \\\"stays\\\"", entry.Options);
         Assert.Equal(["/ucode", "/ram"], entry.Initrds.Select(file => file.Path));
     }
+
+    /// <summary>GNU GRUB puts a backslash before quotes and backslashes; Fedora's leaves \xHH alone, as systemd names devices.</summary>
+    [Theory]
+    [InlineData("a=\"b c\"", "\"a=b c\"")]
+    [InlineData("dyndbg=\\\"file x +p\\\"", "dyndbg=\\\"file x +p\\\"")]
+    [InlineData("a='\"b c\"'", "\"a=\\\"b c\\\"\"")]
+    [InlineData("a=b\\\\c d='e\\f' it\\'s", "a=b\\\\c d=e\\\\f it\\'s")]
+    [InlineData("luks=a\\x2db 'c\\x2dd' \"e\\x2df\" g\\y", "luks=a\\x2db c\\x2dd e\\x2df gy")]
+    public void A_kernel_s_words_are_quoted_as_GRUB_quotes_them(string written, string given) =>
+        Assert.Equal(given, Menu($"menuentry x {{\nlinux /k {written}\n}}\n").Choose(null).Options);
+
+    [Theory]
+    [InlineData("menuentry 'x'{\nlinux /k\n}\n")]
+    [InlineData("menuentry 'x' {linux /k}\n")]
+    [InlineData("menuentry 'x'{linux /k;}\n")]
+    [InlineData("a=x; menuentry ${a}{linux /k}\n")]
+    [InlineData("function f{\ntrue\n}\nmenuentry x{\nf\nlinux /k ${a}\n}\n")]
+    [InlineData("submenu s{menuentry x{linux /k}}\n")]
+    public void Braces_need_no_blanks_around_them(string text) => Assert.Equal("/k", Menu(text).Choose(null).Kernel.Path);
 
     [Fact]
     public void Only_what_is_exported_reaches_a_submenu()
@@ -108,6 +127,53 @@ public class GrubMenuTests
         Assert.Equal(2, entry.Kernel.Volume!.Partition.Number);
         Assert.Equal(2, Menu("menuentry x { linux (hd0,gpt2)/k }").Choose(null).Kernel.Volume!.Partition.Number);
         Assert.Equal(2, Menu("set root='hd0,msdos2'\nmenuentry x { linux /k }").Choose(null).Kernel.Volume!.Partition.Number);
+    }
+
+    [Theory]
+    [InlineData("set root=(hd0,2)\nif [ $root = hd0,2 ]; then set x=1; fi\nmenuentry x { linux /k $x }\n")]
+    [InlineData("menuentry x { set root='(hd0,msdos2)'; linux /k 1 }\n")]
+    [InlineData("root=(hd0,gpt2)\nmenuentry x { linux /k 1 }\n")]
+    public void Brackets_around_the_root_are_taken_off(string text)
+    {
+        BootEntry entry = Menu(text).Choose(null);
+        Assert.Equal((2, "1"), (entry.Kernel.Volume!.Partition.Number, entry.Options));
+    }
+
+    [Theory]
+    [InlineData("probe --set=id --fs-uuid (hd0,2)", "root=u-2")]
+    [InlineData("probe -s id -u hd0,2", "root=u-2")]
+    [InlineData("probe -u ($root) --set=id", null)]
+    [InlineData("probe --label --set id (hd0,2)", "root=TWO")]
+    [InlineData("probe --fs --set=id (hd0,2)", null)]
+    [InlineData("if probe --set=id -u (hd0,9); then id=there; else id=gone; fi", "root=gone")]
+    public void What_a_device_is_called_can_be_asked(string command, string? options)
+    {
+        GrubMenu menu = Menu(command + "\nmenuentry x { linux /k root=$id }\n");
+        if (options == null)
+        {
+            Assert.Contains("(probe ", Assert.Throws<ImageException>(() => menu.Choose(null)).Message, StringComparison.Ordinal);
+        }
+        else
+        {
+            Assert.Equal(options, menu.Choose(null).Options);
+        }
+    }
+
+    [Theory]
+    [InlineData(null, "/b")]
+    [InlineData("other", "/b")]
+    [InlineData("other>A", "/a")]
+    [InlineData("own", "/o")]
+    public void An_entry_may_lead_to_another_file_s_menu(string? wanted, string kernel)
+    {
+        MemoryFiles files = new()
+        {
+            ["/grub/grub.cfg"] = "menuentry other { configfile /grub/other.cfg }\nmenuentry own { linux /o }\n",
+            ["/grub/other.cfg"] = "set default=B\nmenuentry A { linux /a }\nmenuentry B { linux /b }\n",
+        };
+        Assert.Equal(kernel, Menu(files).Choose(wanted).Kernel.Path);
+        files["/grub/other.cfg"] = "menuentry again { configfile /grub/other.cfg }\n";
+        Assert.Contains("no end", Assert.Throws<ImageException>(() => Menu(files).Choose("other")).Message, StringComparison.Ordinal);
     }
 
     [Theory]
@@ -172,6 +238,7 @@ public class GrubMenuTests
             "for i in 1 2; do echo $i; done", "for i in; do true; done", "while false; do true; done", "until true; do true; done", "function f { true; }; f", "function f\n{\ntrue\n}\nf", "a=1; b=2", "echo a | cat", "echo a & b",
             "if true; then true; elif false; then true; else true; fi", "submenu a { menuentry b { true; } }", "! true", "echo done", "echo if then fi", "set a=\"b;c\" # d", "do", "done", "then", "menuentry x { true; } }",
             "echo a\\\nb", "echo ${a}", "echo $\"a\"", "echo '$'", "if [ a = b ] ; then true ; fi", "{ true; }", "echo a>b", "true {", "hiddenentry a { true; }", "if true; then true; else", "while true; do", "function", "for x", "for x in a",
+            "menuentry 'x'{ true; }", "menuentry x {true}", "menuentry x {true; }", "function f{ true; }; f", "echo a{b}", "echo {a,b}", "linux /k a={b}", "echo a}b", "echo a{b", "echo ${a}b", "echo [[a", "echo case",
         ];
 
         // GRUB is stricter where nothing depends on it: empty bodies, a "}" behind a function's words, a lone "$", empty commands.
