@@ -13,7 +13,7 @@ internal enum ConsoleKeyCommand
 
 /// <summary>
 /// Parts the keys for the guest from those for Tutti, which begin with Ctrl-A as in QEMU. All state is that of the keys;
-/// the caller gives the time.
+/// the caller gives the time. A guest that has the terminal encode keys in another way does not take the prefix away (<see cref="EncodedKey"/>).
 /// </summary>
 internal sealed class KeyFilter
 {
@@ -34,19 +34,38 @@ internal sealed class KeyFilter
     private long _lastInterrupt = long.MinValue / 2;
     private bool _isAfterPrefix;
 
-    /// <summary>Takes one key. <paramref name="forGuest"/> tells whether it, as it is, goes to the guest.</summary>
+    /// <summary>Takes the first of some keys. <paramref name="forGuest"/> tells whether it, as it is, goes to the guest.</summary>
+    /// <param name="keys">What came from the terminal at once. One that is cut is the guest's.</param>
     /// <param name="milliseconds">A time that never goes back.</param>
-    internal ConsoleKeyCommand Take(byte key, long milliseconds, out bool forGuest)
+    /// <param name="length">The first key's bytes.</param>
+    internal ConsoleKeyCommand Take(ReadOnlySpan<byte> keys, long milliseconds, out int length, out bool forGuest)
     {
-        forGuest = false;
+        int key;
+        if (!EncodedKey.TryRead(keys, out length, out key))
+        {
+            (length, key) = (1, keys[0]);
+        }
+
+        return Take(key, milliseconds, out forGuest);
+    }
+
+    private ConsoleKeyCommand Take(int key, long milliseconds, out bool forGuest)
+    {
+        forGuest = key < 0;
+        if (forGuest)
+        {
+            // Keys that come up, and those that change others: the prefix stays.
+            return ConsoleKeyCommand.None;
+        }
+
         if (_isAfterPrefix)
         {
             _isAfterPrefix = false;
             forGuest = key == CtrlA;
             return key switch
             {
-                (byte)'x' or (byte)'X' => ConsoleKeyCommand.Quit,
-                (byte)'h' or (byte)'H' or (byte)'?' => ConsoleKeyCommand.Help,
+                'x' or 'X' => ConsoleKeyCommand.Quit,
+                'h' or 'H' or '?' => ConsoleKeyCommand.Help,
                 _ => ConsoleKeyCommand.None,
             };
         }

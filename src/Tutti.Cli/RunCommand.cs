@@ -131,6 +131,7 @@ internal sealed class RunCommand : IDisposable
 
     private int RunMachine()
     {
+        Notices.StartWriter();
         bool isTerminal = HostTerminal.IsTerminal(HostStream.StandardInput);
         using TerminalConsole console = new(isTerminal ? OnKeyCommand : null, _options.FiltersConsole ? new ControlFilter() : null);
         MachineExit exit;

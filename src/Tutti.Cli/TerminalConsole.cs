@@ -114,21 +114,15 @@ internal sealed class TerminalConsole : IConsoleBackend, IDisposable
         int count;
         while ((count = _input.Read(buffer)) > 0)
         {
-            foreach (byte key in buffer.AsSpan(0, count))
+            for (Span<byte> keys = buffer.AsSpan(0, count); !keys.IsEmpty;)
             {
-                ConsoleKeyCommand command = _keys.Take(key, Environment.TickCount64, out bool forGuest);
+                ConsoleKeyCommand command = _keys.Take(keys, Environment.TickCount64, out int length, out bool forGuest);
                 if (forGuest)
                 {
-                    lock (_typed)
-                    {
-                        if (_typed.Count < MaxTypedAhead)
-                        {
-                            _typed.Enqueue(key);
-                            Monitor.PulseAll(_typed);
-                        }
-                    }
+                    TypeAhead(keys[..length]);
                 }
 
+                keys = keys[length..];
                 if (command != ConsoleKeyCommand.None)
                 {
                     _onCommand!(command);
@@ -137,6 +131,24 @@ internal sealed class TerminalConsole : IConsoleBackend, IDisposable
         }
 
         EndKeys();
+    }
+
+    private void TypeAhead(ReadOnlySpan<byte> key)
+    {
+        lock (_typed)
+        {
+            if (_typed.Count + key.Length > MaxTypedAhead)
+            {
+                return;
+            }
+
+            foreach (byte value in key)
+            {
+                _typed.Enqueue(value);
+            }
+
+            Monitor.PulseAll(_typed);
+        }
     }
 
     private void EndKeys()

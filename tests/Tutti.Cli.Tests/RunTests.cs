@@ -94,6 +94,19 @@ public sealed partial class RunTests : IDisposable
         session.CheckEnd(0);
     }
 
+    /// <summary>A program in the guest has the terminal encode its keys, as fish and Neovim do.</summary>
+    [Fact]
+    public void CtrlAXLeavesWhateverTheGuestHasMadeOfTheKeys()
+    {
+        using Session session = Start(new TinyKernel().Print("\e[>1ugo").Echo());
+        session.Expect("go");
+        session.Type("\e[98;5u\e[97;5:3u");
+        session.Expect("\e[98;5u\e[97;5:3u");
+        session.Type("\e[97;5ux");
+        session.CheckEnd(0);
+        session.Expect("\e[<1u");
+    }
+
     [Fact]
     public void BytesPassUnchangedBothWays()
     {
@@ -169,24 +182,27 @@ public sealed partial class RunTests : IDisposable
 
     /// <summary>A window that is stopped, or a connection to it that stands still: as much as fits has been shown, and a write waits in the kernel.</summary>
     [Theory]
-    [InlineData("serial", true)]
-    [InlineData("serial", false)]
-    [InlineData("virtio", false)]
-    public void TerminalThatTakesNothingDoesNotHoldTheEndUp(string console, bool isKey)
+    [InlineData("serial", "\u0001x", 0)]
+    [InlineData("serial", "\u0001h\u0001x", 0)]
+    [InlineData("serial", "", 143)]
+    [InlineData("virtio", "", 143)]
+    [InlineData("serial", null, 124)]
+    [InlineData("virtio", null, 124)]
+    public void TerminalThatTakesNothingDoesNotHoldTheEndUp(string console, string? keys, int status)
     {
-        using Session session = Start(new TinyKernel().Print(new string('x', 40_001)).Halt(), "--console", console);
+        using Session session = Start(new TinyKernel().Print(new string('x', 40_001)).Halt(), ["--console", console, .. keys == null ? ["--timeout", "5s"] : (string[])[]]);
         Assert.True(SpinWait.SpinUntil(() => (session.Pty.Mode.LocalFlags & Termios.ICANON) == 0, TimeSpan.FromSeconds(30)));
         Thread.Sleep(3000);
-        if (isKey)
-        {
-            session.Type("\u0001x");
-        }
-        else
+        if (keys == "")
         {
             Assert.Equal(0, kill(session.Process.Id, SigTerm));
         }
+        else
+        {
+            session.Type(keys ?? "");
+        }
 
-        session.CheckEnd(isKey ? 0 : 143);
+        session.CheckEnd(status);
     }
 
     [Fact]
