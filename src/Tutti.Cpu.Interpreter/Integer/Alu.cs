@@ -91,7 +91,7 @@ internal unsafe struct Xor : IAluOperation
 internal static class CarryChain
 {
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static ulong Bit(bool carry) => Unsafe.BitCast<bool, byte>(carry);
+    public static ulong Bit(bool carry) => carry ? 1UL : 0;
 
     /// <summary>CF, OF and AF.</summary>
     /// <param name="overflow">OF stands in the operand's sign bit.</param>
