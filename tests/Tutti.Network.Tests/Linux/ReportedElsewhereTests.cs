@@ -204,6 +204,7 @@ public sealed class ReportedElsewhereTests
     [InlineData(9000)]
     public void More_than_one_segment_is_under_way_at_any_MTU(int mtu)
     {
+        const int Step = 4_000_000;
         using TestGuest guest = new(new NetworkSpec { IsHostAllowed = true, Ip6 = Ip6Mode.Off, Mtu = mtu });
         using Socket listener = Listen();
         byte[] syn = new byte[28];
@@ -220,23 +221,35 @@ public sealed class ReportedElsewhereTests
         (ack[12], ack[13]) = (0x50, 0x10);
         guest.Send(TestGuest.Ip4(TestGuest.Address, TestGuest.Host, 6, ack), new PacketOffload(NeedsChecksum: true));
         using Socket theirs = listener.Accept();
-        Task write = Task.Run(() => theirs.Send(new byte[30_000_000]));
+        Task write = Task.Run(() => theirs.Send(new byte[10 * Step]));
+        static bool IsData(byte[] frame) => frame[23] == 6 && frame.Length > 54 && (frame[47] & 2) == 0;
+        static uint Sequence(byte[] frame) => BinaryPrimitives.ReadUInt32BigEndian(frame.AsSpan(38));
 
-        // The host's buffer grows as the guest takes what is in it; then the guest takes nothing more.
+        // The host's kernel makes its buffer larger as it measures how fast it is emptied, now sooner, now later. So the guest takes some, then
+        // nothing for a while, until there are so many on their way.
         HashSet<uint> sequences = [];
-        for (int taken = 0; sequences.Count < 4;)
+        long taken = 0;
+        for (int goal = Step; sequences.Count < 4; goal += Step)
         {
-            byte[] frame = guest.Take(frame => frame[23] == 6 && frame.Length > 1000);
-            uint sequence = BinaryPrimitives.ReadUInt32BigEndian(frame.AsSpan(38));
-            if (taken > 10_000_000)
+            while (taken < goal)
             {
-                sequences.Add(sequence);
-                continue;
+                byte[] frame = guest.Take(IsData);
+                taken += frame.Length - 54;
+                BinaryPrimitives.WriteUInt32BigEndian(ack.AsSpan(8), Sequence(frame) + (uint)frame.Length - 54);
+                guest.Send(TestGuest.Ip4(TestGuest.Address, TestGuest.Host, 6, ack), new PacketOffload(NeedsChecksum: true));
             }
 
-            taken += frame.Length - 54;
-            BinaryPrimitives.WriteUInt32BigEndian(ack.AsSpan(8), sequence + (uint)frame.Length - 54);
-            guest.Send(TestGuest.Ip4(TestGuest.Address, TestGuest.Host, 6, ack), new PacketOffload(NeedsChecksum: true));
+            sequences.Clear();
+            for (Stopwatch watch = Stopwatch.StartNew(); sequences.Count < 4 && watch.ElapsedMilliseconds < 2000;)
+            {
+                byte[]? frame = guest.TryTake();
+                if (frame != null && IsData(frame))
+                {
+                    sequences.Add(Sequence(frame));
+                }
+
+                Thread.Sleep(frame == null ? 1 : 0);
+            }
         }
 
         theirs.Dispose();
