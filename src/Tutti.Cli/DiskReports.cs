@@ -123,7 +123,7 @@ internal static class DiskReports
         }
 
         // Some of this the image says, and some its file's name: none of it may talk to the terminal.
-        void Line(string name, string value) => output.WriteLine($"{name + ':',-16}{string.Concat(value.Select(c => char.IsControl(c) ? '?' : c))}");
+        void Line(string name, string value) => output.WriteLine($"{name + ':',-16}{PrintableText.Of(value)}");
     }
 
     internal static void Write(TextWriter output, ImageCheck check, bool isRepaired)

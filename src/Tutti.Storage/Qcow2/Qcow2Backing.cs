@@ -51,16 +51,16 @@ internal static class Qcow2Backing
 
         if (!IsPath(name))
         {
-            throw new DiskException($"disk '{image.Path}' stands on '{Printable(name)}', which is no file's name; convert it with 'qemu-img convert -O qcow2'");
+            throw new DiskException($"disk '{image.Path}' stands on '{PrintableText.Of(name)}', which is no file's name; convert it with 'qemu-img convert -O qcow2'");
         }
 
         ImageFormat? format = header.BackingFormat == null
             ? null
-            : ImageFormat.Find(header.BackingFormat) ?? throw new DiskException($"disk '{image.Path}' stands on an image of format '{Printable(header.BackingFormat)}', which is not supported; convert it with 'qemu-img convert -O qcow2'");
+            : ImageFormat.Find(header.BackingFormat) ?? throw new DiskException($"disk '{image.Path}' stands on an image of format '{PrintableText.Of(header.BackingFormat)}', which is not supported; convert it with 'qemu-img convert -O qcow2'");
         string path = Resolve(image.Path, name);
         if (!scope.Allows(path))
         {
-            throw new DiskException($"disk '{image.Path}' stands on '{Printable(name)}', which is not among the files in its folder: an image from a stranger could have your files read so; say backing=allow if you trust it");
+            throw new DiskException($"disk '{image.Path}' stands on '{PrintableText.Of(name)}', which is not among the files in its folder: an image from a stranger could have your files read so; say backing=allow if you trust it");
         }
 
         BlockFile file;
@@ -132,9 +132,6 @@ internal static class Qcow2Backing
             throw;
         }
     }
-
-    /// <summary>A text of the image's, fit for a terminal.</summary>
-    internal static string Printable(string text) => string.Concat(text.Select(c => char.IsControl(c) ? '?' : c));
 
     private static bool IsPath(string name)
     {

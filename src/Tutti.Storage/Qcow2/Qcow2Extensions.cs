@@ -65,7 +65,7 @@ internal sealed class Qcow2Extensions
             if (_features[at] == 0 && _features[at + 1] == bit)
             {
                 string name = Encoding.UTF8.GetString(_features, at + 2, FeatureNameLength - 2).TrimEnd('\0');
-                return string.Concat(name.Select(c => char.IsControl(c) ? '?' : c));
+                return PrintableText.Of(name);
             }
         }
 
