@@ -6,5 +6,8 @@ internal static class TestedEngine
     /// <summary>Whether each instruction is counted as it runs.</summary>
     public static bool CountsInstructions => true;
 
+    /// <summary>Whether user code runs as copies on the host's processor, which decides what no manual does: flags that are undefined.</summary>
+    public static bool CopiesCode => false;
+
     public static SoftwareEngine Create() => new();
 }

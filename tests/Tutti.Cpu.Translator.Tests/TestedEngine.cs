@@ -8,6 +8,9 @@ internal static class TestedEngine
     /// <summary>Whether each instruction is counted as it runs.</summary>
     public static bool CountsInstructions => false;
 
+    /// <summary>Whether user code runs as copies on the host's processor, which decides what no manual does: flags that are undefined.</summary>
+    public static bool CopiesCode => true;
+
     private static int s_created;
 
     /// <summary>Every other one translates all code as hot code, so that each test, where it makes many or few, is not always of the one kind.</summary>

@@ -109,7 +109,7 @@ public sealed partial class TerminalRestoreTests
         {
             ArgumentList =
             {
-                "-c", $"exec setsid --ctty --wait bash -mc '{Job.Replace("'", "'\\''", StringComparison.Ordinal)}; echo back; kill -TERM %1; wait %1; echo status=$?,' bash \"$1\" <\"$0\" >\"$0\" 2>&1",
+                "-c", $"exec setsid --ctty --wait bash -mc '{Job.Replace("'", "'\\''", StringComparison.Ordinal)}; echo back; kill -TERM %1; read; wait %1; echo status=$?,' bash \"$1\" <\"$0\" >\"$0\" 2>&1",
                 pty.Path, typeof(DyingProcess).Assembly.Location,
             },
         };
@@ -119,7 +119,13 @@ public sealed partial class TerminalRestoreTests
         int job = int.Parse(Regex.Match(Expect(screen, "raw"), "pid=([0-9]+),").Groups[1].Value, CultureInfo.InvariantCulture);
         WaitUntilRaw(pty);
         Assert.Equal(0, kill(job, SigTstp));
-        Assert.Contains("back", Expect(screen, "status=143,"), StringComparison.Ordinal);
+        Expect(screen, "back");
+
+        // Until the kernel has let the job continue, bash takes it for stopped, and `wait` would not wait: only once bash has
+        // collected it is the shell sent on.
+        Assert.True(SpinWait.SpinUntil(() => kill(job, 0) != 0, TimeSpan.FromSeconds(30)), "the job is not ended");
+        screen.Write("\n"u8);
+        Expect(screen, "status=143,");
         Assert.True(shell.WaitForExit(TimeSpan.FromSeconds(30)));
     }
 

@@ -16,13 +16,12 @@ internal static class MakerDifferences
     /// <summary>Whether both faults may differ on this host.</summary>
     public static bool Fault(in Instruction instruction, Outcome host, Outcome mine)
     {
+        // Of two operands in memory Intel and AMD's family 25 read that at RDI first, other AMD that at RSI.
+        bool isOrder = IsCompare(instruction.Mnemonic) && IsOfAddress(host.Vector) && IsOfAddress(mine.Vector);
         if (HostFeatures.IsAmd)
         {
-            return false;
+            return isOrder;
         }
-
-        // Of two operands in memory Intel reads that at RDI first, AMD that at RSI.
-        bool isOrder = IsCompare(instruction.Mnemonic) && IsOfAddress(host.Vector) && IsOfAddress(mine.Vector);
 
         // Intel reads the upper bound only where the index is not below the lower one.
         bool isBound = instruction.Mnemonic == Mnemonic.Bound && host.Vector == ExceptionVector.BoundRange && IsOfAddress(mine.Vector);

@@ -2,9 +2,14 @@ using Tutti.X86;
 
 namespace Tutti.Cpu.Interpreter.Tests.System;
 
-/// <summary>RCL and RCR whose count is a multiple of all bits and CF: the operand comes round, and no flag changes (Intel SDM volume 2, "RCL/RCR").</summary>
+/// <summary>
+/// RCL and RCR whose count is a multiple of all bits and CF: the operand comes round, and no flag changes (Intel SDM volume 2, "RCL/RCR"). AMD
+/// leaves OF undefined where the count is not 1, and its processors change it: so may copies that run on them.
+/// </summary>
 public sealed class RotateTests
 {
+    private static readonly ulong s_compared = Rflags.Carry | (TestedEngine.CopiesCode && Oracle.HostFeatures.IsAmd ? 0 : Rflags.Overflow);
+
     [Theory]
     [InlineData(new byte[] { 0xC0, 0x16, 9 })] // rcl byte [rsi],9
     [InlineData(new byte[] { 0xC0, 0x1E, 27 })] // rcr byte [rsi],27
@@ -26,7 +31,7 @@ public sealed class RotateTests
                 machine.Apply();
                 machine.Memory.TryWrite(TestMachine.Code, [.. rotate, 0x0F, 0x0B]);
                 Assert.Equal(6, machine.RunToStub());
-                Assert.Equal(flags, machine.Frame(2) & (Rflags.Carry | Rflags.Overflow));
+                Assert.Equal(flags & s_compared, machine.Frame(2) & s_compared);
                 Assert.Equal(value, machine.Read<ushort>(TestMachine.Data));
             }
         }

@@ -174,7 +174,7 @@ internal static class LongModeGuests
             a.mov(cr4, rax);
         }), Rflags.Overflow | Rflags.Sign | Rflags.Adjust | Rflags.Parity),
         new("long: #GP of a non-canonical MSR", GuestMode.Long, g => g.Program(a => WriteMsr(a, Msr.KernelGsBase, 0x8000_0000_0000_0000))),
-        new("long: #GP of a non-canonical LSTAR", GuestMode.Long, g => g.Program(a => WriteMsr(a, Msr.Lstar, 0x0000_8000_0000_0000))),
+        new("long: #GP of a non-canonical LSTAR", GuestMode.Long, g => g.Program(a => WriteMsr(a, Msr.Lstar, 0x0100_0000_0000_0000))),
         new("long: #GP of a PAT type that is reserved", GuestMode.Long, g => g.Program(a => WriteMsr(a, Msr.Pat, 0x0007_0406_0007_0402))),
         new("long: PAT is read and written", GuestMode.Long, g => g.Program(a =>
         {
