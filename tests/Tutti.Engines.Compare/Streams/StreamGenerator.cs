@@ -143,7 +143,7 @@ internal sealed class StreamGenerator
             return;
         }
 
-        ulong undefined = Flags(instruction.RflagsUndefined);
+        ulong undefined = Flags(instruction.RflagsUndefined) | UndefinedResults.OverflowOfRotation(instruction);
         ulong defined = Flags(instruction.RflagsModified) & ~undefined;
 
         // A count of 0 in CL, and a repetition of none, leave the flags as they were.
