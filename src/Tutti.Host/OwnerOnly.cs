@@ -37,13 +37,13 @@ public static class OwnerOnly
     /// <param name="path">The file.</param>
     /// <param name="mode"><see cref="FileMode.Create"/> or <see cref="FileMode.CreateNew"/>.</param>
     /// <param name="bufferSize">Bytes that are gathered before they are written; 0 or 1 for none.</param>
-    /// <exception cref="IOException">It can't be opened.</exception>
+    /// <exception cref="IOException">It can't be opened, or someone else writes it: two writers at places of their own would overwrite each other.</exception>
     /// <exception cref="UnauthorizedAccessException">It may not be opened.</exception>
     public static FileStream Write(string path, FileMode mode, int bufferSize = 4096) => new(path, new FileStreamOptions
     {
         Mode = mode,
         Access = FileAccess.Write,
-        Share = FileShare.Read,
+        Share = FileShare.None,
         BufferSize = bufferSize,
         UnixCreateMode = OfFiles,
     });

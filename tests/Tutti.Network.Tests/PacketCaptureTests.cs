@@ -16,4 +16,19 @@ public class PacketCaptureTests
         Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead, File.GetUnixFileMode(path));
         Directory.Delete(folder, recursive: true);
     }
+
+    [Fact]
+    public void Two_networks_do_not_write_one_file()
+    {
+        string path = Path.GetTempFileName();
+        using (PacketCapture first = new(path))
+        {
+            first.Write(new byte[60]);
+            NetworkException e = Assert.Throws<NetworkException>(() => new PacketCapture(path));
+            Assert.Contains("one for each network", e.Message, StringComparison.Ordinal);
+        }
+
+        Assert.Equal(24 + 16 + 60, new FileInfo(path).Length);
+        File.Delete(path);
+    }
 }

@@ -45,7 +45,7 @@ public sealed class PacketCapture : IDisposable
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new NetworkException($"Can't write packets to {path}: {e.Message} Name a file in a folder that you may write.");
+            throw new NetworkException($"Can't write packets to {path}: {e.Message} Name a file that you may write, one for each network.");
         }
 
         _writer = new Thread(WriteOut) { IsBackground = true, Name = "pcap" };

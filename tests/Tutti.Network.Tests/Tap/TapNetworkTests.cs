@@ -131,7 +131,7 @@ public sealed class TapNetworkTests : IDisposable
     public void Capture_has_both_ways()
     {
         string file = Path.GetTempFileName();
-        _ = Connect(All, $",pcap={file}");
+        _ = Connect(All, $",pcap={file}", string.Empty);
         Assert.Equal(1, Ping(0, "192.0.2.2", 1));
         _networks[0].Dispose();
         byte[] capture = File.ReadAllBytes(file);
@@ -201,12 +201,12 @@ public sealed class TapNetworkTests : IDisposable
         new(NetworkSpec.Parse($"tap={name}{options}"), _failures.Enqueue, _notices.Enqueue);
 
     /// <summary>Makes both ends: 192.0.2.1 and fd00::1 in namespace 0, those with 2 in namespace 1.</summary>
-    private Wire[] Connect(PacketOffloads accepts, string options = "")
+    private Wire[] Connect(PacketOffloads accepts, string options = "", string? optionsOfSecond = null)
     {
         for (int i = 0; i < 2; i++)
         {
             string name = NewName();
-            _networks.Add(Make(name, options));
+            _networks.Add(Make(name, i == 0 ? options : optionsOfSecond ?? options));
             NetworkNamespace space = new($"tutti-{name}");
             _spaces.Add(space);
             Command.Run("ip", "link", "set", name, "netns", space.Name);
