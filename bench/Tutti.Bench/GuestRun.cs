@@ -52,7 +52,11 @@ internal sealed class GuestRun : IDisposable
     private readonly Stopwatch _watch;
     private readonly StringBuilder _output = new();
     private readonly StringBuilder _errors = new();
+    private readonly char[] _buffer = new char[4096];
     private readonly long _guestMemory;
+
+    /// <summary>A read that somebody has waited for in vain: the next one goes on with it.</summary>
+    private Task<int>? _read;
 
     private GuestRun(string file, IEnumerable<string> arguments, int memoryMegabytes)
     {
@@ -133,7 +137,6 @@ internal sealed class GuestRun : IDisposable
     /// <summary>The same for any condition on all that the guest has printed.</summary>
     public double? WaitFor(Predicate<string> isThere, TimeSpan timeout)
     {
-        var buffer = new char[4096];
         while (true)
         {
             if (isThere(_output.ToString()))
@@ -141,14 +144,15 @@ internal sealed class GuestRun : IDisposable
                 return _watch.Elapsed.TotalSeconds;
             }
 
-            Task<int> read = _process.StandardOutput.ReadAsync(buffer, 0, buffer.Length);
+            _read ??= _process.StandardOutput.ReadAsync(_buffer, 0, _buffer.Length);
             TimeSpan left = timeout - _watch.Elapsed;
-            if (left <= TimeSpan.Zero || !read.Wait(left) || read.Result == 0)
+            if (left <= TimeSpan.Zero || !_read.Wait(left) || _read.Result == 0)
             {
                 return null;
             }
 
-            _output.Append(buffer, 0, read.Result);
+            _output.Append(_buffer, 0, _read.Result);
+            _read = null;
         }
     }
 

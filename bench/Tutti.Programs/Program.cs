@@ -16,7 +16,7 @@ Option<string> engine = new("--engine") { HelpName = "NAME", Description = "Tutt
 Option<FileInfo?> tutti = new("--tutti") { HelpName = "FILE", Description = "The program that is Tutti, of another build; this clone's own when not given." };
 Option<FileInfo?> against = new("--against") { HelpName = "FILE", Description = "Another build of Tutti to measure in the same turns: \"× against\" is how many times faster Tutti is than it." };
 Option<int> processors = new("--vcpus") { HelpName = "N", Description = "Give each guest so many vCPUs, and run so many of each program at once, too.", DefaultValueFactory = _ => 1 };
-Option<int> limit = new("--limit") { HelpName = "SECONDS", Description = "A program that takes longer in one place has failed there.", DefaultValueFactory = _ => 240 };
+Option<int> limit = new("--limit") { HelpName = "SECONDS", Description = "A program that takes longer in one place has failed there.", DefaultValueFactory = _ => 600 };
 Option<bool> processorTime = new("--processor-time") { Description = "Compare the host's processor seconds instead of the clock's: for a host that is busy with other things." };
 Option<bool> counters = new("--counters") { Description = "Show at the end, on standard error, what Tutti's engine has counted." };
 Option<DirectoryInfo> cache = new("--cache") { HelpName = "FOLDER", Description = "Where Debian's packages, inputs and disk are kept, some 6 GB; $XDG_CACHE_HOME/tutti-bench or ~/.cache/tutti-bench when not given.", DefaultValueFactory = _ => new DirectoryInfo(ProgramImage.DefaultFolder) };
