@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using Iced.Intel;
 using Tutti.Host;
@@ -36,6 +37,7 @@ internal sealed unsafe class BlockCache : ICodeHolder, IDisposable
     /// <summary>One instruction at a time: single-stepping and instructions that cross a page.</summary>
     private readonly Op* _single;
 
+    private GCHandle _self;
     private long _arenaUsed;
 
     public BlockCache(SoftwareProcessor processor)
@@ -51,6 +53,8 @@ internal sealed unsafe class BlockCache : ICodeHolder, IDisposable
         // SAFETY: the table has that many pointers, null at first. All is freed in Dispose.
         _buckets = (Block**)_table.Address;
         _single = (Op*)NativeMemory.AlignedAlloc((nuint)(2 * sizeof(Op)), 64);
+        _self = GCHandle.Alloc(this);
+        _state->Code = GCHandle.ToIntPtr(_self);
         ProcessorTrace trace = processor.Trace;
         if (trace.Traces(TraceKinds.Blocks))
         {
@@ -67,12 +71,20 @@ internal sealed unsafe class BlockCache : ICodeHolder, IDisposable
     /// <summary>Blocks dropped because their bytes were written.</summary>
     public long DroppedCount { get; private set; }
 
+    /// <summary>The blocks of the processor that owns a state.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static BlockCache From(CpuState* state) => Unsafe.As<BlockCache>(GCHandle.FromIntPtr(state->Code).Target!);
+
     public void Dispose()
     {
         _builder.Dispose();
         _arena.Dispose();
         _table.Dispose();
         NativeMemory.AlignedFree(_single);
+        if (_self.IsAllocated)
+        {
+            _self.Free();
+        }
     }
 
     /// <summary>The ops at RIP; null when the fetch faulted.</summary>

@@ -152,9 +152,9 @@ internal static unsafe class Branches
         JumpCacheEntry* entry = state->JumpCache + JumpCacheEntry.IndexOf(target);
         Op* next = entry->Rip == target && entry->Tag == state->JumpTag && !BlockCache.IsStale((Op*)entry->Ops)
             ? (Op*)entry->Ops
-            : SoftwareProcessor.From(state).Code.Find();
+            : BlockCache.From(state).Find();
         if (next != null && ((source ^ target) >> 12) == 0 && state->Attention == 0
-            && !SoftwareProcessor.From(state).Code.IsTemporary(next))
+            && !BlockCache.From(state).IsTemporary(next))
         {
             op->Link = next;
         }

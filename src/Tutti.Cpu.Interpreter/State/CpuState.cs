@@ -141,11 +141,14 @@ internal unsafe struct CpuState
 
     public long PollMaskCount;
 
+    /// <summary>Native handle to the processor's <see cref="LoadStoreUnit"/>.</summary>
+    public nint LoadStore;
+
+    /// <summary>Native handle to the processor's <see cref="BlockCache"/>.</summary>
+    public nint Code;
+
     /// <summary>Bits 255:128 of YMM0 to YMM15, 16 bytes each; the lower halves are in <see cref="FxArea"/>.</summary>
     public fixed byte YmmHigh[16 * 16];
-
-    /// <summary>Native handle to the <see cref="LoadStoreUnit"/> of the processor.</summary>
-    public nint LoadStore;
 
     /// <summary>Bytes from the lower half of a YMM register to its upper one.</summary>
     public static readonly int YmmHighDistance = FindYmmHighDistance();
