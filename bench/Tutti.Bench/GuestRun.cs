@@ -164,12 +164,22 @@ internal sealed class GuestRun : IDisposable
         _process.StandardInput.Flush();
     }
 
-    /// <summary>Ends the guest's console, and waits for the process to end by itself.</summary>
+    /// <summary>Types a line that switches the guest off, and waits for the process to end by itself.</summary>
     /// <returns>Whether it did.</returns>
-    public bool End(TimeSpan timeout)
+    public bool End(string line, TimeSpan timeout)
     {
-        _process.StandardInput.Close();
-        return _process.WaitForExit(timeout);
+        try
+        {
+            Type(line);
+        }
+        catch (IOException)
+        {
+            return HasEnded;
+        }
+
+        // What it still prints has to be read, or it waits for that.
+        WaitFor(_ => false, _watch.Elapsed + timeout);
+        return _process.WaitForExit(TimeSpan.FromSeconds(5));
     }
 
     /// <summary>Processor seconds that the process has used.</summary>

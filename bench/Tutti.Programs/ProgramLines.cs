@@ -22,6 +22,9 @@ internal static partial class ProgramLines
     /// <summary>What stands on a console that takes names.</summary>
     internal const string Ready = "bench: ready";
 
+    /// <summary>What ends it.</summary>
+    internal const string Off = "off";
+
     /// <summary>What stands behind each line of names that is done with.</summary>
     private const string Done = "bench: done";
 

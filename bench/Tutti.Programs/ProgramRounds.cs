@@ -119,7 +119,7 @@ internal sealed class ProgramRounds(ProgramImage image, ProgramOptions options, 
             comparison.AddNote($"{place}: the guest did not switch itself off");
         }
 
-        if (options.HasCounters && place is Place.Tutti or Place.Against && session.LastErrors.Length > 0)
+        if (options.HasCounters && (place is Place.Tutti or Place.Against) && session.LastErrors.Length > 0)
         {
             report($"{place}, counters\n{session.LastErrors.TrimEnd()}");
         }

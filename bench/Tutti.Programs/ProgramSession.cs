@@ -59,7 +59,7 @@ internal sealed class ProgramSession(Func<GuestRun> start, TimeSpan limit, bool 
     /// <returns>Whether it did so.</returns>
     internal bool End()
     {
-        bool isOff = _run?.End(EndPatience) ?? true;
+        bool isOff = _run?.End(ProgramLines.Off, EndPatience) ?? true;
         Stop();
         return isOff;
     }
