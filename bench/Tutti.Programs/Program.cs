@@ -106,7 +106,7 @@ static int Measure(ProgramImage image, ProgramOptions options, IReadOnlyList<Deb
     new ProgramRounds(image, options, benchmarks, comparison, line => Console.Error.WriteLine($"programs: {line}")).Run();
     if (json)
     {
-        Console.WriteLine(ProgramJson.Format(comparison, benchmarks, options.Places, options.Processors, facts));
+        Console.WriteLine(ProgramJson.Format(comparison, benchmarks, options.Places, options.Processors, options.AtOnce, facts));
     }
     else
     {
@@ -115,7 +115,7 @@ static int Measure(ProgramImage image, ProgramOptions options, IReadOnlyList<Deb
             Console.WriteLine($"{name,-9}{value}");
         }
 
-        ProgramTable.Write(comparison, benchmarks, options.Places, options.Processors);
+        ProgramTable.Write(comparison, benchmarks, options.Places, options.Processors, options.AtOnce);
         foreach (string note in comparison.Notes)
         {
             Console.WriteLine(note);

@@ -9,7 +9,7 @@ namespace Tutti.Programs;
 internal static class ProgramJson
 {
     internal static string Format(
-        Comparison comparison, IReadOnlyList<Benchmark> programs, IReadOnlyList<Place> places, int processors, IReadOnlyDictionary<string, string> facts)
+        Comparison comparison, IReadOnlyList<Benchmark> programs, IReadOnlyList<Place> places, int processors, int atOnce, IReadOnlyDictionary<string, string> facts)
     {
         using MemoryStream bytes = new();
         using (Utf8JsonWriter json = new(bytes, new JsonWriterOptions { Indented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping }))
@@ -23,7 +23,7 @@ internal static class ProgramJson
             json.WriteStartArray("programs");
             foreach (Benchmark program in programs)
             {
-                Write(json, comparison, program, places, processors);
+                Write(json, comparison, program, places, processors, atOnce);
             }
 
             json.WriteEndArray();
@@ -49,7 +49,7 @@ internal static class ProgramJson
 
     private static string RatioName(Place other) => other switch { Place.Qemu => "timesQemu", Place.Native => "shareOfNative", _ => "timesAgainst" };
 
-    private static void Write(Utf8JsonWriter json, Comparison comparison, Benchmark program, IReadOnlyList<Place> places, int processors)
+    private static void Write(Utf8JsonWriter json, Comparison comparison, Benchmark program, IReadOnlyList<Place> places, int processors, int atOnce)
     {
         json.WriteStartObject();
         json.WriteString("name", program.Name);
@@ -73,7 +73,7 @@ internal static class ProgramJson
                 ComparisonJson.WriteNumber(
                     json,
                     JsonNamingPolicy.CamelCase.ConvertName(place.ToString()) + "Lost",
-                    ProgramTable.Lost(comparison, program, place, processors, Environment.ProcessorCount));
+                    ProgramTable.Lost(comparison, program, place, processors, atOnce));
             }
 
             json.WriteEndObject();

@@ -20,6 +20,9 @@ internal sealed record ProgramOptions
     /// <summary>Virtual processors, and how many of each program run at once.</summary>
     public required int Processors { get; init; }
 
+    /// <summary>How many of <see cref="Processors"/> work at the same time; of their processor seconds all count, one after the other.</summary>
+    public int AtOnce => IsProcessorTime ? 1 : Environment.ProcessorCount;
+
     public required TimeSpan Limit { get; init; }
 
     /// <summary>Whether processor time counts, not the clock's.</summary>

@@ -12,7 +12,7 @@ internal static class ProgramTable
     private static readonly (Place Other, string Title, double Factor)[] s_ratios =
         [(Place.Qemu, "× QEMU", 1), (Place.Native, "% native", 100), (Place.Against, "× against", 1)];
 
-    internal static void Write(Comparison comparison, IReadOnlyList<Benchmark> programs, IReadOnlyList<Place> places, int processors)
+    internal static void Write(Comparison comparison, IReadOnlyList<Benchmark> programs, IReadOnlyList<Place> places, int processors, int atOnce)
     {
         Print(
             ["program", .. places.Select(place => $"{Name(place)} s"), .. Ratios(places).Select(ratio => ratio.Title)],
@@ -21,7 +21,7 @@ internal static class ProgramTable
         {
             Print(
                 [$"{processors} at once", .. places.Select(place => $"{Name(place)} s"), .. places.Select(place => $"{Name(place)} lost %")],
-                programs.Select(program => TogetherCells(comparison, program, places, processors)));
+                programs.Select(program => TogetherCells(comparison, program, places, processors, atOnce)));
         }
     }
 
@@ -39,10 +39,10 @@ internal static class ProgramTable
     ];
 
     /// <summary>What is lost to there being more virtual processors than the host has, or to their work on each other: a share of the time.</summary>
-    internal static double? Lost(Comparison comparison, Benchmark program, Place place, int processors, int hostProcessors)
+    internal static double? Lost(Comparison comparison, Benchmark program, Place place, int processors, int atOnce)
     {
         // Copies that have no processor of their own take turns, which is no loss.
-        double turns = Math.Max(1, (double)processors / hostProcessors);
+        double turns = Math.Max(1, (double)processors / atOnce);
         return 1 - (comparison.Median(program, place) * turns / comparison.Median(TogetherOf(program), place));
     }
 
@@ -69,11 +69,11 @@ internal static class ProgramTable
     internal static double? Mean(Comparison comparison, IReadOnlyList<Benchmark> programs, Place other) =>
         GeometricMean(programs.Select(program => comparison.Times(program, other)).OfType<double>());
 
-    private static string[] TogetherCells(Comparison comparison, Benchmark program, IReadOnlyList<Place> places, int processors) =>
+    private static string[] TogetherCells(Comparison comparison, Benchmark program, IReadOnlyList<Place> places, int processors, int atOnce) =>
     [
         program.Name,
         .. places.Select(place => Figure(comparison, TogetherOf(program), place)),
-        .. places.Select(place => ComparisonTable.Number(Lost(comparison, program, place, processors, Environment.ProcessorCount) * 100)),
+        .. places.Select(place => ComparisonTable.Number(Lost(comparison, program, place, processors, atOnce) * 100)),
     ];
 
     private static string Figure(Comparison comparison, Benchmark program, Place place) =>

@@ -90,7 +90,7 @@ public class DebianProgramTests
         comparison.AddProblem(Program.Name, Place.Qemu, "failed: not done in 5 s", isBroken: true);
 
         Place[] places = [Place.Native, Place.Tutti, Place.Qemu, Place.Against];
-        using JsonDocument json = JsonDocument.Parse(ProgramJson.Format(comparison, [Program], places, 1, new Dictionary<string, string> { ["host"] = "here" }));
+        using JsonDocument json = JsonDocument.Parse(ProgramJson.Format(comparison, [Program], places, 1, 2, new Dictionary<string, string> { ["host"] = "here" }));
         JsonElement program = json.RootElement.GetProperty("programs")[0];
 
         Assert.Equal(0.5, program.GetProperty("shareOfNative").GetDouble());
