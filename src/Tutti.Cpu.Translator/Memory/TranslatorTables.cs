@@ -118,6 +118,9 @@ internal sealed unsafe class TranslatorTables : IDisposable
     public bool Holds(TlbSet set, ulong linear, bool write) =>
         (linear + Table(StateLayout.Tags(set, write))[IndexOf(linear)]) >> 12 == 1;
 
+    /// <summary>From the linear address of a page that is held to the host's.</summary>
+    public ulong DistanceOf(TlbSet set, ulong linear, bool write) => Table(StateLayout.Distances(set, write))[IndexOf(linear)];
+
     /// <summary>Takes over an entry of the interpreter's TLB for reads or for writes.</summary>
     public void Fill(TlbSet set, TlbEntry* entry, bool write)
     {

@@ -124,6 +124,12 @@ internal unsafe struct ExitState
 
     /// <summary>The record (bytes from the first one) of an access site that has left its page often enough to be looked at; -1 for none.</summary>
     public long CountedSite;
+
+    /// <summary>R14, R15 and the code's address where an access on trial goes on, see <see cref="AccessSites"/>.</summary>
+    public ulong TrialAddress;
+
+    public ulong TrialDistance;
+    public long TrialResume;
 }
 
 /// <summary>A change of privilege that translated code has made: the state's CS, SS and CPL follow at the next exit.</summary>
@@ -178,7 +184,7 @@ internal static unsafe class StateLayout
     public const int JumpCount = 16384;
 
     /// <summary>Access sites for reads, as many for writes, and as many frames.</summary>
-    public const int SiteCount = 512;
+    public const int SiteCount = 1024;
 
     /// <summary>
     /// Bytes of a site's record: the TLB's tag of its page, and the distance to the host's address; of a frame's, 1 - RSP and the host's address of
@@ -244,6 +250,9 @@ internal static unsafe class StateLayout
     public static readonly int Privilege = ExitField(static e => &e->Privilege);
     public static readonly int SitesUsed = ExitField(static e => &e->SitesUsed);
     public static readonly int CountedSite = ExitField(static e => &e->CountedSite);
+    public static readonly int TrialAddress = ExitField(static e => &e->TrialAddress);
+    public static readonly int TrialDistance = ExitField(static e => &e->TrialDistance);
+    public static readonly int TrialResume = ExitField(static e => &e->TrialResume);
     public static readonly int Saved = ExitField(static e => &e->Saved);
     public static readonly int LargeCountMask = ExitField(static e => &e->Masks[0]);
     public static readonly int SignMask = ExitField(static e => &e->Masks[1]);
