@@ -504,6 +504,7 @@ internal sealed unsafe class Translator : ITranslationTier
         _missRip = rip;
         _missPage = page;
         _tables.Fill(tables, entry, info.IsWrite);
+        _tables.FillOther(tables, entry, !info.IsWrite);
         return (long)_exit->Site;
     }
 

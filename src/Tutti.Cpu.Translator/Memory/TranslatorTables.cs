@@ -152,6 +152,19 @@ internal sealed unsafe class TranslatorTables : IDisposable
         Table(StateLayout.Distances(set, write))[index] = (ulong)entry->Addend;
     }
 
+    /// <summary>
+    /// The same for the other kind of access, where that may reach the page and no other page's entry stands there: most pages that are written
+    /// are read too, and that would be one miss more.
+    /// </summary>
+    public void FillOther(TlbSet set, TlbEntry* entry, bool write)
+    {
+        int index = IndexOf(entry->ReadTag);
+        if ((write ? entry->WriteTag : entry->ReadTag) == entry->ReadTag && Table(StateLayout.Tags(set, write))[index] == NoTag(index))
+        {
+            Fill(set, entry, write);
+        }
+    }
+
     /// <summary>Drops all pages, or all that are not global.</summary>
     public void Flush(bool keepsGlobal)
     {

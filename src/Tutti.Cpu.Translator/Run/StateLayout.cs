@@ -180,7 +180,7 @@ internal static unsafe class StateLayout
     /// <summary>Bytes below the state for what runs on this stack: signal handlers.</summary>
     public const int StackSize = 256 << 10;
 
-    public const int TlbCount = 16384;
+    public const int TlbCount = 32768;
     public const int JumpCount = 16384;
 
     /// <summary>Access sites for reads, as many for writes, and as many frames.</summary>
