@@ -139,7 +139,7 @@ internal sealed unsafe class Translator : ITranslationTier
         }
         else if (_cache.Hot.Note(physical))
         {
-            Invalidate(_processor.Memory.GetPageIndex(physical), physical & ~(HotCode.PieceSize - 1UL), HotCode.PieceSize);
+            DropPiece(physical, isWhole: true);
         }
     }
 
@@ -530,8 +530,7 @@ internal sealed unsafe class Translator : ITranslationTier
             case SiteVerdict.Stays:
                 return (long)_exit->Site;
             case SiteVerdict.Spread or SiteVerdict.Uneven:
-                _cache.Hot.NoteLeft(physical, verdict == SiteVerdict.Uneven);
-                Invalidate(_processor.Memory.GetPageIndex(physical), physical, 1);
+                DropPiece(physical, _cache.Hot.NoteLeft(physical, verdict == SiteVerdict.Uneven));
                 return 0;
         }
 
@@ -547,6 +546,12 @@ internal sealed unsafe class Translator : ITranslationTier
 
         return FillTlb(info) is not 0 and long site ? site : AfterMiss(info);
     }
+
+    /// <summary>Has an instruction translated anew, or all of its piece.</summary>
+    private void DropPiece(ulong physical, bool isWhole) => Invalidate(
+        _processor.Memory.GetPageIndex(physical),
+        isWhole ? physical & ~(HotCode.PieceSize - 1UL) : physical,
+        isWhole ? HotCode.PieceSize : 1);
 
     /// <summary>A miss that has not been mended: raises its fault, or has the instruction interpreted, which then says what is wrong.</summary>
     private long AfterMiss(ExitInfo info)

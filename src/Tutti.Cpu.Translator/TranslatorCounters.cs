@@ -22,6 +22,7 @@ internal sealed class TranslatorCounters
         new("translations", "invalidations", Invalidations),
         new("translations", "emptied code regions", Flushes),
         new("translations", "hot pieces of code", cache.Hot.PieceCount),
+        new("translations", "pieces that are hot no more", cache.Hot.ColdCount),
         new("translations", "hot accesses that go from page to page", cache.Hot.SpreadCount),
         new("TLB of translated code", "walks for it", Walks),
         new("TLB of translated code", "accesses beside it", SlowAccesses),

@@ -162,6 +162,29 @@ public class HotCodeTests
     }
 
     [Fact]
+    public void A_piece_that_many_accesses_of_have_left_their_page_is_left_alone()
+    {
+        var hot = new HotCode();
+        const ulong Piece = 5 * HotCode.PieceSize;
+        Assert.False(hot.Note(Piece));
+        Assert.True(hot.Note(Piece + 1));
+        ulong left = 0;
+        while (!hot.NoteLeft(Piece + left, isUneven: false))
+        {
+            Assert.True(hot.IsSpread(Piece + left));
+            Assert.False(hot.IsSpread(Piece + left + 1));
+            Assert.True(++left < 20, "The piece is kept however many leave their page.");
+        }
+
+        Assert.True(hot.IsSpread(Piece));
+        Assert.True(hot.IsSpread(Piece + HotCode.PieceSize - 1));
+        Assert.False(hot.IsSpread(Piece + HotCode.PieceSize));
+
+        // It is not said twice.
+        Assert.False(hot.NoteLeft(Piece + left + 1, isUneven: false));
+    }
+
+    [Fact]
     public void More_sites_than_there_are_records_share_them()
     {
         var hot = new HotCode();

@@ -1,3 +1,5 @@
+using System.Runtime.InteropServices;
+
 namespace Tutti.Cpu.Translator;
 
 /// <summary>What is known of the guest's code from looking now and then where it runs: pieces that are worth a better translation.</summary>
@@ -11,10 +13,18 @@ internal sealed class HotCode
     /// <summary>Pieces and instructions that are remembered; one more, and all are forgotten.</summary>
     private const int MaxRemembered = 1 << 14;
 
+    /// <summary>
+    /// Instructions of a piece whose accesses have left their page, before all of it is left alone: each of them is a new translation of what is around
+    /// it, and a big program that runs a little everywhere has more of them than are remembered.
+    /// </summary>
+    private const int MaxLeft = 6;
+
     private readonly HashSet<ulong> _met = [];
     private readonly HashSet<ulong> _hot = [];
     private readonly HashSet<ulong> _spread = [];
     private readonly HashSet<ulong> _uneven = [];
+    private readonly HashSet<ulong> _cold = [];
+    private readonly Dictionary<ulong, int> _left = [];
     private readonly int[] _nextSite = new int[2];
     private readonly int[] _taken = new int[3];
 
@@ -22,6 +32,8 @@ internal sealed class HotCode
     public bool IsEverything { get; set; }
 
     public long PieceCount => _hot.Count;
+
+    public long ColdCount => _cold.Count;
 
     public long SpreadCount => _spread.Count;
 
@@ -37,15 +49,25 @@ internal sealed class HotCode
     /// The accesses of an instruction leave their page too often: they are looked up in the TLB's tables from now on, hot or not; or, where they are
     /// often not aligned to their size and that has not been seen before, have both ends compared.
     /// </summary>
-    public void NoteLeft(ulong physical, bool isUneven)
+    /// <returns>Whether that has come to so many instructions of the piece that all of it is translated as code that is not hot.</returns>
+    public bool NoteLeft(ulong physical, bool isUneven)
     {
-        if (!isUneven || !Add(_uneven, physical))
+        if (isUneven && Add(_uneven, physical))
         {
-            Add(_spread, physical);
+            return false;
         }
+
+        Add(_spread, physical);
+        if (_left.Count == MaxRemembered)
+        {
+            _left.Clear();
+        }
+
+        ref int left = ref CollectionsMarshal.GetValueRefOrAddDefault(_left, physical / PieceSize, out _);
+        return ++left >= MaxLeft && Add(_cold, physical / PieceSize);
     }
 
-    public bool IsSpread(ulong physical) => _spread.Contains(physical);
+    public bool IsSpread(ulong physical) => _spread.Contains(physical) || _cold.Contains(physical / PieceSize);
 
     /// <summary>The operand of an instruction is often not aligned to its size.</summary>
     public bool IsUneven(ulong physical) => _uneven.Contains(physical);
