@@ -103,8 +103,8 @@ internal sealed class SoftwarePartition : IPartition
         var codePages = new CodePages(options.Memory);
         var bus = new BusLock();
         _processors = [.. Enumerable.Range(0, options.ProcessorCount).Select(index => new SoftwareProcessor(index, options, codePages, bus, tiers))];
-        codePages.Processors = _processors;
-        bus.Processors = _processors;
+        codePages.Processors = [.. _processors.Select(processor => processor.Watch)];
+        bus.Processors = [.. _processors.Select(processor => processor.Presence)];
     }
 
     public IReadOnlyList<IVirtualProcessor> Processors => _processors;

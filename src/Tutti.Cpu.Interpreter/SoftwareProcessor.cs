@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using Iced.Intel;
 using Tutti.Host;
 using Tutti.Memory;
 using Tutti.X86;
@@ -7,23 +8,20 @@ using Tutti.X86;
 namespace Tutti.Cpu.Interpreter;
 
 /// <summary>
-/// One vCPU of the software engine: owns the state, the TLB and the decoded blocks, and runs the loop.
-/// Split by subject over several files; the handlers of single instructions are static and work on <see cref="CpuState"/>.
+/// One vCPU of the software engine: owns the state and the units that work on it, takes signals, and runs the loop: blocks, faults,
+/// pending events, halting, single-stepping.
 /// </summary>
-internal sealed unsafe partial class SoftwareProcessor : IVirtualProcessor, IProcessorSignals, IDisposable
+internal sealed unsafe class SoftwareProcessor : IVirtualProcessor, IProcessorSignals, IDisposable
 {
-    /// <summary>Stands for #GP(0), or #SS(0) when the operand's segment is SS; <see cref="Flow.Fault"/> knows which.</summary>
-    public const int NonCanonicalFault = 0x100;
-
     /// <summary>
     /// Holds state, TLB sets and jump cache. Never disposed of: a timer's thread may still signal a vCPU whose machine has gone. The
     /// finalizer gives it back when nobody can.
     /// </summary>
     private readonly HostMapping _native;
 
-    private readonly TlbEntry* _tlb;
-    private readonly HostEvent _wake = new();
     private readonly BusLock _bus;
+    private readonly ProcessorReset _reset;
+    private readonly RegisterTransfer _registers;
     private GCHandle _self;
     private int _startupVector = -1;
 
@@ -31,42 +29,72 @@ internal sealed unsafe partial class SoftwareProcessor : IVirtualProcessor, IPro
     {
         Index = index;
         Memory = options.Memory;
-        Io = options.Io;
         Clock = options.Clock;
-        ProcessorCount = options.ProcessorCount;
-        Cpuid = new ProcessorCpuid(options.Cpu, index, ProcessorCount);
-        _cr4Writable = FindWritableCr4(Cpuid);
-        _loadableShift = (_cr4Writable & Cr4.LinearAddress57) != 0 ? 64 - SoftwareCpuid.LinearBits : 16;
-        Walker = new PageWalker(Memory);
+        Cpuid = new ProcessorCpuid(options.Cpu, index, options.ProcessorCount);
+        _bus = bus;
 
         // SAFETY: sizes are those of the structures placed behind one another; the mapping begins with zeros.
         int before = tiers?.BytesBefore ?? 0;
         nuint stateSize = ((nuint)Math.Max(tiers?.BytesInAll ?? 0, before + sizeof(CpuState)) + 63) & ~(nuint)63;
-        nuint tlbSize = (nuint)(TlbSets * TlbEntry.Count * sizeof(TlbEntry));
+        nuint tlbSize = (nuint)Tlb.ByteCount;
         nuint jumpSize = (nuint)(JumpCacheEntry.Count * sizeof(JumpCacheEntry));
         _native = new HostMapping((long)(stateSize + tlbSize + jumpSize));
         State = (CpuState*)(_native.Address + before);
+        var entries = (TlbEntry*)(_native.Address + (nint)stateSize);
         State->ReachValue = CpuState.Reach;
-        _tlb = (TlbEntry*)(_native.Address + (nint)stateSize);
-        State->JumpCache = (JumpCacheEntry*)((byte*)_tlb + tlbSize);
         _self = GCHandle.Alloc(this);
         State->Self = GCHandle.ToIntPtr(_self);
-        State->FaultVector = -1;
+        State->FaultVector = Faults.None;
         State->CanonicalShift = 16;
-        State->Tlb = _tlb;
-        for (int i = 0; i < TlbSets * TlbEntry.Count; i++)
-        {
-            Drop(_tlb + i);
-        }
+        State->Tlb = entries;
 
-        new Span<JumpCacheEntry>(State->JumpCache, JumpCacheEntry.Count).Fill(new JumpCacheEntry { Rip = ulong.MaxValue });
+        AttentionWord = new AttentionWord(State, _native);
         Lapic = options.CreateLocalApic?.Invoke(index, this)
             ?? throw new ArgumentException("The software engine needs a local APIC for each vCPU (PartitionOptions.CreateLocalApic).", nameof(options));
-        _bus = bus;
-        Code = new BlockCache(this, codePages);
-        Observe(options.Trace);
+        Pending = new PendingEvents(State, AttentionWord);
+        Breakpoints = new Breakpoints(State);
+        Walker = new PageWalker(Memory);
+        var jumpCache = new JumpCache(State, (JumpCacheEntry*)((byte*)entries + tlbSize));
+        Tlb = new Tlb(State, entries, Memory, Walker, Breakpoints, jumpCache);
+        Watch = new CodeWatch(index, Memory, Tlb, jumpCache, AttentionWord, codePages);
+        Fetch = new CodeFetch(State, Memory, Tlb, Watch);
+        Presence = new GuestPresence(bus, AttentionWord, Watch, options.ProcessorCount > 1);
+        LoadStore = new LoadStoreUnit(State, Memory, options.Io, Lapic, Breakpoints, Tlb, Presence, bus);
+        Debug = new DebugUnit(State, AttentionWord, Pending, Breakpoints, Tlb);
+        Mode = new OperatingMode(State, jumpCache, Tlb, Debug);
+
+        Control = new ControlRegisters(State, Lapic, Cpuid, Tlb, Presence, Mode);
+        Tsc = new TimeStampCounter(State, Clock, Lapic);
+        var paravirtual = new ParavirtualClock(State, Memory, Clock);
+        Msrs = new ModelSpecificRegisters(State, Clock, Lapic, Tlb, Presence, Mode, Control, new PlainRegisters(), Tsc, paravirtual);
+
+        Tables = new DescriptorTables(State, LoadStore);
+        Segments = new SegmentLoader(State, Tables);
+        SystemSegments = new SystemSegments(State, Tables, Control);
+        Ports = new PortAccess(State, options.Io, Breakpoints, Presence, Tables);
+        var frames = new StackFrames(State, LoadStore, Tables, Segments);
+        Tasks = new TaskSwitch(State, Pending, Tlb, LoadStore, Debug, Mode, Tables, Segments, frames);
+        Transfers = new FarTransfers(State, Mode, Tables, Segments, frames, Tasks);
+        Returns = new FarReturns(State, Mode, Tables, Segments, frames, Transfers);
+        InterruptReturns = new InterruptReturns(State, Pending, Breakpoints, Debug, Mode, Tables, Segments, frames, Tasks, Transfers, Returns);
+        SystemCalls = new SystemCalls(State, Pending, Debug, Mode);
+        Trace = new ProcessorTrace(State, index, options.Trace);
+        var legacy = new LegacyDelivery(State, Tables, frames, Tasks);
+        Delivery = new EventDelivery(State, Pending, Debug, Mode, Tables, Segments, frames, Tasks, Trace, legacy);
+
+        _reset = new ProcessorReset(State, Lapic, Cpuid, AttentionWord, Pending, Tlb, Debug, Mode, Tsc, Msrs, index);
+        _registers = new RegisterTransfer(State, Lapic, AttentionWord, Pending, Tlb, Debug, Mode, Msrs);
+        Code = new BlockCache(this);
+        Watch.Holders = [Code];
         Tier = tiers?.Create(this);
-        ResetToPowerOn();
+        if (Tier is not null)
+        {
+            Tlb.Follower = Tier;
+            InterruptReturns.Observer = Tier;
+            Watch.Holders = [Tier, Code];
+        }
+
+        _reset.ResetToPowerOn();
     }
 
     public int Index { get; }
@@ -77,146 +105,338 @@ internal sealed unsafe partial class SoftwareProcessor : IVirtualProcessor, IPro
 
     public GuestMemory Memory { get; }
 
-    public ICpuIo Io { get; }
-
     public IGuestClock Clock { get; }
-
-    public int ProcessorCount { get; }
 
     public ProcessorCpuid Cpuid { get; }
 
-    public PageWalker Walker { get; }
-
     public ILocalApic Lapic { get; }
 
+    /// <summary>What stops the loop.</summary>
+    public AttentionWord AttentionWord { get; }
+
+    public PendingEvents Pending { get; }
+
+    public Breakpoints Breakpoints { get; }
+
+    public PageWalker Walker { get; }
+
+    public Tlb Tlb { get; }
+
+    /// <summary>Which pages the vCPU holds code of.</summary>
+    public CodeWatch Watch { get; }
+
+    public CodeFetch Fetch { get; }
+
+    public GuestPresence Presence { get; }
+
+    public LoadStoreUnit LoadStore { get; }
+
+    public DebugUnit Debug { get; }
+
+    public OperatingMode Mode { get; }
+
+    public ControlRegisters Control { get; }
+
+    public TimeStampCounter Tsc { get; }
+
+    public ModelSpecificRegisters Msrs { get; }
+
+    public DescriptorTables Tables { get; }
+
+    public SegmentLoader Segments { get; }
+
+    public SystemSegments SystemSegments { get; }
+
+    public PortAccess Ports { get; }
+
+    public TaskSwitch Tasks { get; }
+
+    public FarTransfers Transfers { get; }
+
+    public FarReturns Returns { get; }
+
+    public InterruptReturns InterruptReturns { get; }
+
+    public SystemCalls SystemCalls { get; }
+
+    public EventDelivery Delivery { get; }
+
+    public ProcessorTrace Trace { get; }
+
+    /// <summary>The decoded blocks.</summary>
     public BlockCache Code { get; }
 
     /// <summary>Runs what it can in the interpreter's stead; null where there is none.</summary>
     public ITranslationTier? Tier { get; }
 
-    /// <summary>CR8.</summary>
-    public byte TaskPriority
-    {
-        get
-        {
-            LeaveGuest();
-            byte value = Lapic.TaskPriority;
-            ReenterGuest();
-            return value;
-        }
+    /// <summary>Within <see cref="RunOne"/>: a branch need not look for the ops of its target.</summary>
+    public bool IsRunningOne { get; private set; }
 
-        set
-        {
-            LeaveGuest();
-            Lapic.TaskPriority = value;
-            ReenterGuest();
-        }
-    }
+    public long ReleasableBytes => Watch.ByteCount;
 
     /// <summary>The processor that owns a state.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static SoftwareProcessor From(CpuState* state) =>
         Unsafe.As<SoftwareProcessor>(GCHandle.FromIntPtr(state->Self).Target!);
 
-    /// <summary>Notes the fault that the running handler met. The run loop delivers it when the handler has returned.</summary>
-    public static void RaiseFault(CpuState* state, int vector, uint error)
-    {
-        state->FaultVector = vector;
-        state->FaultError = error;
-    }
+    public void GetRegisters(ProcessorRegisters registers) => _registers.GetRegisters(registers);
 
-    public long ReleasableBytes => Code.ByteCount + (Tier?.ByteCount ?? 0);
+    public void SetRegisters(ProcessorRegisters registers) => _registers.SetRegisters(registers);
 
-    public void ReleaseMemory() => Signal(Interpreter.Attention.ReleaseMemory);
+    public void ReleaseMemory() => Signal(Attention.ReleaseMemory);
 
-    public void RequestExit() => Signal(Interpreter.Attention.ExitRequest);
+    public void RequestExit() => Signal(Attention.ExitRequest);
 
-    public void SignalInterrupt() => Signal(Interpreter.Attention.Interrupt);
+    public void SignalInterrupt() => Signal(Attention.Interrupt);
 
-    public void SignalNmi() => Signal(Interpreter.Attention.Nmi);
+    public void SignalNmi() => Signal(Attention.Nmi);
 
-    public void SignalInit() => Signal(Interpreter.Attention.Init);
+    public void SignalInit() => Signal(Attention.Init);
 
     public void SignalStartup(byte vector)
     {
         Volatile.Write(ref _startupVector, vector);
-        Signal(Interpreter.Attention.Startup);
+        Signal(Attention.Startup);
     }
+
+    /// <summary>Sets attention bits from any thread and wakes the vCPU when it is halted.</summary>
+    public void Signal(int bits) => AttentionWord.Signal(bits);
 
     public void Dispose()
     {
-        Memory.RemoveCodeWriteObserver(Code);
+        Watch.Dispose();
         Tier?.Dispose();
         Code.Dispose();
-        _wake.Dispose();
+        AttentionWord.Dispose();
+        LoadStore.Dispose();
         if (_self.IsAllocated)
         {
             _self.Free();
         }
     }
 
-    /// <summary>Sets attention bits from any thread and wakes the vCPU when it is halted.</summary>
-    public void Signal(int bits)
-    {
-        int before = Interlocked.Or(ref State->Attention, bits);
-        for (int i = 0; i < State->PollMaskCount; i++)
-        {
-            Volatile.Write(ref State->PollMasks[i], 0);
-        }
+    public IEnumerable<EngineCounter> ReadCounters() =>
+    [
+        new("guest", "instructions", (long)InstructionCount),
+        .. Trace.ReadEvents(),
+        .. Code.ReadCounters(),
+        new("memory", "page walks", Walker.Count),
+        .. Trace.ReadExceptions(),
+        .. Tier?.ReadCounters() ?? [],
+        .. Trace.ReadSingles(),
+    ];
 
-        if ((before & Interpreter.Attention.Halted) != 0)
+    public ProcessorExit Run()
+    {
+        Presence.Enter();
+        try
         {
-            _wake.Signal();
+            return RunUntilExit();
+        }
+        finally
+        {
+            // Also where the engine breaks: other vCPUs must not wait for this one.
+            _bus.Release(Presence);
+            Presence.Exit();
         }
     }
 
-    /// <summary>
-    /// Recomputes what is derived from CS, SS, CR0, CR4, EFER, CPL and RFLAGS (AC, VM, TF): the code mode, the TLB set,
-    /// FPU traps, single-stepping. Every instruction that changes one of these calls it and then leaves its block.
-    /// </summary>
-    public void UpdateMode()
+    /// <summary>Interprets the one instruction at RIP, or raises the fault of its fetch.</summary>
+    public void RunOne()
     {
-        bool isLong = (State->Efer & Efer.LongModeActive) != 0;
-        bool virtual8086 = (State->Flags & Rflags.Virtual8086) != 0;
-        uint mode = CodeMode.Bits16;
-        if (isLong && (State->Cs.Attributes & SegmentAttributes.Long) != 0)
+        CpuState* state = State;
+        Op* op = Code.FindOne();
+        if (op == null)
         {
-            mode = CodeMode.Bits64;
-        }
-        else if ((State->Cs.Attributes & SegmentAttributes.Big) != 0 && !virtual8086)
-        {
-            mode = CodeMode.Bits32;
+            return;
         }
 
-        // 64-bit code always has a 64-bit stack pointer, whatever SS (often null) says: one mode, one set of blocks.
-        mode |= mode != CodeMode.Bits64 && (State->Ss.Attributes & SegmentAttributes.Big) != 0 ? CodeMode.Stack32 : 0;
-        mode |= State->Cpl == 3 ? CodeMode.User : 0;
-        mode |= virtual8086 ? CodeMode.Virtual8086 : 0;
-        mode |= (State->Cr0 & Cr0.ProtectionEnable) != 0 ? CodeMode.Protected : 0;
-        mode |= isLong ? CodeMode.LongMode : 0;
-        bool flat = (mode & CodeMode.BitnessMask) == CodeMode.Bits64 || (State->Cs.Base == 0 && State->Cs.Limit == uint.MaxValue);
-        mode |= flat ? CodeMode.FlatCode : 0;
-        State->CanonicalShift = isLong && (State->Cr4 & Cr4.LinearAddress57) != 0 ? 64 - SoftwareCpuid.LinearBits : 16;
-        State->Mode = mode;
-        State->JumpTag = mode | _jumpGeneration;
-
-        UpdateTlbSet();
-        State->FpuTraps = ((State->Cr0 & Cr0.TaskSwitched) != 0 ? FpuTrap.TaskSwitched : 0)
-            | ((State->Cr0 & Cr0.Emulation) != 0 ? FpuTrap.Emulation : 0)
-            | ((State->Cr4 & Cr4.OsFxsr) == 0 ? FpuTrap.NoOsFxsr : 0);
-        UpdateStepping();
+        Trace.CountSingle(Code.NameOf(op));
+        IsRunningOne = true;
+        Op* next = op->Handler(state, op);
+        IsRunningOne = false;
+        if (next == op + 1)
+        {
+            state->Rip = Flow.NextRip(state, op);
+            state->InstructionCount += op->Count;
+        }
     }
 
-    /// <summary>Chooses the TLB set for CPL and RFLAGS.AC.</summary>
-    public void UpdateTlbSet()
+    private ProcessorExit RunUntilExit()
     {
-        bool alignmentCheck = (State->Flags & Rflags.AlignmentCheck) != 0;
-        int set = alignmentCheck ? 1 : 0;
-        if (State->Cpl == 3)
+        while (true)
         {
-            set = alignmentCheck && (State->Cr0 & Cr0.AlignmentMask) != 0 ? EmptySet : 2;
+            // A vCPU that was halted when it was asked to come out is halted when it comes back, whatever else there is to see to.
+            bool looks = AttentionWord.Value != 0 || Pending.Activity != ProcessorActivity.Running;
+            if (looks && !TryHandleAttention(out ProcessorExit exit))
+            {
+                return exit;
+            }
+
+            // Delivery of an interrupt may have ended in a triple fault, or in a #DB of the task switched to: then no block runs.
+            if (!Delivery.IsTripleFault && State->FaultVector == Faults.None)
+            {
+                RunBlocks();
+            }
+
+            if (State->FaultVector != Faults.None)
+            {
+                Delivery.DeliverFault();
+            }
+
+            if (Delivery.IsTripleFault)
+            {
+                Delivery.IsTripleFault = false;
+                return new ProcessorExit(ProcessorExitKind.TripleFault);
+            }
+        }
+    }
+
+    private void RunBlocks()
+    {
+        CpuState* state = State;
+        bool step = (state->Attention & Attention.Step) != 0;
+        if (!step && Tier is { CanRun: true } tier)
+        {
+            tier.Run();
+            return;
         }
 
-        State->Tlb = _tlb + (set * TlbEntry.Count);
+        Op* op = !step ? Code.Find() : Debug.TryBeginStep() ? Code.FindSingle() : null;
+        while (op != null)
+        {
+            // A step is one instruction, also where it has ended the need for steps (IRET that clears TF) and knows the ops it jumps to.
+            Op* next = op->Handler(state, op);
+            op = step && next != op + 1 ? null : next;
+        }
+
+        if (step)
+        {
+            Debug.AfterStep();
+        }
+    }
+
+    /// <summary>Looks at why the loop was stopped; false when <see cref="Run"/> is to return.</summary>
+    private bool TryHandleAttention(out ProcessorExit exit)
+    {
+        exit = default;
+        while (true)
+        {
+            int attention = AttentionWord.Value;
+            if ((attention & Attention.ExitRequest) != 0)
+            {
+                AttentionWord.Clear(Attention.ExitRequest);
+                exit = new ProcessorExit(ProcessorExitKind.Requested);
+                return false;
+            }
+
+            if ((attention & (Attention.CodeWritten | Attention.FlushCode)) != 0)
+            {
+                AttentionWord.Clear(Attention.CodeWritten | Attention.FlushCode);
+                Watch.TakePendingInvalidations((attention & Attention.FlushCode) != 0);
+            }
+
+            if ((attention & Attention.ReleaseMemory) != 0)
+            {
+                AttentionWord.Clear(Attention.ReleaseMemory);
+                Watch.ReleaseMemory();
+            }
+
+            if ((attention & Attention.BusLocked) != 0)
+            {
+                AttentionWord.Clear(Attention.BusLocked);
+                Presence.Exit();
+                Presence.Enter();
+                continue;
+            }
+
+            TakeSignals(attention);
+            if (Pending.Activity != ProcessorActivity.WaitForStartup && TryDeliverPending())
+            {
+                Pending.Activity = ProcessorActivity.Running;
+            }
+
+            if (Pending.Activity == ProcessorActivity.Running)
+            {
+                AttentionWord.Clear(Attention.Halted);
+                return true;
+            }
+
+            Wait();
+        }
+    }
+
+    private void TakeSignals(int attention)
+    {
+        if ((attention & Attention.Init) != 0)
+        {
+            AttentionWord.Clear(Attention.Init);
+            _reset.ResetToInit();
+        }
+
+        if ((attention & Attention.Startup) != 0)
+        {
+            AttentionWord.Clear(Attention.Startup);
+            if (Pending.Activity == ProcessorActivity.WaitForStartup)
+            {
+                _reset.Start((byte)Volatile.Read(ref _startupVector));
+            }
+        }
+
+        if ((attention & Attention.Nmi) != 0)
+        {
+            AttentionWord.Clear(Attention.Nmi);
+            Pending.NmiWaits = true;
+        }
+
+        if ((attention & Attention.Interrupt) != 0)
+        {
+            AttentionWord.Clear(Attention.Interrupt);
+            Pending.InterruptWaits = true;
+        }
+    }
+
+    /// <summary>Delivers a pending NMI or interrupt where the state allows; true when one was delivered.</summary>
+    private bool TryDeliverPending()
+    {
+        if (State->InterruptShadow != 0)
+        {
+            // One instruction more: the single-step path clears the shadow and comes back here.
+            return false;
+        }
+
+        if (Pending.NmiWaits && !Pending.IsNmiBlocked)
+        {
+            Pending.NmiWaits = false;
+            Pending.IsNmiBlocked = true;
+            Delivery.DeliverInterrupt(ExceptionVector.Nmi);
+            return true;
+        }
+
+        if (!Pending.InterruptWaits || (State->Flags & Rflags.Interrupt) == 0)
+        {
+            return false;
+        }
+
+        Pending.InterruptWaits = false;
+        Presence.Leave();
+        int vector = Lapic.AcknowledgeInterrupt();
+        Presence.Reenter();
+        if (vector < 0)
+        {
+            return false;
+        }
+
+        Delivery.DeliverInterrupt(vector);
+        return true;
+    }
+
+    private void Wait()
+    {
+        AttentionWord.Set(Attention.Halted);
+        Presence.Exit();
+        AttentionWord.Wait();
+        Presence.Enter();
+        AttentionWord.Clear(Attention.Halted);
     }
 }

@@ -60,8 +60,8 @@ internal sealed unsafe class Translator : ITranslationTier
     {
         _cache.Hot.IsEverything = everythingIsHot;
         _processor = processor;
-        _tracesBlocks = processor.Traces(TraceKinds.Blocks);
-        _tracesExits = processor.Traces(TraceKinds.Exits);
+        _tracesBlocks = processor.Trace.Traces(TraceKinds.Blocks);
+        _tracesExits = processor.Trace.Traces(TraceKinds.Exits);
         _state = processor.State;
         _hot = (HotState*)((byte*)_state - StateLayout.Cpu);
         _exit = (ExitState*)((byte*)_hot + StateLayout.Exit);
@@ -144,7 +144,7 @@ internal sealed unsafe class Translator : ITranslationTier
         }
 
         ulong cr2 = _state->Cr2;
-        if (!_processor.Code.TryFindCode(out ulong physical, out _))
+        if (!_processor.Fetch.TryFindCode(out ulong physical, out _))
         {
             // Nobody has asked for this instruction yet: what came is first.
             _state->FaultVector = -1;
@@ -162,8 +162,8 @@ internal sealed unsafe class Translator : ITranslationTier
         _windows.MarkStale();
 
         // All code is looked up anew from here, so that the mark comes back where it must.
-        ForgetJumps(!keepsGlobal || _processor.HasFetchedLocalCode);
-        _processor.HasFetchedLocalCode = false;
+        ForgetJumps(!keepsGlobal || _processor.Tlb.HasFetchedLocalCode);
+        _processor.Tlb.HasFetchedLocalCode = false;
     }
 
     public void InvalidatePage(ulong linear)
@@ -276,7 +276,7 @@ internal sealed unsafe class Translator : ITranslationTier
 
     private TranslatedBlock? FindBlock(TlbSet set)
     {
-        if (!_processor.Code.TryFindCode(out ulong physical, out byte* page))
+        if (!_processor.Fetch.TryFindCode(out ulong physical, out byte* page))
         {
             return null;
         }
@@ -315,15 +315,15 @@ internal sealed unsafe class Translator : ITranslationTier
         if (_cache.IsFull)
         {
             // Nothing of it runs now, and whoever waits to go on looks its code up anew.
-            _processor.Code.Flush();
+            _processor.Watch.Flush();
             Counters.Flushes++;
         }
 
-        long index = _processor.Code.Claim(physical);
+        long index = _processor.Watch.Claim(physical);
         TranslatedBlock made = _cache.Translate(page, index, physical, set);
         if (_tracesBlocks)
         {
-            _processor.Tell(TraceKinds.Blocks, _state->Rip, string.Create(CultureInfo.InvariantCulture, $"translated {made.ByteLength} bytes at {physical:x}, {set}"));
+            _processor.Trace.Tell(TraceKinds.Blocks, _state->Rip, string.Create(CultureInfo.InvariantCulture, $"translated {made.ByteLength} bytes at {physical:x}, {set}"));
         }
 
         return made;
@@ -333,7 +333,7 @@ internal sealed unsafe class Translator : ITranslationTier
     private TranslatedBlock? FindCrossing(byte* page, ulong physical, TlbSet set)
     {
         ulong next = (_state->Rip & ~0xFFFUL) + 4096;
-        if (!_processor.IsCanonical(next) || !_processor.TryTranslateFetch(next, out ulong nextPhysical))
+        if (!CpuState.IsCanonical(_state, next) || !_processor.Tlb.TryTranslateFetch(next, out ulong nextPhysical))
         {
             return null;
         }
@@ -349,11 +349,11 @@ internal sealed unsafe class Translator : ITranslationTier
         {
             if (_cache.IsFull)
             {
-                _processor.Code.Flush();
+                _processor.Watch.Flush();
                 Counters.Flushes++;
             }
 
-            (long, long) pages = (_processor.Code.Claim(physical), _processor.Code.Claim(nextPhysical));
+            (long, long) pages = (_processor.Watch.Claim(physical), _processor.Watch.Claim(nextPhysical));
             // The last words of the one page, the first ones of the other. SAFETY: both pages are whole, and 15 bytes of code are among these.
             ulong* words = stackalloc ulong[4];
             for (int i = 0; i < 4; i++)
@@ -405,7 +405,7 @@ internal sealed unsafe class Translator : ITranslationTier
         _state->Rip = _hot->CodePage + (ulong)info.Offset;
         if (_tracesExits)
         {
-            _processor.Tell(TraceKinds.Exits, _state->Rip, string.Create(CultureInfo.InvariantCulture, $"{info.Kind}, {info.Size} bytes{(info.IsWrite ? " to write" : string.Empty)}"));
+            _processor.Trace.Tell(TraceKinds.Exits, _state->Rip, string.Create(CultureInfo.InvariantCulture, $"{info.Kind}, {info.Size} bytes{(info.IsWrite ? " to write" : string.Empty)}"));
         }
 
         return info.Kind switch
@@ -432,7 +432,7 @@ internal sealed unsafe class Translator : ITranslationTier
 
         // RF lives for one instruction, and counts only with breakpoints, when single instructions are interpreted.
         _state->Flags &= ~(Rflags.Arithmetic | Rflags.Resume);
-        _exit->EventWaits = _processor.HasWaitingEvent ? 1 : 0;
+        _exit->EventWaits = _processor.Pending.IsAny ? 1 : 0;
         _exit->GoesDown = (_state->Flags & Rflags.Direction) != 0 ? 1 : 0;
         _exit->Privilege = (int)PrivilegeChange.None;
         if (!_tables.AreLookupsArmed)
@@ -453,14 +453,14 @@ internal sealed unsafe class Translator : ITranslationTier
         switch ((PrivilegeChange)_exit->Privilege)
         {
             case PrivilegeChange.None:
-                _processor.UpdateTlbSet();
+                _processor.Tlb.SelectSet();
                 return;
             case PrivilegeChange.Return:
                 ulong* target = _exit->Returns + (3 * _exit->Returned);
-                _processor.SetReturned((ushort)*target, (ushort)(*target >> 16), new Descriptor(target[1]), new Descriptor(target[2]));
+                _processor.InterruptReturns.SetReturned((ushort)*target, (ushort)(*target >> 16), new Descriptor(target[1]), new Descriptor(target[2]));
                 break;
             default:
-                _processor.SetFlatPrivilege(_exit->Privilege == (int)PrivilegeChange.ToSupervisor ? 0 : 3);
+                _processor.SystemCalls.SetFlatPrivilege(_exit->Privilege == (int)PrivilegeChange.ToSupervisor ? 0 : 3);
                 break;
         }
 
@@ -469,7 +469,7 @@ internal sealed unsafe class Translator : ITranslationTier
 
     private long InvalidateAddressed()
     {
-        _processor.InvalidatePage(_exit->Address);
+        _processor.Tlb.InvalidatePage(_exit->Address);
         return 0;
     }
 
@@ -483,7 +483,7 @@ internal sealed unsafe class Translator : ITranslationTier
     private long Jump(ExitInfo info)
     {
         ulong target = _exit->Address;
-        if (!_processor.IsCanonical(target))
+        if (!CpuState.IsCanonical(_state, target))
         {
             return Interpret();
         }
@@ -512,7 +512,7 @@ internal sealed unsafe class Translator : ITranslationTier
         bool crosses = ((linear + (ulong)info.Size - 1) & ~0xFFFUL) != page;
         bool isMisaligned = info.NeedsAlignment && (linear & (info.IsGroup ? 15UL : (ulong)(info.Size - 1))) != 0;
         bool counts = info.IsSite && _exit->CountedSite >= 0;
-        if (Set?.Tables() is not { } tables || crosses || isMisaligned || counts || !_processor.IsCanonical(linear) || !_tables.AreLookupsArmed
+        if (Set?.Tables() is not { } tables || crosses || isMisaligned || counts || !CpuState.IsCanonical(_state, linear) || !_tables.AreLookupsArmed
             || _tables.Holds(tables, linear, info.IsWrite))
         {
             // It holds the page: then the operand is not aligned, which faults before its page does.
@@ -523,7 +523,7 @@ internal sealed unsafe class Translator : ITranslationTier
         if ((info.IsWrite ? entry->WriteTag : entry->ReadTag) != page)
         {
             Counters.Walks++;
-            if (!_processor.TryFillTlb(linear, info.IsWrite ? Access.Write : Access.Read, out _missError))
+            if (!_processor.Tlb.TryFillTlb(linear, info.IsWrite ? Access.Write : Access.Read, out _missError))
             {
                 return 0;
             }
@@ -614,7 +614,7 @@ internal sealed unsafe class Translator : ITranslationTier
     {
         long record = _exit->CountedSite;
         _exit->CountedSite = -1;
-        if (_tables.Sites.IsSpread(record) && _processor.Code.TryFindCode(out ulong physical, out _))
+        if (_tables.Sites.IsSpread(record) && _processor.Fetch.TryFindCode(out ulong physical, out _))
         {
             bool isUneven = !info.IsGroup && (_exit->Address & (ulong)(info.Size - 1)) != 0;
             if (isUneven && !_cache.Hot.IsUneven(physical))
@@ -659,14 +659,14 @@ internal sealed unsafe class Translator : ITranslationTier
             return Interpret();
         }
 
-        _processor.RaisePageFault(linear, (uint)_missError);
+        _processor.Tlb.RaisePageFault(linear, (uint)_missError);
         return 0;
     }
 
     /// <summary>A group of accesses crosses a page's end: its first instruction is interpreted, or translated anew without it.</summary>
     private long AfterCrossing()
     {
-        if (!_processor.Code.TryFindCode(out ulong physical, out _))
+        if (!_processor.Fetch.TryFindCode(out ulong physical, out _))
         {
             return 0;
         }
@@ -685,7 +685,7 @@ internal sealed unsafe class Translator : ITranslationTier
     private long Link(ExitInfo info)
     {
         long before = Counters.Flushes;
-        if (_state->Attention != 0 || Set is not { } set || !_processor.Code.TryFindCode(out ulong physical, out byte* page))
+        if (_state->Attention != 0 || Set is not { } set || !_processor.Fetch.TryFindCode(out ulong physical, out byte* page))
         {
             return 0;
         }
@@ -756,7 +756,7 @@ internal sealed unsafe class Translator : ITranslationTier
         _exit->CounterOffset = (ulong)((_counter?.Nanoseconds ?? 0) + _state->TscOffset);
         _exit->BasesForbidden = (_state->Cr4 & Cr4.FsGsBase) != 0 ? 0 : 1;
         _exit->KeysForbidden = (_state->Cr4 & Cr4.ProtectionKeyEnable) != 0 ? 0 : 1;
-        _exit->ReturnForbidden = _returnLimit == _state->Gdtr.Limit && _processor.ReturnsPlainly ? 0 : 1;
+        _exit->ReturnForbidden = _returnLimit == _state->Gdtr.Limit && _processor.InterruptReturns.ReturnsPlainly ? 0 : 1;
     }
 
     private void FollowClock()

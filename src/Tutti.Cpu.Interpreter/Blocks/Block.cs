@@ -28,21 +28,3 @@ internal unsafe struct Block
     // SAFETY: blocks are allocated with OpCount ops behind the header.
     public static Op* Ops(Block* block) => (Op*)(block + 1);
 }
-
-/// <summary>Remembers where the code at a linear address was last found, until the next TLB flush.</summary>
-[StructLayout(LayoutKind.Sequential)]
-internal unsafe struct JumpCacheEntry
-{
-    /// <summary>RIP (not linear: CS.base is 0 where this is used).</summary>
-    public ulong Rip;
-
-    public Op* Ops;
-    /// <summary>The <see cref="CpuState.JumpTag"/> it is good for.</summary>
-    public uint Tag;
-
-    public uint Padding;
-
-    public const int Count = 4096;
-
-    public static int IndexOf(ulong rip) => (int)((rip ^ (rip >> 12)) & (Count - 1));
-}

@@ -1,3 +1,5 @@
+using System.Globalization;
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using Iced.Intel;
 using Tutti.Host;
@@ -10,30 +12,24 @@ namespace Tutti.Cpu.Interpreter;
 /// The decoded blocks of one processor, found by guest physical address and mode, dropped exactly when a byte of
 /// theirs is written.
 /// </summary>
-internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
+internal sealed unsafe class BlockCache : ICodeHolder, IDisposable
 {
     private const long ArenaSize = 64 << 20;
     private const int BucketCount = 1 << 16;
     private const int MaxInstructionLength = 15;
 
-    /// <summary>Writes into a page that hit none of its blocks before the page stops being treated as code.</summary>
-    private const int HarmlessWritesPerPage = 64;
-
-    /// <summary>Requests of others that are kept one by one; what comes on top costs all blocks and write tags.</summary>
-    private const int MaxPending = 1024;
-
-    private const long NoPage = -1;
-
-    private readonly SoftwareProcessor _processor;
+    private readonly CpuState* _state;
     private readonly GuestMemory _memory;
+    private readonly Tlb _tlb;
+    private readonly CodeWatch _watch;
+    private readonly CodeFetch _fetch;
+    private readonly LoadStoreUnit _loadStore;
+    private readonly AttentionWord _attention;
     private readonly BlockBuilder _builder = new();
-    private readonly Dictionary<long, CodePage> _pages = [];
-    private readonly Lock _pendingLock = new();
 
-    /// <summary>Writes by others; a length of 0 asks to give up the write tags of the page.</summary>
-    private readonly List<(ulong Address, int Length)> _pending = [];
+    /// <summary>The blocks of each page, as a list that begins with a <see cref="Block"/> pointer.</summary>
+    private readonly Dictionary<long, nint> _pages = [];
 
-    private readonly CodePages _codePages;
     private readonly HostMapping _arena = new(ArenaSize);
     private readonly HostMapping _table = new(BucketCount * sizeof(long));
     private readonly Block** _buckets;
@@ -41,45 +37,43 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
     /// <summary>One instruction at a time: single-stepping and instructions that cross a page.</summary>
     private readonly Op* _single;
 
-    private bool _isPendingLost;
-
-    /// <summary>The page that is being claimed or decoded: it stays claimed although no block of it may be left.</summary>
-    private long _building = NoPage;
-
+    private GCHandle _self;
     private long _arenaUsed;
-    private long _asked;
-    private long _taken;
-    private int _ownerThread;
 
-    public BlockCache(SoftwareProcessor processor, CodePages codePages)
+    public BlockCache(SoftwareProcessor processor)
     {
-        _processor = processor;
-        _codePages = codePages;
+        _state = processor.State;
         _memory = processor.Memory;
+        _tlb = processor.Tlb;
+        _watch = processor.Watch;
+        _fetch = processor.Fetch;
+        _loadStore = processor.LoadStore;
+        _attention = processor.AttentionWord;
 
         // SAFETY: the table has that many pointers, null at first. All is freed in Dispose.
         _buckets = (Block**)_table.Address;
         _single = (Op*)NativeMemory.AlignedAlloc((nuint)(2 * sizeof(Op)), 64);
-        _memory.AddCodeWriteObserver(this);
+        _self = GCHandle.Alloc(this);
+        _state->Code = GCHandle.ToIntPtr(_self);
+        ProcessorTrace trace = processor.Trace;
+        if (trace.Traces(TraceKinds.Blocks))
+        {
+            _builder.OnBuilt = (rip, mode, bytes, count) => trace.Tell(
+                TraceKinds.Blocks,
+                rip,
+                string.Create(CultureInfo.InvariantCulture, $"decoded {count} instructions, {bytes} bytes, mode {mode:x}"));
+        }
     }
 
-    private sealed class CodePage
-    {
-        public Block* Blocks;
-        public int HarmlessWrites;
-    }
-
-    /// <summary>What decodes the blocks, and counts them.</summary>
-    public BlockBuilder Builder => _builder;
-
-    /// <summary>Bytes that decoded blocks take.</summary>
+    /// <inheritdoc/>
     public long ByteCount => Volatile.Read(ref _arenaUsed);
 
     /// <summary>Blocks dropped because their bytes were written.</summary>
     public long DroppedCount { get; private set; }
 
-    /// <summary>How often the whole cache was emptied.</summary>
-    public long FlushCount { get; private set; }
+    /// <summary>The blocks of the processor that owns a state.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static BlockCache From(CpuState* state) => Unsafe.As<BlockCache>(GCHandle.FromIntPtr(state->Code).Target!);
 
     public void Dispose()
     {
@@ -87,14 +81,17 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
         _arena.Dispose();
         _table.Dispose();
         NativeMemory.AlignedFree(_single);
+        if (_self.IsAllocated)
+        {
+            _self.Free();
+        }
     }
 
     /// <summary>The ops at RIP; null when the fetch faulted.</summary>
     public Op* Find()
     {
-        CpuState* state = _processor.State;
-        _ownerThread = Environment.CurrentManagedThreadId;
-        if (!TryFetchAddress(out ulong physical))
+        CpuState* state = _state;
+        if (!_fetch.TryGetPhysical(out ulong physical))
         {
             return null;
         }
@@ -109,7 +106,7 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
             }
         }
 
-        if (!FitsCodeSegment(state, block->ByteLength))
+        if (!_fetch.FitsCodeSegment(block->ByteLength))
         {
             return FindSingle();
         }
@@ -129,9 +126,8 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
     /// <summary>The op of the one instruction at RIP, for a caller that runs no more than it; null when the fetch faulted.</summary>
     public Op* FindOne()
     {
-        CpuState* state = _processor.State;
-        _ownerThread = Environment.CurrentManagedThreadId;
-        if (!TryFetchAddress(out ulong physical))
+        CpuState* state = _state;
+        if (!_fetch.TryGetPhysical(out ulong physical))
         {
             return null;
         }
@@ -145,75 +141,44 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
         return block == null ? FindSingle() : Block.Ops(block);
     }
 
-    /// <summary>Where the instruction at RIP lies and the host's address of its page; false when the fetch faulted or the code is not in RAM.</summary>
-    public bool TryFindCode(out ulong physical, out byte* page)
-    {
-        page = null;
-        _ownerThread = Environment.CurrentManagedThreadId;
-        if (!TryFetchAddress(out physical))
-        {
-            return false;
-        }
-
-        page = _memory.GetPointer(physical & ~0xFFFUL);
-        return page != null;
-    }
-
-    /// <summary>Sees to it that writes to a page are noticed, before its bytes are translated.</summary>
-    public long Claim(ulong physical)
-    {
-        long page = _memory.GetPageIndex(physical);
-        if (!_pages.ContainsKey(page))
-        {
-            // While it waits for others, this vCPU serves their requests: those for this page must not take the claim back.
-            _building = page;
-            _codePages.Claim(physical, _processor);
-            _building = NoPage;
-            _pages[page] = new CodePage();
-        }
-
-        return page;
-    }
-
     /// <summary>The one instruction at RIP, decoded anew, followed by a return to the run loop; null when the fetch faulted.</summary>
     public Op* FindSingle()
     {
-        CpuState* state = _processor.State;
-        _ownerThread = Environment.CurrentManagedThreadId;
+        CpuState* state = _state;
         ulong* words = stackalloc ulong[2];
         byte* bytes = (byte*)words;
-        if (!TryFetchAddress(out ulong physical))
+        if (!_fetch.TryGetPhysical(out ulong physical))
         {
             return null;
         }
 
         int inPage = Math.Min(MaxInstructionLength, 4096 - (int)(physical & 0xFFF));
-        _processor.MovePhysical(physical, bytes, inPage, Access.Read);
+        _loadStore.MovePhysical(physical, bytes, inPage, Access.Read);
         _builder.Build(bytes, inPage, state->Mode, state->Rip, 1);
         if (_builder.ByteLength == 0 && inPage < MaxInstructionLength)
         {
-            ulong next = Linear(state) + (ulong)inPage;
+            ulong next = _fetch.Linear + (ulong)inPage;
             bool is64 = (state->Mode & CodeMode.BitnessMask) == CodeMode.Bits64;
             next = is64 ? next : (uint)next;
-            if (is64 && !_processor.IsCanonical(next))
+            if (is64 && !CpuState.IsCanonical(state, next))
             {
-                SoftwareProcessor.RaiseFault(state, ExceptionVector.GeneralProtection, 0);
+                Faults.Raise(state, ExceptionVector.GeneralProtection, 0);
                 return null;
             }
 
-            if (!_processor.TryTranslateFetch(next, out physical))
+            if (!_tlb.TryTranslateFetch(next, out physical))
             {
                 return null;
             }
 
-            _processor.MovePhysical(physical, bytes + inPage, MaxInstructionLength - inPage, Access.Read);
+            _loadStore.MovePhysical(physical, bytes + inPage, MaxInstructionLength - inPage, Access.Read);
             _builder.Build(bytes, MaxInstructionLength, state->Mode, state->Rip, 1);
         }
 
-        if (_builder.ByteLength == 0 || !FitsCodeSegment(state, _builder.ByteLength))
+        if (_builder.ByteLength == 0 || !_fetch.FitsCodeSegment(_builder.ByteLength))
         {
             // Longer than 15 bytes, or past the limit of CS.
-            SoftwareProcessor.RaiseFault(state, ExceptionVector.GeneralProtection, 0);
+            Faults.Raise(state, ExceptionVector.GeneralProtection, 0);
             return null;
         }
 
@@ -234,158 +199,46 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
     /// <summary>Whether ops are those of a block that has been dropped.</summary>
     public static bool IsStale(Op* ops) => (ops->Flags & OpFlags.Dropped) != 0;
 
-    /// <summary>Empties the cache.</summary>
-    public void Flush()
+    public IEnumerable<EngineCounter> ReadCounters() =>
+    [
+        new("blocks", "decoded", _builder.BlockCount),
+        new("blocks", "instructions decoded", _builder.InstructionCount),
+        new("blocks", "dropped, their bytes were written", DroppedCount),
+        new("blocks", "emptied caches", _watch.FlushCount),
+        new("blocks", "decoded code", ByteCount, "bytes"),
+    ];
+
+    /// <inheritdoc/>
+    public void DropAll()
     {
-        FlushCount++;
         new Span<nint>(_buckets, BucketCount).Clear();
-        foreach (long page in _pages.Keys)
-        {
-            _codePages.Release(page, _processor.Index);
-        }
-
         _pages.Clear();
-        _processor.Tier?.DropAll();
         _arenaUsed = 0;
-        _processor.FlushJumpCache();
-    }
-
-    /// <summary>Empties the cache and gives the host its memory back; called between blocks.</summary>
-    public void ReleaseMemory()
-    {
-        Flush();
-        _arena.Release();
-        _table.Release();
-        _pages.TrimExcess();
-        _processor.Tier?.ReleaseMemory();
-    }
-
-    /// <summary>Drops the blocks that others' writes have hit; called between blocks.</summary>
-    public void TakePendingInvalidations(bool flush)
-    {
-        if (flush)
-        {
-            Flush();
-        }
-
-        lock (_pendingLock)
-        {
-            if (_isPendingLost)
-            {
-                _isPendingLost = false;
-                _pending.Clear();
-                DropAllPages();
-                _processor.FlushTlb();
-            }
-
-            foreach ((ulong address, int length) in _pending)
-            {
-                if (length == 0)
-                {
-                    _processor.DropWriteTags(address);
-                }
-                else
-                {
-                    Invalidate(address, length);
-                }
-            }
-
-            _pending.Clear();
-            Volatile.Write(ref _taken, _asked);
-        }
-    }
-
-    /// <summary>
-    /// Called by another vCPU: makes this one give up its write tags of a page, and waits until it has, or is not in
-    /// guest code. Serves the caller's own queue meanwhile, so that two that wait for each other go on.
-    /// </summary>
-    public void DropWriteTagsFor(SoftwareProcessor caller, ulong physicalPage)
-    {
-        long ticket;
-        lock (_pendingLock)
-        {
-            AddPending(physicalPage, 0);
-            ticket = ++_asked;
-        }
-
-        _processor.Signal(Attention.CodeWritten);
-        var spin = default(SpinWait);
-        while (Volatile.Read(ref _taken) < ticket && _processor.IsInGuest)
-        {
-            caller.Code.TakePendingInvalidations(false);
-            spin.SpinOnce(sleep1Threshold: -1);
-        }
     }
 
     /// <inheritdoc/>
-    public void OnCodeWritten(ulong address, int length)
+    public void ReleaseMemory()
     {
-        if (Environment.CurrentManagedThreadId == _ownerThread)
-        {
-            Invalidate(address, length);
-            return;
-        }
-
-        lock (_pendingLock)
-        {
-            AddPending(address, length);
-            _asked++;
-        }
-
-        _processor.Signal(Attention.CodeWritten);
+        _arena.Release();
+        _table.Release();
+        _pages.TrimExcess();
     }
 
-    /// <summary>How many requests of others are kept.</summary>
-    public int PendingCount
-    {
-        get
-        {
-            lock (_pendingLock)
-            {
-                return _pending.Count;
-            }
-        }
-    }
+    /// <inheritdoc/>
+    public bool HasCode(long page) => _pages.ContainsKey(page);
 
-    // This vCPU may wait for a slow console while the others go on: what they ask for must not pile up without bound.
-    private void AddPending(ulong address, int length)
+    /// <inheritdoc/>
+    public bool Invalidate(long page, ulong address, int length)
     {
-        if (_pending.Count < MaxPending)
+        if (!_pages.TryGetValue(page, out nint first))
         {
-            _pending.Add((address, length));
-        }
-        else
-        {
-            _isPendingLost = true;
-        }
-    }
-
-    /// <summary>Runs in place of an op whose bytes were changed: control goes back to the run loop, which decodes anew.</summary>
-    private static Op* Stale(CpuState* state, Op* op)
-    {
-        JumpCacheEntry* entry = state->JumpCache + JumpCacheEntry.IndexOf(state->Rip);
-        entry->Rip = ulong.MaxValue;
-        return Flow.Again(state, op);
-    }
-
-    private void Invalidate(ulong address, int length)
-    {
-        long page = _memory.GetPageIndex(address);
-        if (!_pages.TryGetValue(page, out CodePage? codePage))
-        {
-            if (page != _building)
-            {
-                _codePages.Release(page, _processor.Index);
-            }
-
-            return;
+            return false;
         }
 
-        ITranslationTier? tier = _processor.Tier;
-        bool hit = tier != null && tier.Invalidate(page, address, length);
+        bool hit = false;
         Block* kept = null;
         Block* next;
-        for (Block* block = codePage.Blocks; block != null; block = next)
+        for (Block* block = (Block*)first; block != null; block = next)
         {
             next = block->NextInPage;
             if (block->Physical < address + (ulong)length && address < block->Physical + block->ByteLength)
@@ -401,18 +254,42 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
             }
         }
 
-        codePage.Blocks = kept;
+        if (kept == null)
+        {
+            _pages.Remove(page);
+        }
+        else
+        {
+            _pages[page] = (nint)kept;
+        }
+
         if (hit)
         {
             // Links lead to blocks of the same page only; one to a dropped block would go by way of the run loop for good.
             Unlink(kept);
         }
 
-        bool isEmpty = kept == null && !(tier?.HasCode(page) ?? false);
-        if (isEmpty || (!hit && ++codePage.HarmlessWrites > HarmlessWritesPerPage))
+        return hit;
+    }
+
+    /// <inheritdoc/>
+    public void DropPage(long page)
+    {
+        if (_pages.Remove(page, out nint first))
         {
-            DropPage(page, codePage);
+            for (Block* block = (Block*)first; block != null; block = block->NextInPage)
+            {
+                Remove(block);
+            }
         }
+    }
+
+    /// <summary>Runs in place of an op whose bytes were changed: control goes back to the run loop, which decodes anew.</summary>
+    private static Op* Stale(CpuState* state, Op* op)
+    {
+        JumpCacheEntry* entry = state->JumpCache + JumpCacheEntry.IndexOf(state->Rip);
+        entry->Rip = ulong.MaxValue;
+        return Flow.Again(state, op);
     }
 
     private static void Unlink(Block* block)
@@ -424,31 +301,6 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
             {
                 ops[i].Link = null;
             }
-        }
-    }
-
-    /// <summary>Forgets a page, so that writes to it take the fast path again.</summary>
-    private void DropPage(long page, CodePage codePage)
-    {
-        for (Block* block = codePage.Blocks; block != null; block = block->NextInPage)
-        {
-            Remove(block);
-        }
-
-        _processor.Tier?.DropPage(page);
-        _pages.Remove(page);
-        if (page != _building)
-        {
-            _codePages.Release(page, _processor.Index);
-        }
-    }
-
-    /// <summary>Drops all blocks but keeps their memory, so that it can be done while one of them runs.</summary>
-    private void DropAllPages()
-    {
-        foreach (long page in _pages.Keys.ToArray())
-        {
-            DropPage(page, _pages[page]);
         }
     }
 
@@ -489,7 +341,7 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
     /// <summary>Decodes a block; null when not one instruction lies wholly in the page, in RAM, or no room is left.</summary>
     private Block* Build(ulong physical, uint mode, int maxInstructions)
     {
-        CpuState* state = _processor.State;
+        CpuState* state = _state;
         byte* code = _memory.GetPointer(physical);
         if (code == null)
         {
@@ -497,7 +349,7 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
         }
 
         // The claim comes before the bytes are read: a write in between is then noticed.
-        long page = Claim(physical);
+        long page = _watch.Claim(physical);
         _builder.Build(code, 4096 - (int)(physical & 0xFFF), state->Mode, state->Rip, maxInstructions);
         if (_builder.ByteLength == 0)
         {
@@ -508,15 +360,14 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
         if (size > ArenaSize - _arenaUsed)
         {
             // Ops of the running block lie in the arena, so it is emptied between blocks.
-            _processor.Signal(Attention.FlushCode);
+            _attention.Signal(Attention.FlushCode);
             return null;
         }
 
         // SAFETY: within the arena, as the bytes left show.
         Block* block = (Block*)((byte*)_arena.Address + _arenaUsed);
         _arenaUsed += (size + 63) & ~63L;
-        ref CodePage? codePage = ref CollectionsMarshal.GetValueRefOrAddDefault(_pages, page, out _);
-        codePage ??= new CodePage();
+        ref nint first = ref CollectionsMarshal.GetValueRefOrAddDefault(_pages, page, out _);
         Block** bucket = Bucket(physical, mode);
         *block = new Block
         {
@@ -525,41 +376,12 @@ internal sealed unsafe class BlockCache : ICodeWriteObserver, IDisposable
             ByteLength = (ushort)_builder.ByteLength,
             OpCount = (ushort)_builder.OpCount,
             Mnemonic = (ushort)_builder.FirstMnemonic,
-            NextInPage = codePage.Blocks,
+            NextInPage = (Block*)first,
             NextInBucket = *bucket,
         };
-        codePage.Blocks = block;
+        first = (nint)block;
         *bucket = block;
         new ReadOnlySpan<Op>(_builder.Ops, _builder.OpCount).CopyTo(new Span<Op>(Block.Ops(block), _builder.OpCount));
         return block;
     }
-
-    private bool TryFetchAddress(out ulong physical)
-    {
-        CpuState* state = _processor.State;
-        ulong linear = Linear(state);
-        if ((state->Mode & CodeMode.BitnessMask) == CodeMode.Bits64)
-        {
-            if (!_processor.IsCanonical(linear))
-            {
-                physical = 0;
-                SoftwareProcessor.RaiseFault(state, ExceptionVector.GeneralProtection, 0);
-                return false;
-            }
-        }
-        else if (state->Rip > state->Cs.Limit)
-        {
-            physical = 0;
-            SoftwareProcessor.RaiseFault(state, ExceptionVector.GeneralProtection, 0);
-            return false;
-        }
-
-        return _processor.TryTranslateFetch(linear, out physical);
-    }
-
-    private static ulong Linear(CpuState* state) =>
-        (state->Mode & CodeMode.BitnessMask) == CodeMode.Bits64 ? state->Rip : (uint)(state->Cs.Base + state->Rip);
-
-    private static bool FitsCodeSegment(CpuState* state, int length) =>
-        (state->Mode & CodeMode.BitnessMask) == CodeMode.Bits64 || state->Rip + (ulong)length - 1 <= state->Cs.Limit;
 }

@@ -10,7 +10,7 @@ internal static unsafe class Flow
     [MethodImpl(MethodImplOptions.NoInlining)]
     public static Op* Fault(CpuState* state, Op* op)
     {
-        if (state->FaultVector == SoftwareProcessor.NonCanonicalFault)
+        if (state->FaultVector == Faults.NonCanonical)
         {
             state->FaultVector = op->Segment == 2 ? ExceptionVector.StackFault : ExceptionVector.GeneralProtection;
         }
@@ -22,7 +22,7 @@ internal static unsafe class Flow
     [MethodImpl(MethodImplOptions.NoInlining)]
     public static Op* Raise(CpuState* state, Op* op, int vector, uint error = 0)
     {
-        SoftwareProcessor.RaiseFault(state, vector, error);
+        Faults.Raise(state, vector, error);
         return Fault(state, op);
     }
 
@@ -62,6 +62,6 @@ internal static unsafe class Flow
         }
 
         JumpCacheEntry* entry = state->JumpCache + JumpCacheEntry.IndexOf(target);
-        return entry->Rip == target && entry->Tag == state->JumpTag ? entry->Ops : null;
+        return entry->Rip == target && entry->Tag == state->JumpTag ? (Op*)entry->Ops : null;
     }
 }

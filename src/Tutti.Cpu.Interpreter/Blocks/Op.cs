@@ -7,7 +7,7 @@ namespace Tutti.Cpu.Interpreter;
 /// <see cref="Handler"/> runs it and returns the op to run next, or null to give control back to the run loop.
 /// </summary>
 /// <remarks>
-/// A handler that meets a fault has called <see cref="SoftwareProcessor.RaiseFault"/> (memory accessors do so
+/// A handler that meets a fault has called <see cref="Faults.Raise"/> (memory accessors do so
 /// themselves), has changed no architectural state yet, and returns <see cref="Flow.Fault"/>.
 /// SAFETY: a handler gets the state and an op that the run loop owns, both valid while it runs; it reaches registers
 /// only by offsets that translation has checked, and guest memory only through <see cref="GuestAccess"/>.

@@ -105,7 +105,7 @@ internal static unsafe class Branches
     /// <summary>A target that is not canonical is the branch's own fault, before it changes anything.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static bool IsTarget<TWidth>(CpuState* state, ulong target)
-        where TWidth : struct, IWidth => TWidth.Bytes < 8 || Addressing.IsCanonical(state, target);
+        where TWidth : struct, IWidth => TWidth.Bytes < 8 || CpuState.IsCanonical(state, target);
 
     /// <summary>LOOP, LOOPE, LOOPNE (Imm 0, 1, 2) and JCXZ (3), counting in the register of the address size.</summary>
     public static Op* Loop(CpuState* state, Op* op)
@@ -150,11 +150,11 @@ internal static unsafe class Branches
         ulong target = state->Rip;
         ulong source = target - (ulong)(long)op->Target + op->IpOffset;
         JumpCacheEntry* entry = state->JumpCache + JumpCacheEntry.IndexOf(target);
-        Op* next = entry->Rip == target && entry->Tag == state->JumpTag && !BlockCache.IsStale(entry->Ops)
-            ? entry->Ops
-            : SoftwareProcessor.From(state).Code.Find();
+        Op* next = entry->Rip == target && entry->Tag == state->JumpTag && !BlockCache.IsStale((Op*)entry->Ops)
+            ? (Op*)entry->Ops
+            : BlockCache.From(state).Find();
         if (next != null && ((source ^ target) >> 12) == 0 && state->Attention == 0
-            && !SoftwareProcessor.From(state).Code.IsTemporary(next))
+            && !BlockCache.From(state).IsTemporary(next))
         {
             op->Link = next;
         }

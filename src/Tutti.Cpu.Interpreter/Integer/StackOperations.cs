@@ -88,7 +88,7 @@ internal static unsafe class StackOperations<TWidth>
 
         // The processor checks that the new top of the stack could be written before it commits.
         done = done && Addressing.TrySegmented(state, 2, top, TWidth.Bytes, true, out ulong topLinear)
-            && SoftwareProcessor.From(state).AccessSlow(topLinear, TWidth.Bytes, null, Access.Write | Access.Probe);
+            && LoadStoreUnit.From(state).TryAccess(topLinear, TWidth.Bytes, null, Access.Write | Access.Probe);
         if (!done)
         {
             state->Gpr[Rsp] = rsp;

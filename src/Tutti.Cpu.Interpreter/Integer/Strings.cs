@@ -269,7 +269,7 @@ internal static unsafe class Strings<TWidth>
     {
         TlbEntry* entry = state->Tlb + ((linear >> 12) & (TlbEntry.Count - 1));
         ulong tag = access == Access.Write ? entry->WriteTag : entry->ReadTag;
-        bool found = tag == (linear & ~0xFFFUL) || SoftwareProcessor.From(state).TryFillTlb(linear, access);
+        bool found = tag == (linear & ~0xFFFUL) || SoftwareProcessor.From(state).Tlb.TryFillTlb(linear, access);
         return found ? (byte*)((long)linear + entry->Addend) : null;
     }
 

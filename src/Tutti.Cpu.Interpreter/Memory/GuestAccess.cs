@@ -4,7 +4,7 @@ namespace Tutti.Cpu.Interpreter;
 
 /// <summary>
 /// How handlers reach guest memory by linear address, with the rights of the current privilege level. Each accessor
-/// tries the TLB inline; what it does not hold goes to <see cref="SoftwareProcessor.AccessSlow"/>. A false (or null)
+/// tries the TLB inline; what it does not hold goes to <see cref="LoadStoreUnit.TryAccess"/>. A false (or null)
 /// answer means that a fault has been raised and nothing was changed.
 /// </summary>
 /// <remarks>
@@ -82,7 +82,7 @@ internal static unsafe class GuestAccess
             return true;
         }
 
-        return SoftwareProcessor.From(state).AccessSlow(linear, size, buffer, Access.Read);
+        return LoadStoreUnit.From(state).TryAccess(linear, size, buffer, Access.Read);
     }
 
     /// <summary>Copies up to 4096 bytes into guest memory: all of them, or none after a fault.</summary>
@@ -95,28 +95,28 @@ internal static unsafe class GuestAccess
             return true;
         }
 
-        return SoftwareProcessor.From(state).AccessSlow(linear, size, buffer, Access.Write);
+        return LoadStoreUnit.From(state).TryAccess(linear, size, buffer, Access.Write);
     }
 
     [MethodImpl(MethodImplOptions.NoInlining)]
     private static bool ReadSlow(CpuState* state, ulong linear, int size, out ulong value)
     {
         ulong buffer = 0;
-        bool done = SoftwareProcessor.From(state).AccessSlow(linear, size, (byte*)&buffer, Access.Read);
+        bool done = LoadStoreUnit.From(state).TryAccess(linear, size, (byte*)&buffer, Access.Read);
         value = buffer;
         return done;
     }
 
     [MethodImpl(MethodImplOptions.NoInlining)]
     private static bool WriteSlow(CpuState* state, ulong linear, int size, ulong value) =>
-        SoftwareProcessor.From(state).AccessSlow(linear, size, (byte*)&value, Access.Write);
+        LoadStoreUnit.From(state).TryAccess(linear, size, (byte*)&value, Access.Write);
 
     [MethodImpl(MethodImplOptions.NoInlining)]
     private static byte* BeginModifySlow(CpuState* state, ulong linear, int size) =>
-        SoftwareProcessor.From(state).BeginModifySlow(linear, size);
+        LoadStoreUnit.From(state).BeginModify(linear, size);
 
     [MethodImpl(MethodImplOptions.NoInlining)]
-    private static void EndModifySlow(CpuState* state) => SoftwareProcessor.From(state).EndModifySlow();
+    private static void EndModifySlow(CpuState* state) => LoadStoreUnit.From(state).EndModify();
 }
 
 /// <summary>What an access wants; the rights are those of the current privilege level unless it is a system access.</summary>

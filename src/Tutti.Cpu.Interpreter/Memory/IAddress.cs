@@ -66,14 +66,6 @@ internal static unsafe class Addressing
         + (*(ulong*)CpuState.Register(state, op->Index) << op->Scale)
         + (ulong)(long)op->Disp;
 
-    /// <summary>Whether all bits above those that the paging mode translates are like the highest of these.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static bool IsCanonical(CpuState* state, ulong linear)
-    {
-        int shift = state->CanonicalShift;
-        return (ulong)((long)linear << shift >> shift) == linear;
-    }
-
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static ulong Truncate(ulong offset, int addressSize) =>
         addressSize == 8 ? offset : addressSize == 4 ? (uint)offset : (ushort)offset;
@@ -105,7 +97,7 @@ internal static unsafe class Addressing
             return true;
         }
 
-        SoftwareProcessor.RaiseFault(state, segment == 2 ? ExceptionVector.StackFault : ExceptionVector.GeneralProtection, 0);
+        Faults.Raise(state, segment == 2 ? ExceptionVector.StackFault : ExceptionVector.GeneralProtection, 0);
         return false;
     }
 

@@ -93,7 +93,7 @@ internal static unsafe class Stack
     [MethodImpl(MethodImplOptions.NoInlining)]
     private static bool Fail(CpuState* state)
     {
-        if (state->FaultVector == SoftwareProcessor.NonCanonicalFault)
+        if (state->FaultVector == Faults.NonCanonical)
         {
             state->FaultVector = ExceptionVector.StackFault;
         }

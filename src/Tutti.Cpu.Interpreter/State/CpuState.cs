@@ -141,6 +141,12 @@ internal unsafe struct CpuState
 
     public long PollMaskCount;
 
+    /// <summary>Native handle to the processor's <see cref="LoadStoreUnit"/>.</summary>
+    public nint LoadStore;
+
+    /// <summary>Native handle to the processor's <see cref="BlockCache"/>.</summary>
+    public nint Code;
+
     /// <summary>Bits 255:128 of YMM0 to YMM15, 16 bytes each; the lower halves are in <see cref="FxArea"/>.</summary>
     public fixed byte YmmHigh[16 * 16];
 
@@ -159,6 +165,31 @@ internal unsafe struct CpuState
 
     /// <summary>Offset of XMM0 in the FXSAVE format.</summary>
     public const int FxXmm = 160;
+
+    /// <summary>EFER.LMA.</summary>
+    public readonly bool IsLongMode => (Efer & X86.Efer.LongModeActive) != 0;
+
+    /// <summary>CS has 64-bit code.</summary>
+    public readonly bool Is64BitMode => (Mode & CodeMode.BitnessMask) == CodeMode.Bits64;
+
+    /// <summary>CR0.PE.</summary>
+    public readonly bool IsProtected => (Cr0 & X86.Cr0.ProtectionEnable) != 0;
+
+    public readonly bool IsVirtual8086 => (Flags & X86.Rflags.Virtual8086) != 0;
+
+    /// <summary>RFLAGS.IOPL: 0 to 3.</summary>
+    public readonly int Iopl => (int)(Flags >> X86.Rflags.IoplShift) & 3;
+
+    /// <summary>Which bits of the stack pointer count: 64, 32 or 16.</summary>
+    public readonly ulong StackMask => Is64BitMode ? ulong.MaxValue : (Mode & CodeMode.Stack32) != 0 ? uint.MaxValue : ushort.MaxValue;
+
+    /// <summary>Whether all bits above those that the paging mode translates are like the highest of these.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static bool IsCanonical(CpuState* state, ulong linear)
+    {
+        int shift = state->CanonicalShift;
+        return (ulong)((long)linear << shift >> shift) == linear;
+    }
 
     /// <summary>A segment register by its encoding: ES, CS, SS, DS, FS, GS.</summary>
     // SAFETY: the caller passes 0 to 5; the fields lie one behind the other in that order (a layout test checks it).

@@ -76,6 +76,14 @@ internal static unsafe class LazyFlags
         state->FlagKind = FlagKind.Mixed | (kind & 3);
     }
 
+    /// <summary>Replaces the bits of RFLAGS under the mask.</summary>
+    public static void Replace(CpuState* state, ulong flags, ulong mask)
+    {
+        ulong current = Get(state);
+        state->Flags = ((current & ~mask) | (flags & mask) | Rflags.AlwaysOne) & Rflags.Defined;
+        state->FlagKind = FlagKind.Eager;
+    }
+
     /// <summary>Replaces CF and keeps the rest.</summary>
     public static void SetCarry(CpuState* state, bool carry)
     {

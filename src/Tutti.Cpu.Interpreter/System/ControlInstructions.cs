@@ -21,7 +21,7 @@ internal static unsafe class ControlInstructions
             2 => state->Cr2,
             3 => state->Cr3,
             4 => state->Cr4,
-            _ => SoftwareProcessor.From(state).TaskPriority,
+            _ => SoftwareProcessor.From(state).Control.TaskPriority,
         };
         SystemOperand.WriteRegister(state, op->Dst, SystemOperand.Size(op), value);
         return op + 1;
@@ -41,16 +41,16 @@ internal static unsafe class ControlInstructions
         switch (op->Aux)
         {
             case 0:
-                done = processor.TryWriteCr0(value);
+                done = processor.Control.TryWriteCr0(value);
                 break;
             case 2:
                 state->Cr2 = value;
                 break;
             case 3:
-                done = processor.TryWriteCr3(value);
+                done = processor.Control.TryWriteCr3(value);
                 break;
             case 4:
-                done = processor.TryWriteCr4(value);
+                done = processor.Control.TryWriteCr4(value);
                 break;
             default:
                 if (value > 15)
@@ -58,7 +58,7 @@ internal static unsafe class ControlInstructions
                     return Flow.Raise(state, op, ExceptionVector.GeneralProtection);
                 }
 
-                processor.TaskPriority = (byte)value;
+                processor.Control.TaskPriority = (byte)value;
                 break;
         }
 
@@ -68,7 +68,7 @@ internal static unsafe class ControlInstructions
     public static Op* MovFromDebug(CpuState* state, Op* op)
     {
         int index = op->Aux;
-        if (!SoftwareProcessor.From(state).TryAccessDebugRegister(ref index))
+        if (!SoftwareProcessor.From(state).Debug.TryAccessDebugRegister(ref index))
         {
             return Flow.Fault(state, op);
         }
@@ -82,7 +82,7 @@ internal static unsafe class ControlInstructions
         int index = op->Aux;
         SoftwareProcessor processor = SoftwareProcessor.From(state);
         SystemOperand.TryRead(state, op, SystemOperand.Size(op), out ulong value);
-        return processor.TryAccessDebugRegister(ref index) && processor.TryWriteDebugRegister(index, value)
+        return processor.Debug.TryAccessDebugRegister(ref index) && processor.Debug.TryWriteDebugRegister(index, value)
             ? Flow.Leave(state, op)
             : Flow.Fault(state, op);
     }
@@ -102,7 +102,7 @@ internal static unsafe class ControlInstructions
         }
 
         ulong cr0 = (state->Cr0 & ~0xEUL) | (value & 0xF);
-        return SoftwareProcessor.From(state).TryWriteCr0(cr0) ? LeaveTo(state, op, next) : Flow.Fault(state, op);
+        return SoftwareProcessor.From(state).Control.TryWriteCr0(cr0) ? LeaveTo(state, op, next) : Flow.Fault(state, op);
     }
 
     public static Op* Smsw(CpuState* state, Op* op)
@@ -141,7 +141,7 @@ internal static unsafe class ControlInstructions
         ulong linear = is64
             ? Addressing.SegmentBase64(state, op->Segment) + offset
             : (uint)(CpuState.SegmentOf(state, op->Segment)->Base + offset);
-        SoftwareProcessor.From(state).InvalidatePage(linear);
+        SoftwareProcessor.From(state).Tlb.InvalidatePage(linear);
         return Flow.Leave(state, op);
     }
 
@@ -161,7 +161,7 @@ internal static unsafe class ControlInstructions
         ulong type = *(ulong*)CpuState.Register(state, op->Dst);
         type = is64 ? type : (uint)type;
         bool noPcids = (state->Cr4 & Cr4.PcidEnable) == 0;
-        bool canonical = SoftwareProcessor.From(state).IsLoadable(linear);
+        bool canonical = SoftwareProcessor.From(state).Control.IsLoadable(linear);
         if (type > 3 || (type < 2 && (pcid > 0xFFF || (noPcids && pcid != 0))) || (type == 0 && !canonical))
         {
             return Flow.Raise(state, op, ExceptionVector.GeneralProtection);
@@ -170,11 +170,11 @@ internal static unsafe class ControlInstructions
         SoftwareProcessor processor = SoftwareProcessor.From(state);
         if (type == 0)
         {
-            processor.InvalidatePage(linear);
+            processor.Tlb.InvalidatePage(linear);
         }
         else
         {
-            processor.FlushTlb();
+            processor.Tlb.Flush();
         }
 
         return Flow.Leave(state, op);
@@ -186,7 +186,7 @@ internal static unsafe class ControlInstructions
 
     public static Op* Rdmsr(CpuState* state, Op* op)
     {
-        if (state->Cpl != 0 || !SoftwareProcessor.From(state).TryReadMsr((uint)state->Gpr[1], out ulong value))
+        if (state->Cpl != 0 || !SoftwareProcessor.From(state).Msrs.TryReadMsr((uint)state->Gpr[1], out ulong value))
         {
             return Flow.Raise(state, op, ExceptionVector.GeneralProtection);
         }
@@ -201,7 +201,7 @@ internal static unsafe class ControlInstructions
         uint number = (uint)state->Gpr[1];
         ulong value = (uint)state->Gpr[0] | (state->Gpr[2] << 32);
         ulong next = Flow.NextRip(state, op);
-        if (state->Cpl != 0 || !SoftwareProcessor.From(state).TryWriteMsr(number, value))
+        if (state->Cpl != 0 || !SoftwareProcessor.From(state).Msrs.TryWriteMsr(number, value))
         {
             return Flow.Raise(state, op, ExceptionVector.GeneralProtection);
         }
@@ -216,7 +216,7 @@ internal static unsafe class ControlInstructions
             return Flow.Raise(state, op, ExceptionVector.GeneralProtection);
         }
 
-        ulong tsc = SoftwareProcessor.From(state).ReadTsc();
+        ulong tsc = SoftwareProcessor.From(state).Tsc.Read();
         state->Gpr[0] = (uint)tsc;
         state->Gpr[2] = tsc >> 32;
         return op + 1;
@@ -250,7 +250,7 @@ internal static unsafe class ControlInstructions
     public static Op* Cpuid(CpuState* state, Op* op)
     {
         SoftwareProcessor processor = SoftwareProcessor.From(state);
-        CpuidResult result = processor.QueryCpuid((uint)state->Gpr[0], (uint)state->Gpr[1]);
+        CpuidResult result = processor.Control.QueryCpuid((uint)state->Gpr[0], (uint)state->Gpr[1]);
         state->Gpr[0] = result.Eax;
         state->Gpr[3] = result.Ebx;
         state->Gpr[1] = result.Ecx;
@@ -288,7 +288,7 @@ internal static unsafe class ControlInstructions
         }
 
         ulong value = (uint)state->Gpr[0] | (state->Gpr[2] << 32);
-        return SoftwareProcessor.From(state).TryWriteXcr0((uint)state->Gpr[1], value) ? Flow.Leave(state, op) : Flow.Fault(state, op);
+        return SoftwareProcessor.From(state).Control.TryWriteXcr0((uint)state->Gpr[1], value) ? Flow.Leave(state, op) : Flow.Fault(state, op);
     }
 
     /// <summary>RDPKRU, at any level: ECX must be 0.</summary>
@@ -322,7 +322,7 @@ internal static unsafe class ControlInstructions
             return Flow.Raise(state, op, ExceptionVector.GeneralProtection);
         }
 
-        SoftwareProcessor.From(state).SetPkru((uint)state->Gpr[0]);
+        SoftwareProcessor.From(state).Tlb.SetPkru((uint)state->Gpr[0]);
         return op + 1;
     }
 
@@ -334,8 +334,8 @@ internal static unsafe class ControlInstructions
         }
 
         SoftwareProcessor processor = SoftwareProcessor.From(state);
-        processor.CountHalt();
-        processor.Halt();
+        processor.Trace.CountHalt();
+        processor.Pending.Halt();
         return Flow.Leave(state, op);
     }
 

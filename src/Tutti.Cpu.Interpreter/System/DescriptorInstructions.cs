@@ -90,7 +90,7 @@ internal static unsafe class DescriptorInstructions
             return false;
         }
 
-        found = SoftwareProcessor.From(state).TryPeekDescriptor((ushort)selector, out descriptor, out _);
+        found = SoftwareProcessor.From(state).Tables.TryPeekDescriptor((ushort)selector, out descriptor, out _);
         if (!found && state->FaultVector >= 0)
         {
             fault = Flow.Fault(state, op);

@@ -28,7 +28,7 @@ internal static unsafe class FlagInstructions
         {
             bool wasClear = (state->Flags & Rflags.Interrupt) == 0;
             state->Flags |= Rflags.Interrupt;
-            return wasClear ? Shadow(state, op, SoftwareProcessor.ShadowOfSti) : op + 1;
+            return wasClear ? Shadow(state, op, PendingEvents.ShadowOfSti) : op + 1;
         }
 
         if (HasVirtualInterruptFlag(state) && (state->Flags & Rflags.VirtualInterruptPending) == 0)
@@ -50,12 +50,12 @@ internal static unsafe class FlagInstructions
 
         // Only the op that ends a block stands for no instruction bytes.
         bool lastInBlock = (op + 1)->Length == 0;
-        if (!lastInBlock && !processor.HasWaitingEvent)
+        if (!lastInBlock && !processor.Pending.IsAny)
         {
             return op + 1;
         }
 
-        processor.BeginInterruptShadow();
+        processor.Pending.BeginInterruptShadow();
         state->InterruptShadow = kind;
         return Flow.Leave(state, op);
     }
@@ -145,25 +145,25 @@ internal static unsafe class FlagInstructions
         SoftwareProcessor processor = SoftwareProcessor.From(state);
         if ((changed & Rflags.AlignmentCheck) != 0)
         {
-            processor.UpdateTlbSet();
+            processor.Tlb.SelectSet();
         }
 
         bool enabled = (changed & after & Rflags.Interrupt) != 0;
         if (enabled)
         {
-            processor.InterruptsEnabled();
+            processor.Pending.LookAgain();
         }
 
         if ((changed & Rflags.Trap) != 0)
         {
             ulong next = Flow.NextRip(state, op);
-            processor.UpdateMode();
+            processor.Mode.Update();
             state->Rip = next;
             state->InstructionCount += op->Count;
             return null;
         }
 
-        return enabled && processor.HasWaitingEvent ? Flow.Leave(state, op) : op + 1;
+        return enabled && processor.Pending.IsAny ? Flow.Leave(state, op) : op + 1;
     }
 
     private static Op* SetAccess(CpuState* state, Op* op, ulong value)
@@ -176,7 +176,7 @@ internal static unsafe class FlagInstructions
         if ((state->Flags & Rflags.AlignmentCheck) != value)
         {
             state->Flags ^= Rflags.AlignmentCheck;
-            SoftwareProcessor.From(state).UpdateTlbSet();
+            SoftwareProcessor.From(state).Tlb.SelectSet();
         }
 
         return op + 1;
@@ -185,9 +185,9 @@ internal static unsafe class FlagInstructions
     /// <summary>A fault of a push or pop: what is not canonical is #SS(0).</summary>
     public static Op* FaultOnStack(CpuState* state, Op* op)
     {
-        if (state->FaultVector == SoftwareProcessor.NonCanonicalFault)
+        if (state->FaultVector == Faults.NonCanonical)
         {
-            SoftwareProcessor.RaiseFault(state, ExceptionVector.StackFault, 0);
+            Faults.Raise(state, ExceptionVector.StackFault, 0);
         }
 
         return Flow.Fault(state, op);

@@ -25,14 +25,14 @@ internal static unsafe class PortInstructions
     {
         int size = SystemOperand.Size(op);
         SoftwareProcessor processor = SoftwareProcessor.From(state);
-        if (!processor.TryPassPort(port, size))
+        if (!processor.Ports.TryPassPort(port, size))
         {
             return Flow.Fault(state, op);
         }
 
         ulong value = 0;
         // SAFETY: size is 1, 2 or 4 and the local has 8 bytes; so too in the other handlers here.
-        processor.ReadPort(port, new Span<byte>(&value, size));
+        processor.Ports.ReadPort(port, new Span<byte>(&value, size));
         SystemOperand.WriteRegister(state, Rax, size, value);
         return op + 1;
     }
@@ -41,13 +41,13 @@ internal static unsafe class PortInstructions
     {
         int size = SystemOperand.Size(op);
         SoftwareProcessor processor = SoftwareProcessor.From(state);
-        if (!processor.TryPassPort(port, size))
+        if (!processor.Ports.TryPassPort(port, size))
         {
             return Flow.Fault(state, op);
         }
 
         ulong value = state->Gpr[Rax];
-        processor.WritePort(port, new ReadOnlySpan<byte>(&value, size));
+        processor.Ports.WritePort(port, new ReadOnlySpan<byte>(&value, size));
         return op + 1;
     }
 
@@ -57,7 +57,7 @@ internal static unsafe class PortInstructions
         SoftwareProcessor processor = SoftwareProcessor.From(state);
         int size = SystemOperand.Size(op);
         ushort port = (ushort)state->Gpr[Rdx];
-        if (!processor.TryPassPort(port, size))
+        if (!processor.Ports.TryPassPort(port, size))
         {
             return Flow.Fault(state, op);
         }
@@ -73,7 +73,7 @@ internal static unsafe class PortInstructions
             }
 
             ulong value = 0;
-            processor.ReadPort(port, new Span<byte>(&value, size));
+            processor.Ports.ReadPort(port, new Span<byte>(&value, size));
             if (!GuestAccess.WriteBytes(state, linear, (byte*)&value, size))
             {
                 return Flow.Fault(state, op);
@@ -100,7 +100,7 @@ internal static unsafe class PortInstructions
         SoftwareProcessor processor = SoftwareProcessor.From(state);
         int size = SystemOperand.Size(op);
         ushort port = (ushort)state->Gpr[Rdx];
-        if (!processor.TryPassPort(port, size))
+        if (!processor.Ports.TryPassPort(port, size))
         {
             return Flow.Fault(state, op);
         }
@@ -115,7 +115,7 @@ internal static unsafe class PortInstructions
                 return Flow.Fault(state, op);
             }
 
-            processor.WritePort(port, new ReadOnlySpan<byte>(&value, size));
+            processor.Ports.WritePort(port, new ReadOnlySpan<byte>(&value, size));
             Advance(state, op, Rsi, size);
             if (!IsRepeated(op))
             {

@@ -17,7 +17,7 @@ internal static unsafe class SegmentInstructions
     public static Op* MovToSegment(CpuState* state, Op* op)
     {
         if (!SystemOperand.TryRead(state, op, 2, out ulong selector)
-            || !SoftwareProcessor.From(state).TryLoadSegment(op->Aux, (ushort)selector))
+            || !SoftwareProcessor.From(state).Segments.TryLoadSegment(op->Aux, (ushort)selector))
         {
             return Flow.Fault(state, op);
         }
@@ -47,7 +47,7 @@ internal static unsafe class SegmentInstructions
         // The stack pointer moves in the width of the old stack.
         ulong before = state->Gpr[4];
         Stack.Move(state, SystemOperand.Size(op));
-        if (!SoftwareProcessor.From(state).TryLoadSegment(op->Aux, (ushort)selector))
+        if (!SoftwareProcessor.From(state).Segments.TryLoadSegment(op->Aux, (ushort)selector))
         {
             state->Gpr[4] = before;
             return Flow.Fault(state, op);
@@ -62,7 +62,7 @@ internal static unsafe class SegmentInstructions
         int size = SystemOperand.Size(op);
         if (!SystemOperand.TryReadMemory(state, op, 0, size, out ulong offset)
             || !SystemOperand.TryReadMemory(state, op, size, 2, out ulong selector)
-            || !SoftwareProcessor.From(state).TryLoadSegment(op->Aux, (ushort)selector))
+            || !SoftwareProcessor.From(state).Segments.TryLoadSegment(op->Aux, (ushort)selector))
         {
             return Flow.Fault(state, op);
         }
@@ -86,7 +86,7 @@ internal static unsafe class SegmentInstructions
             return Flow.Fault(state, op);
         }
 
-        if (size == 8 && !SoftwareProcessor.From(state).IsLoadable(tableBase))
+        if (size == 8 && !SoftwareProcessor.From(state).Control.IsLoadable(tableBase))
         {
             return Flow.Raise(state, op, ExceptionVector.GeneralProtection);
         }
@@ -148,7 +148,7 @@ internal static unsafe class SegmentInstructions
 
         SoftwareProcessor processor = SoftwareProcessor.From(state);
         return SystemOperand.TryRead(state, op, 2, out ulong selector)
-            && (op->Aux == 0 ? processor.TryLoadLdtr((ushort)selector) : processor.TryLoadTr((ushort)selector))
+            && (op->Aux == 0 ? processor.SystemSegments.TryLoadLdtr((ushort)selector) : processor.SystemSegments.TryLoadTr((ushort)selector))
             ? op + 1
             : Flow.Fault(state, op);
     }
@@ -185,7 +185,7 @@ internal static unsafe class SegmentInstructions
         }
 
         SystemOperand.TryRead(state, op, SystemOperand.Size(op), out ulong value);
-        if (!SoftwareProcessor.From(state).IsLoadable(value))
+        if (!SoftwareProcessor.From(state).Control.IsLoadable(value))
         {
             return Flow.Raise(state, op, ExceptionVector.GeneralProtection);
         }
@@ -207,16 +207,16 @@ internal static unsafe class SegmentInstructions
         uint mode = state->Mode;
         SoftwareProcessor processor = SoftwareProcessor.From(state);
         ulong next = Flow.NextRip(state, op);
-        processor.UpdateMode();
+        processor.Mode.Update();
         if (state->Mode == mode && (state->Attention & Attention.Step) == 0)
         {
-            return isShadowed ? FlagInstructions.Shadow(state, op, SoftwareProcessor.ShadowOfStackLoad) : op + 1;
+            return isShadowed ? FlagInstructions.Shadow(state, op, PendingEvents.ShadowOfStackLoad) : op + 1;
         }
 
         if (isShadowed)
         {
-            processor.BeginInterruptShadow();
-            state->InterruptShadow = SoftwareProcessor.ShadowOfStackLoad;
+            processor.Pending.BeginInterruptShadow();
+            state->InterruptShadow = PendingEvents.ShadowOfStackLoad;
         }
 
         state->Rip = next;

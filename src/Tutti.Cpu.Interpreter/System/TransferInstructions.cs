@@ -6,17 +6,17 @@ namespace Tutti.Cpu.Interpreter;
 internal static unsafe class TransferInstructions
 {
     public static Op* Iret(CpuState* state, Op* op) =>
-        Finish(state, op, SoftwareProcessor.From(state).TryReturnFromInterrupt(SystemOperand.Size(op), Flow.NextRip(state, op)));
+        Finish(state, op, SoftwareProcessor.From(state).InterruptReturns.TryReturnFromInterrupt(SystemOperand.Size(op), Flow.NextRip(state, op)));
 
     public static Op* Syscall(CpuState* state, Op* op) =>
-        Finish(state, op, SoftwareProcessor.From(state).TrySyscall(Flow.NextRip(state, op)));
+        Finish(state, op, SoftwareProcessor.From(state).SystemCalls.TrySyscall(Flow.NextRip(state, op)));
 
     public static Op* Sysret(CpuState* state, Op* op) =>
-        Finish(state, op, SoftwareProcessor.From(state).TrySysret(SystemOperand.Size(op)));
+        Finish(state, op, SoftwareProcessor.From(state).SystemCalls.TrySysret(SystemOperand.Size(op)));
 
-    public static Op* Sysenter(CpuState* state, Op* op) => Finish(state, op, SoftwareProcessor.From(state).TrySysenter());
+    public static Op* Sysenter(CpuState* state, Op* op) => Finish(state, op, SoftwareProcessor.From(state).SystemCalls.TrySysenter());
 
-    public static Op* Sysexit(CpuState* state, Op* op) => Finish(state, op, SoftwareProcessor.From(state).TrySysexit());
+    public static Op* Sysexit(CpuState* state, Op* op) => Finish(state, op, SoftwareProcessor.From(state).SystemCalls.TrySysexit());
 
     /// <summary>INT n. Imm: the vector.</summary>
     public static Op* Int(CpuState* state, Op* op) => RaiseSoftware(state, op, (int)op->Imm, EventSource.Software);
@@ -58,13 +58,13 @@ internal static unsafe class TransferInstructions
 
     /// <summary>Far RET. Imm: bytes to drop behind the return address.</summary>
     public static Op* Return(CpuState* state, Op* op) =>
-        Finish(state, op, SoftwareProcessor.From(state).TryReturnFar(SystemOperand.Size(op), (ushort)op->Imm));
+        Finish(state, op, SoftwareProcessor.From(state).Returns.TryReturnFar(SystemOperand.Size(op), (ushort)op->Imm));
 
     private static Op* Jump(CpuState* state, Op* op, ushort selector, ulong offset) =>
-        Finish(state, op, SoftwareProcessor.From(state).TryJumpFar(selector, offset, Flow.NextRip(state, op)));
+        Finish(state, op, SoftwareProcessor.From(state).Transfers.TryJumpFar(selector, offset, Flow.NextRip(state, op)));
 
     private static Op* Call(CpuState* state, Op* op, ushort selector, ulong offset) =>
-        Finish(state, op, SoftwareProcessor.From(state).TryCallFar(selector, offset, SystemOperand.Size(op), Flow.NextRip(state, op)));
+        Finish(state, op, SoftwareProcessor.From(state).Transfers.TryCallFar(selector, offset, SystemOperand.Size(op), Flow.NextRip(state, op)));
 
     private static bool TryReadPointer(CpuState* state, Op* op, out ushort selector, out ulong offset)
     {
@@ -80,7 +80,7 @@ internal static unsafe class TransferInstructions
     }
 
     private static Op* RaiseSoftware(CpuState* state, Op* op, int vector, EventSource source) =>
-        Finish(state, op, SoftwareProcessor.From(state).TryRaiseSoftware(vector, source, Flow.NextRip(state, op)));
+        Finish(state, op, SoftwareProcessor.From(state).Delivery.TryRaiseSoftware(vector, source, Flow.NextRip(state, op)));
 
     /// <summary>RIP is the target's when the transfer is done; it is still the block's when it faulted.</summary>
     private static Op* Finish(CpuState* state, Op* op, bool done)
@@ -88,7 +88,7 @@ internal static unsafe class TransferInstructions
         if (!done)
         {
             // A fault behind the point of no return of a task switch belongs to the new task, which has its own RIP.
-            return SoftwareProcessor.From(state).TakeSwitchedTask() ? null : Flow.Fault(state, op);
+            return SoftwareProcessor.From(state).Tasks.TakeSwitchedTask() ? null : Flow.Fault(state, op);
         }
 
         return Flow.Jump(state, op, state->Rip);

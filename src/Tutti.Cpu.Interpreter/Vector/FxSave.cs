@@ -166,7 +166,7 @@ internal static unsafe class FxSave
         if ((requested & XsaveLayout.Pkru) != 0)
         {
             // The area has been read with the rights that were.
-            SoftwareProcessor.From(state).SetPkru(pkru);
+            SoftwareProcessor.From(state).Tlb.SetPkru(pkru);
         }
 
         return op + 1;
@@ -233,7 +233,7 @@ internal static unsafe class FxSave
         linear = 0;
         if ((state->FpuTraps & (FpuTrap.TaskSwitched | FpuTrap.Emulation)) != 0)
         {
-            SoftwareProcessor.RaiseFault(state, ExceptionVector.DeviceNotAvailable, 0);
+            Faults.Raise(state, ExceptionVector.DeviceNotAvailable, 0);
             return false;
         }
 
@@ -246,7 +246,7 @@ internal static unsafe class FxSave
         if ((state->Cr4 & Cr4.OsXsave) == 0 || (state->FpuTraps & FpuTrap.TaskSwitched) != 0)
         {
             int vector = (state->Cr4 & Cr4.OsXsave) == 0 ? ExceptionVector.InvalidOpcode : ExceptionVector.DeviceNotAvailable;
-            SoftwareProcessor.RaiseFault(state, vector, 0);
+            Faults.Raise(state, vector, 0);
             return false;
         }
 
@@ -265,7 +265,7 @@ internal static unsafe class FxSave
             return true;
         }
 
-        SoftwareProcessor.RaiseFault(state, ExceptionVector.GeneralProtection, 0);
+        Faults.Raise(state, ExceptionVector.GeneralProtection, 0);
         return false;
     }
 

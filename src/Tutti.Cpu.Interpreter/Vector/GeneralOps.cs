@@ -71,7 +71,7 @@ internal static unsafe class GeneralOps
     /// <summary>CLFLUSH, CLFLUSHOPT, CLWB: guest memory is coherent, but the address must be readable.</summary>
     public static Op* FlushLine(CpuState* state, Op* op) =>
         AnyAddress.TryGet(state, op, 1, false, out ulong linear)
-        && SoftwareProcessor.From(state).AccessSlow(linear, 1, null, Access.Read | Access.Probe)
+        && LoadStoreUnit.From(state).TryAccess(linear, 1, null, Access.Read | Access.Probe)
             ? op + 1
             : Flow.Fault(state, op);
 

@@ -128,7 +128,7 @@ internal static unsafe class MmxOps
             return false;
         }
 
-        SoftwareProcessor.RaiseFault(state, vector, 0);
+        Faults.Raise(state, vector, 0);
         return true;
     }
 }

@@ -97,7 +97,7 @@ internal static unsafe class SseExceptions
         if (traps)
         {
             // The caller gives up the instruction, as after a fault of its operand.
-            SoftwareProcessor.RaiseFault(state, Vector(state), 0);
+            Faults.Raise(state, Vector(state), 0);
         }
 
         return !traps;

@@ -33,7 +33,7 @@ internal static unsafe class VectorMemory
             return true;
         }
 
-        return SoftwareProcessor.From(state).AccessSlow(linear, 16, value, Access.Write);
+        return LoadStoreUnit.From(state).TryAccess(linear, 16, value, Access.Write);
     }
 
     /// <summary>Checks that up to 4096 bytes can be written, and changes nothing.</summary>
@@ -41,13 +41,13 @@ internal static unsafe class VectorMemory
     {
         TlbEntry* entry = state->Tlb + ((linear >> 12) & (TlbEntry.Count - 1));
         return ((linear + (ulong)(size - 1)) & ~0xFFFUL) == entry->WriteTag
-            || SoftwareProcessor.From(state).AccessSlow(linear, size, null, Access.Write | Access.Probe);
+            || LoadStoreUnit.From(state).TryAccess(linear, size, null, Access.Write | Access.Probe);
     }
 
     [MethodImpl(MethodImplOptions.NoInlining)]
     private static byte* ReadSlow(CpuState* state, ulong linear, int size)
     {
         byte* copy = state->VectorScratch;
-        return SoftwareProcessor.From(state).AccessSlow(linear, size, copy, Access.Read) ? copy : null;
+        return LoadStoreUnit.From(state).TryAccess(linear, size, copy, Access.Read) ? copy : null;
     }
 }

@@ -158,7 +158,7 @@ internal static unsafe class VexOps
 
         if ((op->Flags & VexTraits.Aligned) != 0 && (linear & (ulong)(op->Src - 1)) != 0)
         {
-            SoftwareProcessor.RaiseFault(state, ExceptionVector.GeneralProtection, 0);
+            Faults.Raise(state, ExceptionVector.GeneralProtection, 0);
             return false;
         }
 

@@ -101,8 +101,8 @@ internal sealed unsafe class GuestRunner : IDisposable
         };
         state->Ds = isLong ? default : state->Ss;
         state->Es = state->Ds;
-        Processor.UpdateMode();
-        Processor.FlushTlb();
+        Processor.Mode.Update();
+        Processor.Tlb.Flush();
     }
 
     /// <summary>Replaces tested code, as a guest that writes its own code would.</summary>
@@ -126,7 +126,7 @@ internal sealed unsafe class GuestRunner : IDisposable
             if ((state->Attention & Attention.FlushCode) != 0)
             {
                 Interlocked.And(ref state->Attention, ~Attention.FlushCode);
-                Processor.Code.TakePendingInvalidations(flush: true);
+                Processor.Watch.TakePendingInvalidations(flush: true);
             }
 
             if ((state->Attention & Attention.ExitRequest) != 0)

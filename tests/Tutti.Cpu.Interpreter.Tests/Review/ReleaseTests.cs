@@ -33,7 +33,7 @@ public sealed unsafe class ReleaseTests
             for (int release = 1; release <= Releases; release++)
             {
                 processor.ReleaseMemory();
-                Wait(() => processor.Code.FlushCount >= release);
+                Wait(() => processor.Watch.FlushCount >= release);
             }
         }
 

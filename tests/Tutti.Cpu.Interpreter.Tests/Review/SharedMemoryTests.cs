@@ -170,7 +170,7 @@ public sealed class SharedMemoryTests
         Assert.True(blocked.Wait(Patience));
         machine.Start(1, Code1);
         bool done = machine.Join(1, TimeSpan.FromSeconds(20));
-        int pending = machine.Processors[0].Code.PendingCount;
+        int pending = machine.Processors[0].Watch.PendingCount;
         release.Set();
         Assert.True(done, "The other vCPU waits for the blocked one.");
         Assert.InRange(pending, 0, 1024);

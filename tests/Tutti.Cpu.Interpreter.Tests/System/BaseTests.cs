@@ -97,7 +97,7 @@ public sealed class BaseTests
     public void LoadOfANullSelectorClearsTheBaseAsCpuidSays(byte[] load)
     {
         using TestMachine machine = Prepare();
-        Assert.NotEqual(0u, machine.Cpu.QueryCpuid(0x8000_0021, 0).Eax & (1u << 6));
+        Assert.NotEqual(0u, machine.Cpu.Control.QueryCpuid(0x8000_0021, 0).Eax & (1u << 6));
         machine.Registers.Gpr[1] = 3;
         machine.Registers.Gpr[6] = TestMachine.Data;
         machine.Apply();

@@ -2,32 +2,49 @@ using Tutti.X86;
 
 namespace Tutti.Cpu.Interpreter;
 
-internal enum TaskSwitchCause
-{
-    Jump,
-
-    /// <summary>CALL, an interrupt or an exception: the new task is nested in the old one.</summary>
-    Call,
-
-    Return,
-}
-
 /// <summary>Hardware task switching, outside long mode. Source: Intel SDM volume 3, chapter "Task Management".</summary>
-internal sealed unsafe partial class SoftwareProcessor
+internal sealed unsafe class TaskSwitch
 {
     /// <summary>Bytes of a TSS that a switch reads: the static part, without the I/O map.</summary>
     private const int Tss32Size = 104;
-
     private const int Tss16Size = 44;
 
     /// <summary>Offset of EIP (IP): where the dynamic part, which a switch saves, begins.</summary>
     private const int Tss32Eip = 32;
-
     private const int Tss16Ip = 14;
     private const int Tss32Ldt = 96;
     private const int Tss16Ldt = 42;
 
+    private readonly CpuState* _state;
+    private readonly PendingEvents _pending;
+    private readonly Tlb _tlb;
+    private readonly LoadStoreUnit _loadStore;
+    private readonly DebugUnit _debug;
+    private readonly OperatingMode _mode;
+    private readonly DescriptorTables _tables;
+    private readonly SegmentLoader _segments;
+    private readonly StackFrames _frames;
+
     private bool _switchedTask;
+    private bool _taskTrap;
+
+    public TaskSwitch(
+        CpuState* state, PendingEvents pending, Tlb tlb, LoadStoreUnit loadStore, DebugUnit debug, OperatingMode mode,
+        DescriptorTables tables, SegmentLoader segments, StackFrames frames)
+    {
+        _state = state;
+        _pending = pending;
+        _tlb = tlb;
+        _loadStore = loadStore;
+        _debug = debug;
+        _mode = mode;
+        _tables = tables;
+        _segments = segments;
+        _frames = frames;
+    }
+
+    /// <summary>A transfer begins that may switch tasks: none has yet.</summary>
+    public void Begin() => _switchedTask = false;
 
     /// <summary>Whether the transfer that just failed had already switched tasks: its fault belongs to the new task.</summary>
     public bool TakeSwitchedTask()
@@ -38,20 +55,20 @@ internal sealed unsafe partial class SoftwareProcessor
     }
 
     /// <summary>A far JMP or CALL to something that is neither code nor call gate: a TSS or a task gate.</summary>
-    private bool TryTransferToTask(ushort selector, Descriptor target, TaskSwitchCause cause, ulong nextRip)
+    public bool TryTransferToTask(ushort selector, Descriptor target, TaskSwitchCause cause, ulong nextRip)
     {
         _switchedTask = false;
         uint error = selector & 0xFFFCu;
         bool gate = target.Type == SystemDescriptorType.TaskGate;
         bool tss = target.Type is SystemDescriptorType.AvailableTss or SystemDescriptorType.AvailableTss16;
-        if (IsLongMode || (!gate && !tss) || target.Dpl < State->Cpl || target.Dpl < (selector & 3))
+        if (_state->IsLongMode || (!gate && !tss) || target.Dpl < _state->Cpl || target.Dpl < (selector & 3))
         {
-            return Refuse(ExceptionVector.GeneralProtection, error);
+            return Faults.Refuse(_state, ExceptionVector.GeneralProtection, error);
         }
 
         if (!target.Present)
         {
-            return Refuse(ExceptionVector.SegmentNotPresent, error);
+            return Faults.Refuse(_state, ExceptionVector.SegmentNotPresent, error);
         }
 
         ushort tssSelector = gate ? target.GateSelector : selector;
@@ -61,7 +78,7 @@ internal sealed unsafe partial class SoftwareProcessor
     }
 
     /// <summary>An interrupt or exception through a task gate; pushes the error code in the new task.</summary>
-    private bool TryInterruptToTask(ushort selector, bool pushesError, uint error, uint external, ulong returnRip, ulong resume)
+    public bool TryInterruptToTask(ushort selector, bool pushesError, uint error, uint external, ulong returnRip, ulong resume)
     {
         if (!TryReadTss(selector, external, out Descriptor descriptor, out ulong address)
             || !TrySwitchTask(selector, descriptor, address, TaskSwitchCause.Call, returnRip, resume))
@@ -71,43 +88,43 @@ internal sealed unsafe partial class SoftwareProcessor
 
         if (pushesError)
         {
-            UpdateMode();
+            _mode.Update();
             ulong item = error;
             int size = (descriptor.Type & 8) != 0 ? 4 : 2;
-            if (!TryPushItems(&State->Ss, StackMask, State->Gpr[4], &item, 1, size, false, external, out ulong rsp))
+            if (!_frames.TryPushItems(&_state->Ss, _state->StackMask, _state->Gpr[4], &item, 1, size, false, external, out ulong rsp))
             {
                 return false;
             }
 
-            Stack.SetPointer(State, rsp);
+            Stack.SetPointer(_state, rsp);
         }
 
         return FinishTaskSwitch();
     }
 
     /// <summary>IRET with NT set: back to the task that the link names.</summary>
-    private bool TryReturnToTask(ulong nextRip)
+    public bool TryReturnToTask(ulong nextRip)
     {
         _switchedTask = false;
-        if (!TryReadTable(State->Tr.Base, out ushort link))
+        if (!_tables.TryReadTable(_state->Tr.Base, out ushort link))
         {
             return false;
         }
 
         uint error = link & 0xFFFCu;
-        if ((link & 4) != 0 || !TryReadDescriptor(link, ExceptionVector.InvalidTss, 0, out Descriptor descriptor, out ulong address))
+        if ((link & 4) != 0 || !_tables.TryReadDescriptor(link, ExceptionVector.InvalidTss, 0, out Descriptor descriptor, out ulong address))
         {
-            return (link & 4) != 0 && Refuse(ExceptionVector.InvalidTss, error);
+            return (link & 4) != 0 && Faults.Refuse(_state, ExceptionVector.InvalidTss, error);
         }
 
         if (!descriptor.IsSystem || descriptor.Type is not (SystemDescriptorType.BusyTss or SystemDescriptorType.BusyTss16))
         {
-            return Refuse(ExceptionVector.InvalidTss, error);
+            return Faults.Refuse(_state, ExceptionVector.InvalidTss, error);
         }
 
         if (!descriptor.Present)
         {
-            return Refuse(ExceptionVector.SegmentNotPresent, error);
+            return Faults.Refuse(_state, ExceptionVector.SegmentNotPresent, error);
         }
 
         return TrySwitchTask(link, descriptor, address, TaskSwitchCause.Return, nextRip, 0) && FinishTaskSwitch();
@@ -121,20 +138,20 @@ internal sealed unsafe partial class SoftwareProcessor
         uint error = (selector & 0xFFFCu) | external;
         if ((selector & 4) != 0 || (selector & 0xFFFC) == 0)
         {
-            return Refuse(ExceptionVector.GeneralProtection, error);
+            return Faults.Refuse(_state, ExceptionVector.GeneralProtection, error);
         }
 
-        if (!TryReadDescriptor(selector, ExceptionVector.GeneralProtection, external, out descriptor, out address))
+        if (!_tables.TryReadDescriptor(selector, ExceptionVector.GeneralProtection, external, out descriptor, out address))
         {
             return false;
         }
 
         if (!descriptor.IsSystem || descriptor.Type is not (SystemDescriptorType.AvailableTss or SystemDescriptorType.AvailableTss16))
         {
-            return Refuse(ExceptionVector.GeneralProtection, error);
+            return Faults.Refuse(_state, ExceptionVector.GeneralProtection, error);
         }
 
-        return descriptor.Present || Refuse(ExceptionVector.SegmentNotPresent, error);
+        return descriptor.Present || Faults.Refuse(_state, ExceptionVector.SegmentNotPresent, error);
     }
 
     /// <summary>
@@ -147,37 +164,37 @@ internal sealed unsafe partial class SoftwareProcessor
         int size = is32 ? Tss32Size : Tss16Size;
         if (descriptor.Limit < (uint)size - 1)
         {
-            return Refuse(ExceptionVector.InvalidTss, selector & 0xFFFCu);
+            return Faults.Refuse(_state, ExceptionVector.InvalidTss, selector & 0xFFFCu);
         }
 
         // SAFETY: a 32-bit TSS is the larger one, and no more than its size is read or appended.
         byte* image = stackalloc byte[Tss32Size];
-        bool was32 = (State->Tr.Attributes & 8) != 0;
+        bool was32 = (_state->Tr.Attributes & 8) != 0;
         int oldSize = was32 ? Tss32Size : Tss16Size;
 
         // Every page that the switch touches is checked before anything changes.
-        if (!AccessSlow((uint)descriptor.Base, size, image, Access.System)
-            || !AccessSlow((uint)State->Tr.Base, oldSize, null, Access.System | Access.Write | Access.Probe)
-            || (cause == TaskSwitchCause.Call && !AccessSlow((uint)descriptor.Base, 2, null, Access.System | Access.Write | Access.Probe))
-            || !AccessSlow((uint)address, 8, null, Access.System | Access.Write | Access.Probe))
+        if (!_loadStore.TryAccess((uint)descriptor.Base, size, image, Access.System)
+            || !_loadStore.TryAccess((uint)_state->Tr.Base, oldSize, null, Access.System | Access.Write | Access.Probe)
+            || (cause == TaskSwitchCause.Call && !_loadStore.TryAccess((uint)descriptor.Base, 2, null, Access.System | Access.Write | Access.Probe))
+            || !_loadStore.TryAccess((uint)address, 8, null, Access.System | Access.Write | Access.Probe))
         {
             return false;
         }
 
-        ulong flags = LazyFlags.Get(State) | resume;
+        ulong flags = LazyFlags.Get(_state) | resume;
         flags &= cause == TaskSwitchCause.Return ? ~Rflags.NestedTask : ulong.MaxValue;
         if (!TrySaveTask(was32, flags, nextRip)
-            || (cause != TaskSwitchCause.Call && !TrySetBusy(State->Tr.Selector, false))
-            || (cause != TaskSwitchCause.Return && !TryWriteTable(address + 5, (byte)((descriptor.Raw >> 40) | 2)))
-            || (cause == TaskSwitchCause.Call && !TryWriteTable(descriptor.Base, State->Tr.Selector)))
+            || (cause != TaskSwitchCause.Call && !TrySetBusy(_state->Tr.Selector, false))
+            || (cause != TaskSwitchCause.Return && !_tables.TryWriteTable(address + 5, (byte)((descriptor.Raw >> 40) | 2)))
+            || (cause == TaskSwitchCause.Call && !_tables.TryWriteTable(descriptor.Base, _state->Tr.Selector)))
         {
             return false;
         }
 
         _switchedTask = true;
-        FillSegment(&State->Tr, selector, new Descriptor(descriptor.Raw | (1UL << 41)));
-        State->Cr0 |= Cr0.TaskSwitched;
-        State->Dr[7] &= ~Dr7.LocalEnables;
+        SegmentLoader.FillSegment(&_state->Tr, selector, new Descriptor(descriptor.Raw | (1UL << 41)));
+        _state->Cr0 |= Cr0.TaskSwitched;
+        _state->Dr[7] &= ~Dr7.LocalEnables;
         LoadTaskRegisters(image, is32, cause == TaskSwitchCause.Call);
         return TryLoadTaskSegments(image, is32);
     }
@@ -190,17 +207,17 @@ internal sealed unsafe partial class SoftwareProcessor
         Append(image, ref position, is32, flags);
         for (int i = 0; i < 8; i++)
         {
-            Append(image, ref position, is32, State->Gpr[i]);
+            Append(image, ref position, is32, _state->Gpr[i]);
         }
 
         // ES, CS, SS, DS; a 32-bit TSS also has FS and GS.
         for (int i = 0; i < (is32 ? 6 : 4); i++)
         {
-            Append(image, ref position, is32, CpuState.SegmentOf(State, i)->Selector);
+            Append(image, ref position, is32, CpuState.SegmentOf(_state, i)->Selector);
         }
 
-        ulong address = State->Tr.Base + (is32 ? (ulong)Tss32Eip : Tss16Ip);
-        return AccessSlow((uint)address, position, image, Access.System | Access.Write);
+        ulong address = _state->Tr.Base + (is32 ? (ulong)Tss32Eip : Tss16Ip);
+        return _loadStore.TryAccess((uint)address, position, image, Access.System | Access.Write);
     }
 
     private static void Append(byte* image, ref int position, bool is32, ulong value)
@@ -219,37 +236,37 @@ internal sealed unsafe partial class SoftwareProcessor
 
     private bool TrySetBusy(ushort selector, bool busy)
     {
-        ulong address = State->Gdtr.Base + (selector & 0xFFF8u) + 5;
-        return TryReadTable(address, out byte access) && TryWriteTable(address, (byte)(busy ? access | 2 : access & ~2));
+        ulong address = _state->Gdtr.Base + (selector & 0xFFF8u) + 5;
+        return _tables.TryReadTable(address, out byte access) && _tables.TryWriteTable(address, (byte)(busy ? access | 2 : access & ~2));
     }
 
     /// <summary>CR3, EIP, EFLAGS, the general registers and all selectors; the segments behind them come later.</summary>
     private void LoadTaskRegisters(byte* image, bool is32, bool nested)
     {
-        if (is32 && (State->Cr0 & Cr0.Paging) != 0)
+        if (is32 && (_state->Cr0 & Cr0.Paging) != 0)
         {
-            State->Cr3 = *(uint*)(image + 28);
-            FlushTlb();
+            _state->Cr3 = *(uint*)(image + 28);
+            _tlb.Flush();
         }
 
         int position = is32 ? Tss32Eip : Tss16Ip;
-        State->Rip = Take(image, ref position, is32);
+        _state->Rip = Take(image, ref position, is32);
         ulong flags = Take(image, ref position, is32);
-        State->Flags = (flags & Rflags.Defined) | Rflags.AlwaysOne | (nested ? Rflags.NestedTask : 0);
-        State->FlagKind = FlagKind.Eager;
+        _state->Flags = (flags & Rflags.Defined) | Rflags.AlwaysOne | (nested ? Rflags.NestedTask : 0);
+        _state->FlagKind = FlagKind.Eager;
         for (int i = 0; i < 8; i++)
         {
-            State->Gpr[i] = Take(image, ref position, is32);
+            _state->Gpr[i] = Take(image, ref position, is32);
         }
 
         for (int i = 0; i < 6; i++)
         {
             ushort selector = i < 4 || is32 ? (ushort)Take(image, ref position, is32) : (ushort)0;
-            ClearSegment(CpuState.SegmentOf(State, i), selector);
+            SegmentLoader.ClearSegment(CpuState.SegmentOf(_state, i), selector);
         }
 
-        ClearSegment(&State->Ldtr, *(ushort*)(image + (is32 ? Tss32Ldt : Tss16Ldt)));
-        State->Cpl = IsVirtual8086 ? 3 : State->Cs.Selector & 3;
+        SegmentLoader.ClearSegment(&_state->Ldtr, *(ushort*)(image + (is32 ? Tss32Ldt : Tss16Ldt)));
+        _state->Cpl = _state->IsVirtual8086 ? 3 : _state->Cs.Selector & 3;
     }
 
     private static uint Take(byte* image, ref int position, bool is32)
@@ -261,31 +278,31 @@ internal sealed unsafe partial class SoftwareProcessor
 
     private bool TryLoadTaskSegments(byte* image, bool is32)
     {
-        if (!TryLoadTaskLdt(State->Ldtr.Selector))
+        if (!TryLoadTaskLdt(_state->Ldtr.Selector))
         {
-            UpdateMode();
+            _mode.Update();
             return false;
         }
 
-        if (IsVirtual8086)
+        if (_state->IsVirtual8086)
         {
             for (int i = 0; i < 6; i++)
             {
-                Segment* segment = CpuState.SegmentOf(State, i);
-                FillRealSegment(segment, segment->Selector, true);
+                Segment* segment = CpuState.SegmentOf(_state, i);
+                SegmentLoader.FillRealSegment(segment, segment->Selector, true);
             }
         }
-        else if (!TryLoadTaskCode(State->Cs.Selector) || !TryLoadTaskStack(State->Ss.Selector)
-            || !TryLoadTaskData(&State->Es) || !TryLoadTaskData(&State->Ds) || !TryLoadTaskData(&State->Fs) || !TryLoadTaskData(&State->Gs))
+        else if (!TryLoadTaskCode(_state->Cs.Selector) || !TryLoadTaskStack(_state->Ss.Selector)
+            || !TryLoadTaskData(&_state->Es) || !TryLoadTaskData(&_state->Ds) || !TryLoadTaskData(&_state->Fs) || !TryLoadTaskData(&_state->Gs))
         {
-            UpdateMode();
+            _mode.Update();
             return false;
         }
 
-        UpdateMode();
-        if (State->Rip > State->Cs.Limit)
+        _mode.Update();
+        if (_state->Rip > _state->Cs.Limit)
         {
-            return Refuse(ExceptionVector.GeneralProtection);
+            return Faults.Refuse(_state, ExceptionVector.GeneralProtection);
         }
 
         // T, bit 0 of the word at 100: #DB before the task's first instruction.
@@ -293,20 +310,18 @@ internal sealed unsafe partial class SoftwareProcessor
         return true;
     }
 
-    private bool _taskTrap;
-
     private bool FinishTaskSwitch()
     {
         _switchedTask = false;
-        _keepsResumeFlag = true;
-        UpdateMode();
+        _debug.KeepResumeFlag();
+        _mode.Update();
         if (_taskTrap)
         {
             _taskTrap = false;
-            RaiseDebug(Dr6.TaskSwitch);
+            _debug.RaiseDebug(Dr6.TaskSwitch);
         }
 
-        InterruptsEnabled();
+        _pending.LookAgain();
         return true;
     }
 
@@ -320,20 +335,20 @@ internal sealed unsafe partial class SoftwareProcessor
         uint error = selector & 0xFFFCu;
         if ((selector & 4) != 0)
         {
-            return Refuse(ExceptionVector.InvalidTss, error);
+            return Faults.Refuse(_state, ExceptionVector.InvalidTss, error);
         }
 
-        if (!TryReadDescriptor(selector, ExceptionVector.InvalidTss, 0, out Descriptor descriptor, out _))
+        if (!_tables.TryReadDescriptor(selector, ExceptionVector.InvalidTss, 0, out Descriptor descriptor, out _))
         {
             return false;
         }
 
         if (!descriptor.IsSystem || descriptor.Type != SystemDescriptorType.LocalDescriptorTable || !descriptor.Present)
         {
-            return Refuse(ExceptionVector.InvalidTss, error);
+            return Faults.Refuse(_state, ExceptionVector.InvalidTss, error);
         }
 
-        FillSegment(&State->Ldtr, selector, descriptor);
+        SegmentLoader.FillSegment(&_state->Ldtr, selector, descriptor);
         return true;
     }
 
@@ -342,10 +357,10 @@ internal sealed unsafe partial class SoftwareProcessor
         uint error = selector & 0xFFFCu;
         if (error == 0)
         {
-            return Refuse(ExceptionVector.InvalidTss);
+            return Faults.Refuse(_state, ExceptionVector.InvalidTss);
         }
 
-        if (!TryReadDescriptor(selector, ExceptionVector.InvalidTss, 0, out Descriptor code, out ulong address))
+        if (!_tables.TryReadDescriptor(selector, ExceptionVector.InvalidTss, 0, out Descriptor code, out ulong address))
         {
             return false;
         }
@@ -353,20 +368,20 @@ internal sealed unsafe partial class SoftwareProcessor
         int rpl = selector & 3;
         if (!code.IsCode || (code.IsConformingCode ? code.Dpl > rpl : code.Dpl != rpl))
         {
-            return Refuse(ExceptionVector.InvalidTss, error);
+            return Faults.Refuse(_state, ExceptionVector.InvalidTss, error);
         }
 
         if (!code.Present)
         {
-            return Refuse(ExceptionVector.SegmentNotPresent, error);
+            return Faults.Refuse(_state, ExceptionVector.SegmentNotPresent, error);
         }
 
-        if (!TrySetAccessed(address, ref code))
+        if (!_tables.TrySetAccessed(address, ref code))
         {
             return false;
         }
 
-        SetCode(selector, code, rpl);
+        _segments.SetCode(selector, code, rpl);
         return true;
     }
 
@@ -375,30 +390,30 @@ internal sealed unsafe partial class SoftwareProcessor
         uint error = selector & 0xFFFCu;
         if (error == 0)
         {
-            return Refuse(ExceptionVector.InvalidTss);
+            return Faults.Refuse(_state, ExceptionVector.InvalidTss);
         }
 
-        if (!TryReadDescriptor(selector, ExceptionVector.InvalidTss, 0, out Descriptor stack, out ulong address))
+        if (!_tables.TryReadDescriptor(selector, ExceptionVector.InvalidTss, 0, out Descriptor stack, out ulong address))
         {
             return false;
         }
 
-        if (!IsUsableStack(stack, selector, State->Cpl))
+        if (!SegmentLoader.IsUsableStack(stack, selector, _state->Cpl))
         {
-            return Refuse(ExceptionVector.InvalidTss, error);
+            return Faults.Refuse(_state, ExceptionVector.InvalidTss, error);
         }
 
         if (!stack.Present)
         {
-            return Refuse(ExceptionVector.StackFault, error);
+            return Faults.Refuse(_state, ExceptionVector.StackFault, error);
         }
 
-        if (!TrySetAccessed(address, ref stack))
+        if (!_tables.TrySetAccessed(address, ref stack))
         {
             return false;
         }
 
-        FillSegment(&State->Ss, selector, stack);
+        SegmentLoader.FillSegment(&_state->Ss, selector, stack);
         return true;
     }
 
@@ -411,27 +426,27 @@ internal sealed unsafe partial class SoftwareProcessor
             return true;
         }
 
-        if (!TryReadDescriptor(selector, ExceptionVector.InvalidTss, 0, out Descriptor data, out ulong address))
+        if (!_tables.TryReadDescriptor(selector, ExceptionVector.InvalidTss, 0, out Descriptor data, out ulong address))
         {
             return false;
         }
 
-        if (!IsUsableData(data, selector, State->Cpl))
+        if (!SegmentLoader.IsUsableData(data, selector, _state->Cpl))
         {
-            return Refuse(ExceptionVector.InvalidTss, error);
+            return Faults.Refuse(_state, ExceptionVector.InvalidTss, error);
         }
 
         if (!data.Present)
         {
-            return Refuse(ExceptionVector.SegmentNotPresent, error);
+            return Faults.Refuse(_state, ExceptionVector.SegmentNotPresent, error);
         }
 
-        if (!TrySetAccessed(address, ref data))
+        if (!_tables.TrySetAccessed(address, ref data))
         {
             return false;
         }
 
-        FillSegment(segment, selector, data);
+        SegmentLoader.FillSegment(segment, selector, data);
         return true;
     }
 }

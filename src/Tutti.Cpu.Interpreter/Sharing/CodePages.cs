@@ -15,19 +15,19 @@ internal sealed class CodePages(GuestMemory memory)
     private int _isClaiming;
 
     /// <summary>The vCPUs of the partition; set once before any of them runs.</summary>
-    public SoftwareProcessor[] Processors { get; set; } = [];
+    public CodeWatch[] Processors { get; set; } = [];
 
     /// <summary>
     /// Called by a vCPU before it reads bytes to decode them. When the page was not marked yet, all vCPUs have given up
     /// their write tags when this returns: a write that this decoding does not see is then noticed.
     /// </summary>
-    public void Claim(ulong physical, SoftwareProcessor claimant)
+    public void Claim(ulong physical, CodeWatch claimant)
     {
         // One at a time: a page that another vCPU has marked, but not yet taken from all, must not count as claimed.
         var spin = default(SpinWait);
         while (Interlocked.CompareExchange(ref _isClaiming, 1, 0) != 0)
         {
-            claimant.Code.TakePendingInvalidations(false);
+            claimant.TakePendingInvalidations(false);
             spin.SpinOnce(sleep1Threshold: -1);
         }
 
@@ -41,7 +41,7 @@ internal sealed class CodePages(GuestMemory memory)
         }
     }
 
-    private void ClaimAlone(ulong physical, SoftwareProcessor claimant)
+    private void ClaimAlone(ulong physical, CodeWatch claimant)
     {
         long page = memory.GetPageIndex(physical);
         lock (_lock)
@@ -55,11 +55,11 @@ internal sealed class CodePages(GuestMemory memory)
         }
 
         claimant.DropWriteTags(physical & ~0xFFFUL);
-        foreach (SoftwareProcessor other in Processors)
+        foreach (CodeWatch other in Processors)
         {
             if (other != claimant)
             {
-                other.Code.DropWriteTagsFor(claimant, physical & ~0xFFFUL);
+                other.DropWriteTagsFor(claimant, physical & ~0xFFFUL);
             }
         }
     }

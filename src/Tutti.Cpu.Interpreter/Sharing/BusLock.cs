@@ -7,20 +7,20 @@ namespace Tutti.Cpu.Interpreter;
 internal sealed class BusLock
 {
     /// <summary>The vCPU that has the bus, or wants it next.</summary>
-    private SoftwareProcessor? _owner;
+    private GuestPresence? _owner;
 
     /// <summary>The vCPUs of the partition; set once before any of them runs.</summary>
-    public SoftwareProcessor[] Processors { get; set; } = [];
+    public GuestPresence[] Processors { get; set; } = [];
 
     /// <summary>Whether a vCPU may go into guest code.</summary>
-    public bool IsFreeFor(SoftwareProcessor processor)
+    public bool IsFreeFor(GuestPresence processor)
     {
-        SoftwareProcessor? owner = Volatile.Read(ref _owner);
+        GuestPresence? owner = Volatile.Read(ref _owner);
         return owner == null || owner == processor;
     }
 
     /// <summary>Waits until the vCPU is alone in guest code. The caller holds no pointer into guest memory.</summary>
-    public void Take(SoftwareProcessor processor)
+    public void Take(GuestPresence processor)
     {
         if (Processors.Length < 2)
         {
@@ -30,30 +30,30 @@ internal sealed class BusLock
         while (Interlocked.CompareExchange(ref _owner, processor, null) != null)
         {
             // Out of guest code and in again: the owner waits for that, and going in waits for the owner.
-            processor.LeaveGuest();
-            processor.ReenterGuest();
+            processor.Leave();
+            processor.Reenter();
         }
 
-        foreach (SoftwareProcessor other in Processors)
+        foreach (GuestPresence other in Processors)
         {
             if (other == processor || !other.IsInGuest)
             {
                 continue;
             }
 
-            other.Signal(Attention.BusLocked);
+            other.AskOut();
             var spin = default(SpinWait);
             while (other.IsInGuest)
             {
                 // It may itself be waiting for this one's write tags.
-                processor.Code.TakePendingInvalidations(false);
+                processor.TakeRequests();
                 spin.SpinOnce(sleep1Threshold: -1);
             }
         }
     }
 
     /// <summary>Lets the others go on; nothing happens where the vCPU does not have the bus.</summary>
-    public void Release(SoftwareProcessor processor)
+    public void Release(GuestPresence processor)
     {
         if (_owner == processor)
         {

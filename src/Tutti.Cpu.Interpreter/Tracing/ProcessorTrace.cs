@@ -5,13 +5,17 @@ using Tutti.X86;
 namespace Tutti.Cpu.Interpreter;
 
 /// <summary>What the vCPU counts and tells a trace. Only rare events are counted: nothing here is on the way of a guest instruction.</summary>
-internal sealed unsafe partial class SoftwareProcessor
+internal sealed unsafe class ProcessorTrace
 {
     private const int VectorCount = 32;
 
     /// <summary>Iced's mnemonics are numbers from 0 up, fewer than these.</summary>
     private const int MnemonicCount = 1 << 12;
 
+    private readonly CpuState* _state;
+    private readonly int _index;
+    private readonly IEngineTrace? _eventTrace;
+    private readonly TraceKinds _traced;
     private readonly long[] _exceptions = new long[VectorCount];
 
     /// <summary>Instructions that a tier had interpreted, by mnemonic; made with the first.</summary>
@@ -20,31 +24,20 @@ internal sealed unsafe partial class SoftwareProcessor
     private long _interrupts;
     private long _nmis;
     private long _halts;
-    private IEngineTrace? _eventTrace;
-    private TraceKinds _traced;
 
-    public IEnumerable<EngineCounter> ReadCounters() =>
-    [
-        new("guest", "instructions", (long)InstructionCount),
-        new("guest", "interrupts", _interrupts),
-        new("guest", "NMIs", _nmis),
-        new("guest", "halts", _halts),
-        new("blocks", "decoded", Code.Builder.BlockCount),
-        new("blocks", "instructions decoded", Code.Builder.InstructionCount),
-        new("blocks", "dropped, their bytes were written", Code.DroppedCount),
-        new("blocks", "emptied caches", Code.FlushCount),
-        new("blocks", "decoded code", Code.ByteCount, "bytes"),
-        new("memory", "page walks", Walker.Count),
-        .. NameCounts("exceptions", _exceptions, NameException),
-        .. Tier?.ReadCounters() ?? [],
-        .. NameCounts("interpreted for the translator", _singles ?? [], index => ((Mnemonic)index).ToString().ToUpperInvariant()),
-    ];
+    public ProcessorTrace(CpuState* state, int index, IEngineTrace? trace)
+    {
+        _state = state;
+        _index = index;
+        _eventTrace = trace;
+        _traced = trace?.Kinds ?? TraceKinds.None;
+    }
 
     /// <summary>Whether a trace wants events of this kind.</summary>
     public bool Traces(TraceKinds kind) => (_traced & kind) != 0;
 
     /// <summary>A tier has an instruction interpreted.</summary>
-    private void CountSingle(Mnemonic mnemonic)
+    public void CountSingle(Mnemonic mnemonic)
     {
         _singles ??= new long[MnemonicCount];
         _singles[(int)mnemonic & (MnemonicCount - 1)]++;
@@ -52,44 +45,44 @@ internal sealed unsafe partial class SoftwareProcessor
 
     public void CountHalt() => _halts++;
 
-    private void Observe(IEngineTrace? trace)
-    {
-        _eventTrace = trace;
-        _traced = trace?.Kinds ?? TraceKinds.None;
-        if (Traces(TraceKinds.Blocks))
-        {
-            Code.Builder.OnBuilt = (rip, mode, bytes, count) => Tell(
-                TraceKinds.Blocks,
-                rip,
-                string.Create(CultureInfo.InvariantCulture, $"decoded {count} instructions, {bytes} bytes, mode {mode:x}"));
-        }
-    }
-
-    private void CountException(int vector, uint error)
+    public void CountException(int vector, uint error)
     {
         _exceptions[vector & (VectorCount - 1)]++;
         if (Traces(TraceKinds.Exceptions))
         {
             string code = ExceptionVector.HasErrorCode(vector) ? string.Create(CultureInfo.InvariantCulture, $", error code {error:x}") : string.Empty;
-            string address = vector == ExceptionVector.PageFault ? string.Create(CultureInfo.InvariantCulture, $", CR2 {State->Cr2:x}") : string.Empty;
-            Tell(TraceKinds.Exceptions, State->Rip, $"{NameException(vector)}{code}{address}");
+            string address = vector == ExceptionVector.PageFault ? string.Create(CultureInfo.InvariantCulture, $", CR2 {_state->Cr2:x}") : string.Empty;
+            Tell(TraceKinds.Exceptions, _state->Rip, $"{NameException(vector)}{code}{address}");
         }
     }
 
-    private void CountInterrupt(int vector)
+    public void CountInterrupt(int vector)
     {
         bool isNmi = vector == ExceptionVector.Nmi;
         _interrupts += isNmi ? 0 : 1;
         _nmis += isNmi ? 1 : 0;
         if (Traces(TraceKinds.Interrupts))
         {
-            Tell(TraceKinds.Interrupts, State->Rip, isNmi ? "NMI" : string.Create(CultureInfo.InvariantCulture, $"vector {vector:x2}"));
+            Tell(TraceKinds.Interrupts, _state->Rip, isNmi ? "NMI" : string.Create(CultureInfo.InvariantCulture, $"vector {vector:x2}"));
         }
     }
 
     /// <summary>Writes an event of a kind that the trace wants.</summary>
     public void Tell(TraceKinds kind, ulong rip, string text) =>
-        _eventTrace!.Write(kind, string.Create(CultureInfo.InvariantCulture, $"vCPU {Index} rip {rip:x16} {text}"));
+        _eventTrace!.Write(kind, string.Create(CultureInfo.InvariantCulture, $"vCPU {_index} rip {rip:x16} {text}"));
+
+    public IEnumerable<EngineCounter> ReadEvents() =>
+    [
+        new("guest", "interrupts", _interrupts),
+        new("guest", "NMIs", _nmis),
+        new("guest", "halts", _halts),
+    ];
+
+    public IEnumerable<EngineCounter> ReadExceptions() => NameCounts("exceptions", _exceptions, NameException);
+
+    /// <summary>Instructions that a tier had interpreted.</summary>
+    public IEnumerable<EngineCounter> ReadSingles() =>
+        NameCounts("interpreted for the translator", _singles ?? [], index => ((Mnemonic)index).ToString().ToUpperInvariant());
 
     private static IEnumerable<EngineCounter> NameCounts(string group, long[] counts, Func<int, string> name) => counts
         .Select((count, index) => (Count: count, Index: index))
