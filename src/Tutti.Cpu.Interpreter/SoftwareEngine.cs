@@ -23,7 +23,9 @@ public sealed class SoftwareEngine : IEngine
     {
     }
 
-    internal SoftwareEngine(ITranslationTierFactory? tiers)
+    /// <summary>The engine that interprets what a tier above the interpreter does not run.</summary>
+    /// <param name="tiers">Makes that tier; null for the interpreter alone.</param>
+    public SoftwareEngine(ITranslationTierFactory? tiers)
     {
         _tiers = tiers;
     }
@@ -43,7 +45,7 @@ public sealed class SoftwareEngine : IEngine
         ArgumentOutOfRangeException.ThrowIfLessThan(options.ProcessorCount, 1, nameof(options));
         ArgumentOutOfRangeException.ThrowIfGreaterThan(options.ProcessorCount, MaxProcessors, nameof(options));
         ProcessorCpuid.RequireModel(options.Cpu);
-        return new SoftwarePartition(options, _tiers);
+        return new SoftwarePartition(options, static processor => new BlockInterpreter(processor, new BlockBuilder()), _tiers);
     }
 
     /// <summary>What the engine needs of its host, and what of it this one lacks.</summary>
@@ -89,31 +91,6 @@ public sealed class SoftwareEngine : IEngine
         catch (HostException e)
         {
             throw new PlatformNotSupportedException($"The software engine needs executable memory, which this host forbids: {e.Message}.", e);
-        }
-    }
-}
-
-/// <summary>The vCPUs of one VM in the software engine.</summary>
-internal sealed class SoftwarePartition : IPartition
-{
-    private readonly SoftwareProcessor[] _processors;
-
-    public SoftwarePartition(PartitionOptions options, ITranslationTierFactory? tiers)
-    {
-        var codePages = new CodePages(options.Memory);
-        var bus = new BusLock();
-        _processors = [.. Enumerable.Range(0, options.ProcessorCount).Select(index => new SoftwareProcessor(index, options, codePages, bus, tiers))];
-        codePages.Processors = [.. _processors.Select(processor => processor.Watch)];
-        bus.Processors = [.. _processors.Select(processor => processor.Presence)];
-    }
-
-    public IReadOnlyList<IVirtualProcessor> Processors => _processors;
-
-    public void Dispose()
-    {
-        foreach (SoftwareProcessor processor in _processors)
-        {
-            processor.Dispose();
         }
     }
 }

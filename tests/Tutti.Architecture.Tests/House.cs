@@ -20,8 +20,9 @@ internal static class House
         ("Tutti.Workers", ["Tutti.Devices", "Tutti.Host"]),
         ("Tutti.Storage", ["Tutti.Devices", "Tutti.Host", "Tutti.Memory", "Tutti.Workers"]),
         ("Tutti.Network", ["Tutti.Devices", "Tutti.Host", "Tutti.Memory", "Tutti.Workers"]),
-        ("Tutti.Cpu.Interpreter", ["Tutti.Cpu", "Tutti.Host", "Tutti.Memory", "Tutti.X86"]),
-        ("Tutti.Cpu.Translator", ["Tutti.Cpu", "Tutti.Cpu.Interpreter", "Tutti.Host", "Tutti.Memory", "Tutti.X86"]),
+        ("Tutti.Cpu.Software", ["Tutti.Cpu", "Tutti.Host", "Tutti.Memory", "Tutti.X86"]),
+        ("Tutti.Cpu.Interpreter", ["Tutti.Cpu", "Tutti.Cpu.Software", "Tutti.Host", "Tutti.Memory", "Tutti.X86"]),
+        ("Tutti.Cpu.Translator", ["Tutti.Cpu", "Tutti.Cpu.Interpreter", "Tutti.Cpu.Software", "Tutti.Host", "Tutti.Memory", "Tutti.X86"]),
         ("Tutti.Cpu.Kvm", ["Tutti.Cpu", "Tutti.Host", "Tutti.Memory", "Tutti.X86"]),
         ("Tutti.Boot", ["Tutti.Cpu", "Tutti.Memory", "Tutti.X86"]),
         ("Tutti.Guests", ["Tutti.Boot", "Tutti.Devices", "Tutti.Host", "Tutti.Memory", "Tutti.Storage"]),
@@ -29,8 +30,17 @@ internal static class House
         ("Tutti.Cli", ["Tutti.Boot", "Tutti.Cpu", "Tutti.Cpu.Interpreter", "Tutti.Cpu.Kvm", "Tutti.Cpu.Translator", "Tutti.Devices", "Tutti.Guests", "Tutti.Host", "Tutti.Machine", "Tutti.Memory", "Tutti.Network", "Tutti.Storage", "Tutti.Virtio", "Tutti.Workers", "Tutti.X86"]),
     ];
 
+    /// <summary>
+    /// Folders of one project that use each other in a circle all the same, each with the reason. A circle that has been mended must
+    /// leave the list (a test sees to it), and none is to be added.
+    /// </summary>
+    public static readonly (string Project, string Folders, string Reason)[] KnownCircles =
+    [
+        ("Tutti.Storage", ". Qcow2", "a qcow2 image opens its backing file, which may be of any format, and qcow2 is one of the formats"),
+    ];
+
     /// <summary>Projects that may hold pointers.</summary>
-    public static readonly string[] Unsafe = ["Tutti.Host", "Tutti.Memory", "Tutti.Cpu.Interpreter", "Tutti.Cpu.Translator", "Tutti.Cpu.Kvm"];
+    public static readonly string[] Unsafe = ["Tutti.Host", "Tutti.Memory", "Tutti.Cpu.Software", "Tutti.Cpu.Interpreter", "Tutti.Cpu.Translator", "Tutti.Cpu.Kvm"];
 
     /// <summary>Projects that may call into native libraries.</summary>
     public static readonly string[] NativeCalls = ["Tutti.Host", "Tutti.Cpu.Kvm"];

@@ -1,7 +1,9 @@
+using System.Text.RegularExpressions;
+
 namespace Tutti.Architecture.Tests;
 
 /// <summary>References point downward only.</summary>
-public class ReferenceTests
+public partial class ReferenceTests
 {
     public static TheoryData<string> Projects => [.. House.Layers.Select(layer => layer.Project)];
 
@@ -50,6 +52,21 @@ public class ReferenceTests
         House.AssertNone(assembly.References.Where(name => name.StartsWith("Tutti.", StringComparison.Ordinal)).Except(below));
     }
 
+    [Theory]
+    [MemberData(nameof(Projects))]
+    public void A_source_project_opens_its_internals_to_no_other_one(string project)
+    {
+        // What crosses between projects is public and says what it promises; only tests and benchmarks may look inside.
+        string[] projects = [.. House.Layers.Select(layer => layer.Project), "tutti"];
+        string path = House.ProjectsIn("src").Single(p => p.Name == project).Path;
+        IEnumerable<string> inProject = House.Elements(path, "InternalsVisibleTo", "Include");
+        IEnumerable<string> inSources =
+            from source in House.Sources(Path.Combine("src", project))
+            from Match match in InternalsVisibleTo().Matches(File.ReadAllText(source))
+            select match.Groups[1].Value;
+        House.AssertNone(inProject.Concat(inSources).Intersect(projects));
+    }
+
     [Fact]
     public void Every_source_project_has_a_test_project()
     {
@@ -66,4 +83,7 @@ public class ReferenceTests
     }
 
     private static string[] MayReference(string project) => House.Layers.Single(layer => layer.Project == project).MayReference;
+
+    [GeneratedRegex(@"InternalsVisibleTo\(""([^""]+)""\)")]
+    private static partial Regex InternalsVisibleTo();
 }

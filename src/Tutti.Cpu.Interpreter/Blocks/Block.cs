@@ -6,6 +6,9 @@ namespace Tutti.Cpu.Interpreter;
 [StructLayout(LayoutKind.Sequential)]
 internal unsafe struct Block
 {
+    /// <summary>Instructions in a block at most; blocks end at unconditional branches and page ends anyhow.</summary>
+    public const int MaxInstructions = 64;
+
     /// <summary>Guest physical address of the first instruction; the whole block lies in one page.</summary>
     public ulong Physical;
 

@@ -1,5 +1,4 @@
 using System.Globalization;
-using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using Iced.Intel;
 using Tutti.Host;
@@ -25,7 +24,7 @@ internal sealed unsafe class BlockCache : ICodeHolder, IDisposable
     private readonly CodeFetch _fetch;
     private readonly LoadStoreUnit _loadStore;
     private readonly AttentionWord _attention;
-    private readonly BlockBuilder _builder = new();
+    private readonly IBlockBuilder _builder;
 
     /// <summary>The blocks of each page, as a list that begins with a <see cref="Block"/> pointer.</summary>
     private readonly Dictionary<long, nint> _pages = [];
@@ -37,11 +36,11 @@ internal sealed unsafe class BlockCache : ICodeHolder, IDisposable
     /// <summary>One instruction at a time: single-stepping and instructions that cross a page.</summary>
     private readonly Op* _single;
 
-    private GCHandle _self;
     private long _arenaUsed;
 
-    public BlockCache(SoftwareProcessor processor)
+    public BlockCache(SoftwareProcessor processor, IBlockBuilder builder)
     {
+        _builder = builder;
         _state = processor.State;
         _memory = processor.Memory;
         _tlb = processor.Tlb;
@@ -53,8 +52,6 @@ internal sealed unsafe class BlockCache : ICodeHolder, IDisposable
         // SAFETY: the table has that many pointers, null at first. All is freed in Dispose.
         _buckets = (Block**)_table.Address;
         _single = (Op*)NativeMemory.AlignedAlloc((nuint)(2 * sizeof(Op)), 64);
-        _self = GCHandle.Alloc(this);
-        _state->Code = GCHandle.ToIntPtr(_self);
         ProcessorTrace trace = processor.Trace;
         if (trace.Traces(TraceKinds.Blocks))
         {
@@ -71,20 +68,12 @@ internal sealed unsafe class BlockCache : ICodeHolder, IDisposable
     /// <summary>Blocks dropped because their bytes were written.</summary>
     public long DroppedCount { get; private set; }
 
-    /// <summary>The blocks of the processor that owns a state.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static BlockCache From(CpuState* state) => Unsafe.As<BlockCache>(GCHandle.FromIntPtr(state->Code).Target!);
-
     public void Dispose()
     {
         _builder.Dispose();
         _arena.Dispose();
         _table.Dispose();
         NativeMemory.AlignedFree(_single);
-        if (_self.IsAllocated)
-        {
-            _self.Free();
-        }
     }
 
     /// <summary>The ops at RIP; null when the fetch faulted.</summary>
@@ -99,7 +88,7 @@ internal sealed unsafe class BlockCache : ICodeHolder, IDisposable
         Block* block = Lookup(physical, state->Mode);
         if (block == null)
         {
-            block = Build(physical, state->Mode, BlockBuilder.MaxInstructions);
+            block = Build(physical, state->Mode, Block.MaxInstructions);
             if (block == null)
             {
                 return FindSingle();

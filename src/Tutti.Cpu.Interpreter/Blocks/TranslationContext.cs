@@ -10,6 +10,16 @@ internal enum AddressKind
     Segmented,
 }
 
+/// <summary>Which operands an instruction has.</summary>
+internal enum OperandForm
+{
+    RegisterRegister,
+    RegisterImmediate,
+    RegisterMemory,
+    MemoryRegister,
+    MemoryImmediate,
+}
+
 /// <summary>What translators of single instructions know of the block being built, and tell its builder.</summary>
 internal unsafe struct TranslationContext
 {

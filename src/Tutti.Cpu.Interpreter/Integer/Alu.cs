@@ -243,7 +243,7 @@ internal static unsafe class Alu<TOperation, TWidth>
 
     private static Op* Locked(CpuState* state, Op* op, ulong right)
     {
-        byte* operand = GuestAccess.BeginModifyOperand(state, op, TWidth.Bytes);
+        byte* operand = OperandAddress.BeginModify(state, op, TWidth.Bytes);
         if (operand == null)
         {
             return Flow.Fault(state, op);

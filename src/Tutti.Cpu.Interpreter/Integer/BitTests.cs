@@ -76,7 +76,7 @@ internal static unsafe class Bits<TOperation, TWidth>
 
     private static Op* Memory(CpuState* state, Op* op, long distance, ulong bit)
     {
-        ulong offset = Addressing.Truncate(Addressing.Offset(state, op) + (ulong)distance, op->AddressSize);
+        ulong offset = Addressing.Truncate(OperandAddress.Offset(state, op) + (ulong)distance, op->AddressSize);
         if (!Addressing.TrySegmented(state, op->Segment, offset, TWidth.Bytes, TOperation.Writes, out ulong linear))
         {
             return Flow.Fault(state, op);

@@ -142,7 +142,7 @@ internal static unsafe class Branches
     [MethodImpl(MethodImplOptions.NoInlining)]
     private static Op* Resolve(CpuState* state, Op* op)
     {
-        if (state->Attention != 0 || SoftwareProcessor.From(state).IsRunningOne)
+        if (state->Attention != 0 || BlockInterpreter.From(state).IsRunningOne)
         {
             return null;
         }
@@ -152,9 +152,9 @@ internal static unsafe class Branches
         JumpCacheEntry* entry = state->JumpCache + JumpCacheEntry.IndexOf(target);
         Op* next = entry->Rip == target && entry->Tag == state->JumpTag && !BlockCache.IsStale((Op*)entry->Ops)
             ? (Op*)entry->Ops
-            : BlockCache.From(state).Find();
+            : BlockInterpreter.From(state).Code.Find();
         if (next != null && ((source ^ target) >> 12) == 0 && state->Attention == 0
-            && !BlockCache.From(state).IsTemporary(next))
+            && !BlockInterpreter.From(state).Code.IsTemporary(next))
         {
             op->Link = next;
         }
@@ -175,17 +175,17 @@ internal static unsafe class FusedBranch<TCondition, TWidth>
         Compared(state, op, TWidth.Load(CpuState.Register(state, op->Dst)), op->Imm);
 
     public static Op* CompareRegisterMemory(CpuState* state, Op* op) =>
-        GuestAccess.Read<TWidth>(state, Addressing.Offset(state, op), out ulong right)
+        GuestAccess.Read<TWidth>(state, OperandAddress.Offset(state, op), out ulong right)
             ? Compared(state, op, TWidth.Load(CpuState.Register(state, op->Dst)), right)
             : Flow.Fault(state, op);
 
     public static Op* CompareMemoryRegister(CpuState* state, Op* op) =>
-        GuestAccess.Read<TWidth>(state, Addressing.Offset(state, op), out ulong left)
+        GuestAccess.Read<TWidth>(state, OperandAddress.Offset(state, op), out ulong left)
             ? Compared(state, op, left, TWidth.Load(CpuState.Register(state, op->Src)))
             : Flow.Fault(state, op);
 
     public static Op* CompareMemoryImmediate(CpuState* state, Op* op) =>
-        GuestAccess.Read<TWidth>(state, Addressing.Offset(state, op), out ulong left)
+        GuestAccess.Read<TWidth>(state, OperandAddress.Offset(state, op), out ulong left)
             ? Compared(state, op, left, op->Imm)
             : Flow.Fault(state, op);
 
@@ -196,7 +196,7 @@ internal static unsafe class FusedBranch<TCondition, TWidth>
         Tested(state, op, TWidth.Load(CpuState.Register(state, op->Dst)) & op->Imm);
 
     public static Op* TestMemoryImmediate(CpuState* state, Op* op) =>
-        GuestAccess.Read<TWidth>(state, Addressing.Offset(state, op), out ulong left)
+        GuestAccess.Read<TWidth>(state, OperandAddress.Offset(state, op), out ulong left)
             ? Tested(state, op, left & op->Imm)
             : Flow.Fault(state, op);
 

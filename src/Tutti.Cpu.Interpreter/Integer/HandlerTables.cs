@@ -1,15 +1,5 @@
 namespace Tutti.Cpu.Interpreter;
 
-/// <summary>Which operands an instruction has.</summary>
-internal enum OperandForm
-{
-    RegisterRegister,
-    RegisterImmediate,
-    RegisterMemory,
-    MemoryRegister,
-    MemoryImmediate,
-}
-
 /// <summary>Chooses the compiled handler for an operation, a width, a form and a kind of address.</summary>
 internal static unsafe partial class IntegerTranslator
 {

@@ -65,14 +65,14 @@ internal static unsafe class Move<TWidth>
     /// <summary>LEA with a 64-bit address size.</summary>
     public static Op* Address(CpuState* state, Op* op)
     {
-        TWidth.StoreRegister(CpuState.Register(state, op->Dst), Addressing.Offset(state, op));
+        TWidth.StoreRegister(CpuState.Register(state, op->Dst), OperandAddress.Offset(state, op));
         return op + 1;
     }
 
     /// <summary>LEA with a shorter address size.</summary>
     public static Op* ShortAddress(CpuState* state, Op* op)
     {
-        TWidth.StoreRegister(CpuState.Register(state, op->Dst), Addressing.Truncate(Addressing.Offset(state, op), op->AddressSize));
+        TWidth.StoreRegister(CpuState.Register(state, op->Dst), Addressing.Truncate(OperandAddress.Offset(state, op), op->AddressSize));
         return op + 1;
     }
 }
@@ -276,5 +276,5 @@ internal static unsafe class Exchange<TWidth>
         return op + 1;
     }
 
-    private static byte* Operand(CpuState* state, Op* op) => GuestAccess.BeginModifyOperand(state, op, TWidth.Bytes);
+    private static byte* Operand(CpuState* state, Op* op) => OperandAddress.BeginModify(state, op, TWidth.Bytes);
 }

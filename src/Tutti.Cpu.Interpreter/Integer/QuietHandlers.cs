@@ -94,7 +94,7 @@ internal static unsafe class Quiet<TOperation, TWidth>
     public static Op* RegisterCl(CpuState* state, Op* op) => Run(state, op, state->Gpr[1] & (TWidth.Bytes == 8 ? 63UL : 31UL));
 
     public static Op* RegisterMemory(CpuState* state, Op* op) =>
-        GuestAccess.Read<TWidth>(state, Addressing.Offset(state, op), out ulong right) ? Run(state, op, right) : Flow.Fault(state, op);
+        GuestAccess.Read<TWidth>(state, OperandAddress.Offset(state, op), out ulong right) ? Run(state, op, right) : Flow.Fault(state, op);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static Op* Run(CpuState* state, Op* op, ulong right)

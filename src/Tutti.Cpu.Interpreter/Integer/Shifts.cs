@@ -161,7 +161,7 @@ internal static unsafe class Shift<TOperation, TWidth>
 
     private static Op* Memory(CpuState* state, Op* op, int count)
     {
-        byte* operand = GuestAccess.BeginModifyOperand(state, op, TWidth.Bytes);
+        byte* operand = OperandAddress.BeginModify(state, op, TWidth.Bytes);
         if (operand == null)
         {
             return Flow.Fault(state, op);
@@ -195,7 +195,7 @@ internal static unsafe class DoubleShift<TWidth>
 
     private static Op* Memory(CpuState* state, Op* op, bool left)
     {
-        byte* operand = GuestAccess.BeginModifyOperand(state, op, TWidth.Bytes);
+        byte* operand = OperandAddress.BeginModify(state, op, TWidth.Bytes);
         if (operand == null)
         {
             return Flow.Fault(state, op);

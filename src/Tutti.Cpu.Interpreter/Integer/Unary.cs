@@ -81,7 +81,7 @@ internal static unsafe class Unary<TOperation, TWidth>
 
     public static Op* Locked(CpuState* state, Op* op)
     {
-        byte* operand = GuestAccess.BeginModifyOperand(state, op, TWidth.Bytes);
+        byte* operand = OperandAddress.BeginModify(state, op, TWidth.Bytes);
         if (operand == null)
         {
             return Flow.Fault(state, op);

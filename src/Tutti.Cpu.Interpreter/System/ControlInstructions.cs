@@ -136,7 +136,7 @@ internal static unsafe class ControlInstructions
         }
 
         // No segment check: the address is not accessed.
-        ulong offset = Addressing.Truncate(Addressing.Offset(state, op), op->AddressSize);
+        ulong offset = Addressing.Truncate(OperandAddress.Offset(state, op), op->AddressSize);
         bool is64 = (state->Mode & CodeMode.BitnessMask) == CodeMode.Bits64;
         ulong linear = is64
             ? Addressing.SegmentBase64(state, op->Segment) + offset

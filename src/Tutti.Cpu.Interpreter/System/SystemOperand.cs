@@ -74,7 +74,7 @@ internal static unsafe class SystemOperand
 
     public static bool TryGetAddress(CpuState* state, Op* op, int distance, int size, bool write, out ulong linear)
     {
-        ulong offset = Addressing.Truncate(Addressing.Offset(state, op) + (ulong)distance, op->AddressSize);
+        ulong offset = Addressing.Truncate(OperandAddress.Offset(state, op) + (ulong)distance, op->AddressSize);
         return Addressing.TrySegmented(state, op->Segment, offset, size, write, out linear);
     }
 

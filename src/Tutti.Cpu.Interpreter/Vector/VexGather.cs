@@ -58,7 +58,7 @@ internal static unsafe class VexGather
 
     private static bool TryLoad(CpuState* state, Op* op, long index, int size, byte* to)
     {
-        ulong offset = Addressing.Truncate(Addressing.Offset(state, op) + ((ulong)index << op->Scale), op->AddressSize);
+        ulong offset = Addressing.Truncate(OperandAddress.Offset(state, op) + ((ulong)index << op->Scale), op->AddressSize);
         if (!Addressing.TrySegmented(state, op->Segment, offset, size, false, out ulong linear))
         {
             return false;

@@ -101,7 +101,7 @@ internal static unsafe class VexMasked
 
     private static bool TryGetLinear(CpuState* state, Op* op, int distance, bool write, out ulong linear)
     {
-        ulong offset = Addressing.Truncate(Addressing.Offset(state, op) + (ulong)distance, op->AddressSize);
+        ulong offset = Addressing.Truncate(OperandAddress.Offset(state, op) + (ulong)distance, op->AddressSize);
         return Addressing.TrySegmented(state, op->Segment, offset, (int)op->Imm, write, out linear);
     }
 }

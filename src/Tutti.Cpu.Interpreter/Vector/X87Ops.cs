@@ -184,7 +184,7 @@ internal static unsafe class X87Ops
         *(ulong*)(state->FxArea + FxInstruction) = is64 ? instruction : (uint)instruction | ((ulong)state->Cs.Selector << 32);
         if (op->Src != 0)
         {
-            ulong offset = Addressing.Truncate(Addressing.Offset(state, op), op->AddressSize);
+            ulong offset = Addressing.Truncate(OperandAddress.Offset(state, op), op->AddressSize);
             ulong selector = CpuState.SegmentOf(state, op->Segment)->Selector;
             *(ulong*)(state->FxArea + FxData) = is64 ? offset : (uint)offset | (selector << 32);
         }

@@ -159,7 +159,7 @@ internal sealed unsafe class GuestRunner : IDisposable
 
     private void Interpret()
     {
-        Op* op = Processor.Code.Find();
+        Op* op = BlockInterpreter.From(Processor.State).Code.Find();
         while (op != null)
         {
             op = op->Handler(State, op);

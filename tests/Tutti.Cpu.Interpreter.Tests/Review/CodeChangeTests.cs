@@ -44,9 +44,9 @@ public sealed unsafe class CodeChangeTests
         }
 
         machine.Cpu.State->Rip = Target;
-        Op* current = machine.Cpu.Code.Find();
+        Op* current = BlockInterpreter.From(machine.Cpu.State).Code.Find();
         machine.Cpu.State->Rip = TestMachine.Code + 0x80;
-        Op* jump = machine.Cpu.Code.Find();
+        Op* jump = BlockInterpreter.From(machine.Cpu.State).Code.Find();
         Assert.True(jump->Link == current, "The branch is linked to a block that is no more.");
     }
 

@@ -24,7 +24,7 @@ public sealed class InstructionFormTests
         {
             Assert.True(
                 right[code] == InstructionForm.Of((Code)code).Bits,
-                $"{(Code)code} is {InstructionForm.Of((Code)code).Bits:x} in the table and {right[code]:x} in Iced: run this test with {Switch}=src/Tutti.Cpu.Interpreter/Blocks/InstructionForm.Table.cs.");
+                $"{(Code)code} is {InstructionForm.Of((Code)code).Bits:x} in the table and {right[code]:x} in Iced: run this test with {Switch}=src/Tutti.Cpu.Software/Decoding/InstructionForm.Table.cs.");
         }
     }
 
@@ -88,7 +88,7 @@ public sealed class InstructionFormTests
     private static string Source(ulong[] table)
     {
         StringBuilder text = new();
-        text.Append("namespace Tutti.Cpu.Interpreter;\n\ninternal readonly partial struct InstructionForm\n{\n");
+        text.Append("namespace Tutti.Cpu.Software;\n\npublic readonly partial struct InstructionForm\n{\n");
         text.Append("    // By code, from Iced's own tables: written, and checked, by InstructionFormTests.\n");
         text.Append("    private static ReadOnlySpan<ulong> Table =>\n    [\n");
         foreach (ulong[] row in table.Chunk(Columns))
