@@ -559,7 +559,7 @@ internal sealed unsafe class Translator : ITranslationTier
                 return 0;
             }
 
-            if (!_processor.TryFillTlb(linear, write ? Access.Write : Access.Read, out _missError))
+            if (!_processor.Tlb.TryFillTlb(linear, write ? Access.Write : Access.Read, out _missError))
             {
                 _exit->FaultAddress = linear;
                 return 0;
@@ -591,11 +591,11 @@ internal sealed unsafe class Translator : ITranslationTier
         _state->Rip = _hot->CodePage + (ulong)WindowBlock.OffsetOf(_faulted);
         if (_missError != NoError)
         {
-            _processor.RaisePageFault(_exit->FaultAddress, (uint)_missError);
+            _processor.Tlb.RaisePageFault(_exit->FaultAddress, (uint)_missError);
             return 0;
         }
 
-        if (_processor.Code.TryFindCode(out ulong physical, out _) && _cache.NoteCrossing(physical))
+        if (_processor.Fetch.TryFindCode(out ulong physical, out _) && _cache.NoteCrossing(physical))
         {
             _cache.Hot.NoteSpread(physical);
             Invalidate(_processor.Memory.GetPageIndex(physical), physical, 1);

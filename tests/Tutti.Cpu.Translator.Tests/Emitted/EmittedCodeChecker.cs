@@ -33,7 +33,7 @@ internal sealed class EmittedCodeChecker
     private EmittedCodeChecker(EmittedBlock block)
     {
         _block = block;
-        _calls = new CallRules(block, Report);
+        _calls = new CallRules(block with { Set = block.Set.Tables() }, Report);
         _evaluator = new HostEvaluator(block.Set.Tables(), block.Set == TlbSet.UserWindow, _calls.Frames);
         _memory = new MemoryRules(block.Set.Tables(), _evaluator, Report);
     }

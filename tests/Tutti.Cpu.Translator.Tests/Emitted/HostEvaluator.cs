@@ -210,7 +210,7 @@ internal sealed class HostEvaluator(TlbSet set, bool hasWindow, IReadOnlyDiction
     {
         HostValue address = state.Registers[Number(instruction.Op1Register)];
         bool isRegion = address.Kind == HostValueKind.Linear && state.Registers[Number(instruction.Op2Register)].Kind == HostValueKind.RegionShift;
-        return isRegion ? address with { Kind = HostValueKind.Region } : default;
+        return isRegion ? new HostValue(HostValueKind.Region, address.Root, address.Low) : default;
     }
 
     /// <summary>Whether there is one comparison only that a fact about this tag can be of: the newest.</summary>
