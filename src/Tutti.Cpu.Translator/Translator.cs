@@ -81,6 +81,8 @@ internal sealed unsafe class Translator : ITranslationTier
 
     public TranslationCache Cache => _cache;
 
+    public UserWindows Windows => _windows;
+
     public bool CanRun => (_state->Mode & CodeMode.BitnessMask) == CodeMode.Bits64 && Set is not null;
 
     /// <summary>

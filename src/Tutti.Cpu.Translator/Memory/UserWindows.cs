@@ -30,7 +30,6 @@ internal sealed unsafe class UserWindows : IDisposable
     private readonly CpuState* _state;
     private readonly GuestMemory _memory;
     private readonly ulong* _table;
-    private readonly bool _isAlways;
     private readonly List<UserWindow> _windows = [];
     private readonly Dictionary<ulong, int> _notes = [];
     private UserWindow? _current;
@@ -44,10 +43,13 @@ internal sealed unsafe class UserWindows : IDisposable
     {
         _state = state;
         _memory = memory;
-        _isAlways = isAlways;
+        IsAlways = isAlways;
         _table = (ulong*)((byte*)hot + StateLayout.Regions);
         _isOff = !isAllowed;
     }
+
+    /// <summary>Every address space has a window: for tests.</summary>
+    public bool IsAlways { get; set; }
 
     public long Faults { get; private set; }
 
@@ -63,7 +65,7 @@ internal sealed unsafe class UserWindows : IDisposable
     /// </summary>
     public bool TryEnter()
     {
-        if (_isOff || (_windows.Count == 0 && !_isAlways))
+        if (_isOff || (_windows.Count == 0 && !IsAlways))
         {
             return false;
         }
@@ -208,7 +210,7 @@ internal sealed unsafe class UserWindows : IDisposable
         UserWindow? window = _windows.Find(w => w.Root == root);
         if (window == null)
         {
-            if (!_isAlways || !TryAdd(root))
+            if (!IsAlways || !TryAdd(root))
             {
                 return false;
             }
