@@ -29,6 +29,12 @@ internal sealed record GuestSetup(GuestImage Image, string InitrdPath, string Wo
 
     /// <summary>Whether there is a network card, in a user-mode network where the host's services are at the gateway's address.</summary>
     public bool HasNetwork { get; init; }
+
+    /// <summary>The program that is Tutti; null for the clone's own.</summary>
+    public string? TuttiPath { get; init; }
+
+    /// <summary>Whether Tutti says at the end what its engine has counted.</summary>
+    public bool HasCounters { get; init; }
 }
 
 /// <summary>A VMM as a process with a real kernel in it, watched from outside as a user would.</summary>
@@ -46,9 +52,13 @@ internal sealed class GuestRun : IDisposable
     private readonly Stopwatch _watch;
     private readonly StringBuilder _output = new();
     private readonly StringBuilder _errors = new();
+    private readonly char[] _buffer = new char[4096];
     private readonly long _guestMemory;
 
-    private GuestRun(string file, IEnumerable<string> arguments, GuestSetup setup)
+    /// <summary>A read that somebody has waited for in vain: the next one goes on with it.</summary>
+    private Task<int>? _read;
+
+    private GuestRun(string file, IEnumerable<string> arguments, int memoryMegabytes)
     {
         var start = new ProcessStartInfo(file, arguments)
         {
@@ -56,7 +66,7 @@ internal sealed class GuestRun : IDisposable
             RedirectStandardOutput = true,
             RedirectStandardError = true,
         };
-        _guestMemory = (long)setup.MemoryMegabytes << 20;
+        _guestMemory = (long)memoryMegabytes << 20;
         _watch = Stopwatch.StartNew();
         _process = Process.Start(start) ?? throw new InvalidOperationException($"{file} did not start");
         _process.ErrorDataReceived += (_, line) => AddError(line.Data);
@@ -90,7 +100,7 @@ internal sealed class GuestRun : IDisposable
     /// <param name="setup">The guest.</param>
     /// <param name="engine">A name for <c>--engine</c>; null for the command's own choice.</param>
     public static GuestRun Tutti(GuestSetup setup, string? engine = null) => new(
-        Path.Combine(RepositoryRoot(), "tutti"),
+        setup.TuttiPath ?? Path.Combine(RepositoryRoot(), "tutti"),
         [
             // An image on a disk would get a machine of its own, whose disk is kept.
             "run", .. setup.Image.DiskPath is null ? (string[])[setup.Image.Name] : ["--kernel", setup.Image.KernelPath],
@@ -98,8 +108,9 @@ internal sealed class GuestRun : IDisposable
             "--memory", $"{setup.MemoryMegabytes}M", "--cpus", $"{setup.Processors}", "--net", setup.HasNetwork ? "user,host=allow" : "none",
             .. setup.DiskPath is string disk ? (string[])["--disk", $"{disk.Replace(",", ",,", StringComparison.Ordinal)},format={setup.DiskFormat}{(setup.IsDiskThrownAway ? ",overlay" : "")}"] : [],
             .. engine is null ? Array.Empty<string>() : ["--engine", engine],
+            .. setup.HasCounters ? (string[])["--verbose"] : [],
         ],
-        setup);
+        setup.MemoryMegabytes);
 
     /// <summary>The same with QEMU's own translator. Its disk is in the mode of Tutti's: the host's page cache, asynchronous calls.</summary>
     public static GuestRun Qemu(GuestSetup setup) => new(
@@ -115,7 +126,10 @@ internal sealed class GuestRun : IDisposable
             .. setup.HasNetwork ? (string[])["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile="] : [],
             "-kernel", setup.Image.KernelPath, "-initrd", setup.InitrdPath, "-append", $"{setup.Image.CommandLine} {setup.Words}",
         ],
-        setup);
+        setup.MemoryMegabytes);
+
+    /// <summary>A program of the host's own, watched in the same way.</summary>
+    public static GuestRun Native(string file, IEnumerable<string> arguments) => new(file, arguments, 0);
 
     /// <summary>Waits until the guest prints a text; gives seconds since the process was started, or null when the time since then ran out or the process ended.</summary>
     public double? WaitFor(string text, TimeSpan timeout) => WaitFor(output => output.Contains(text, StringComparison.Ordinal), timeout);
@@ -123,7 +137,6 @@ internal sealed class GuestRun : IDisposable
     /// <summary>The same for any condition on all that the guest has printed.</summary>
     public double? WaitFor(Predicate<string> isThere, TimeSpan timeout)
     {
-        var buffer = new char[4096];
         while (true)
         {
             if (isThere(_output.ToString()))
@@ -131,15 +144,42 @@ internal sealed class GuestRun : IDisposable
                 return _watch.Elapsed.TotalSeconds;
             }
 
-            Task<int> read = _process.StandardOutput.ReadAsync(buffer, 0, buffer.Length);
+            _read ??= _process.StandardOutput.ReadAsync(_buffer, 0, _buffer.Length);
             TimeSpan left = timeout - _watch.Elapsed;
-            if (left <= TimeSpan.Zero || !read.Wait(left) || read.Result == 0)
+            if (left <= TimeSpan.Zero || !_read.Wait(left) || _read.Result == 0)
             {
                 return null;
             }
 
-            _output.Append(buffer, 0, read.Result);
+            _output.Append(_buffer, 0, _read.Result);
+            _read = null;
         }
+    }
+
+    /// <summary>Types a line at the guest's console.</summary>
+    /// <exception cref="IOException">The process has ended.</exception>
+    public void Type(string line)
+    {
+        _process.StandardInput.Write(line + "\n");
+        _process.StandardInput.Flush();
+    }
+
+    /// <summary>Types a line that switches the guest off, and waits for the process to end by itself.</summary>
+    /// <returns>Whether it did.</returns>
+    public bool End(string line, TimeSpan timeout)
+    {
+        try
+        {
+            Type(line);
+        }
+        catch (IOException)
+        {
+            return HasEnded;
+        }
+
+        // What it still prints has to be read, or it waits for that.
+        WaitFor(_ => false, _watch.Elapsed + timeout);
+        return _process.WaitForExit(TimeSpan.FromSeconds(5));
     }
 
     /// <summary>Processor seconds that the process has used.</summary>

@@ -6,6 +6,9 @@ internal enum Place
     Tutti,
     Qemu,
     Native,
+
+    /// <summary>Another build of Tutti.</summary>
+    Against,
 }
 
 /// <summary>What a figure of Tutti's is held against.</summary>

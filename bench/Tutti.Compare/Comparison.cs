@@ -44,7 +44,7 @@ internal sealed class Comparison
             AddProblem(name, place, "results differ", isBroken: true);
         }
 
-        foreach (Place other in (Place[])[Place.Tutti, Place.Qemu])
+        foreach (Place other in (Place[])[Place.Tutti, Place.Qemu, Place.Against])
         {
             if (_checksums.TryGetValue((name, Place.Native), out string? right) && _checksums.TryGetValue((name, other), out string? found) && right != found)
             {

@@ -45,26 +45,32 @@ internal static class ComparisonJson
         json.WriteString("what", benchmark.What);
         json.WriteString("unit", benchmark.Unit.Text);
         json.WriteBoolean("moreIsBetter", benchmark.Unit.MoreIsBetter);
-        foreach (Place place in Enum.GetValues<Place>())
+        foreach (Place place in (Place[])[Place.Tutti, Place.Qemu, Place.Native])
         {
-            json.WriteStartObject(JsonNamingPolicy.CamelCase.ConvertName(place.ToString()));
-            WriteNumber(json, "median", comparison.Median(benchmark, place));
-            json.WriteStartArray("rounds");
-            foreach (double figure in comparison.Figures(benchmark, place))
-            {
-                json.WriteNumberValue(figure);
-            }
-
-            json.WriteEndArray();
-            json.WriteString("problem", comparison.Problem(benchmark, place));
-            json.WriteString("checksum", comparison.Checksum(benchmark, place));
-            json.WriteEndObject();
+            WritePlace(json, comparison, benchmark, place);
         }
 
         WriteNumber(json, "timesQemu", comparison.Times(benchmark, Place.Qemu));
         WriteNumber(json, "shareOfNative", comparison.Times(benchmark, Place.Native));
         WriteThreshold(json, "bar", comparison, benchmark, benchmark.Bar);
         WriteThreshold(json, "aim", comparison, benchmark, benchmark.Aim);
+        json.WriteEndObject();
+    }
+
+    /// <summary>All figures of a benchmark in one place.</summary>
+    internal static void WritePlace(Utf8JsonWriter json, Comparison comparison, Benchmark benchmark, Place place)
+    {
+        json.WriteStartObject(JsonNamingPolicy.CamelCase.ConvertName(place.ToString()));
+        WriteNumber(json, "median", comparison.Median(benchmark, place));
+        json.WriteStartArray("rounds");
+        foreach (double figure in comparison.Figures(benchmark, place))
+        {
+            json.WriteNumberValue(figure);
+        }
+
+        json.WriteEndArray();
+        json.WriteString("problem", comparison.Problem(benchmark, place));
+        json.WriteString("checksum", comparison.Checksum(benchmark, place));
         json.WriteEndObject();
     }
 
@@ -90,7 +96,7 @@ internal static class ComparisonJson
         json.WriteEndObject();
     }
 
-    private static void WriteNumber(Utf8JsonWriter json, string name, double? number)
+    internal static void WriteNumber(Utf8JsonWriter json, string name, double? number)
     {
         if (number is double value)
         {

@@ -20,10 +20,10 @@ internal static class Facts
     /// <summary>The load average of the last minute.</summary>
     internal static double Load() => double.Parse(File.ReadAllText("/proc/loadavg").Split(' ')[0], CultureInfo.InvariantCulture);
 
-    private static string HostProcessor() => File.ReadLines("/proc/cpuinfo")
+    internal static string HostProcessor() => File.ReadLines("/proc/cpuinfo")
         .FirstOrDefault(line => line.StartsWith("model name", StringComparison.Ordinal))?.Split(':')[1].Trim() ?? "unknown";
 
-    private static string FirstLine(string program)
+    internal static string FirstLine(string program)
     {
         using Process process = Process.Start(new ProcessStartInfo(program, ["--version"]) { RedirectStandardOutput = true })!;
         string line = process.StandardOutput.ReadLine() ?? string.Empty;

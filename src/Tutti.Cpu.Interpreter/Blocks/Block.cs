@@ -9,16 +9,14 @@ internal unsafe struct Block
     /// <summary>Instructions in a block at most; blocks end at unconditional branches and page ends anyhow.</summary>
     public const int MaxInstructions = 64;
 
-    /// <summary>Guest physical address of the first instruction; the whole block lies in one page.</summary>
-    public ulong Physical;
+    /// <summary>What it is found by; the whole block lies in one page.</summary>
+    public BlockKey Key;
 
     /// <summary>Next block in the same page, newest first.</summary>
     public Block* NextInPage;
 
     /// <summary>Next block in the same hash bucket.</summary>
     public Block* NextInBucket;
-
-    public uint Mode;
 
     /// <summary>Length in instruction bytes.</summary>
     public ushort ByteLength;

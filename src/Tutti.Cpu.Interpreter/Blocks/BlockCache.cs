@@ -85,10 +85,11 @@ internal sealed unsafe class BlockCache : ICodeHolder, IDisposable
             return null;
         }
 
-        Block* block = Lookup(physical, state->Mode);
+        var key = new BlockKey(physical, BlockMode.Of(state));
+        Block* block = Lookup(key);
         if (block == null)
         {
-            block = Build(physical, state->Mode, Block.MaxInstructions);
+            block = Build(key);
             if (block == null)
             {
                 return FindSingle();
@@ -121,10 +122,11 @@ internal sealed unsafe class BlockCache : ICodeHolder, IDisposable
             return null;
         }
 
-        Block* block = Lookup(physical, state->Mode | CodeMode.Single);
+        var key = new BlockKey(physical, BlockMode.Of(state).Single);
+        Block* block = Lookup(key);
         if (block == null)
         {
-            block = Build(physical, state->Mode | CodeMode.Single, 1);
+            block = Build(key);
         }
 
         return block == null ? FindSingle() : Block.Ops(block);
@@ -230,7 +232,7 @@ internal sealed unsafe class BlockCache : ICodeHolder, IDisposable
         for (Block* block = (Block*)first; block != null; block = next)
         {
             next = block->NextInPage;
-            if (block->Physical < address + (ulong)length && address < block->Physical + block->ByteLength)
+            if (block->Key.Physical < address + (ulong)length && address < block->Key.Physical + block->ByteLength)
             {
                 hit = true;
                 DroppedCount++;
@@ -296,7 +298,7 @@ internal sealed unsafe class BlockCache : ICodeHolder, IDisposable
     /// <summary>Takes a block out of its bucket and turns all its ops into exits, for whoever still holds one.</summary>
     private void Remove(Block* block)
     {
-        Block** link = Bucket(block->Physical, block->Mode);
+        Block** link = Bucket(block->Key);
         while (*link != block)
         {
             link = &(*link)->NextInBucket;
@@ -311,14 +313,13 @@ internal sealed unsafe class BlockCache : ICodeHolder, IDisposable
         }
     }
 
-    private Block** Bucket(ulong physical, uint mode) =>
-        _buckets + (int)(((uint)physical ^ (uint)(physical >> 16) ^ (mode << 9)) & (BucketCount - 1));
+    private Block** Bucket(BlockKey key) => _buckets + (int)(key.Hash & (BucketCount - 1));
 
-    private Block* Lookup(ulong physical, uint mode)
+    private Block* Lookup(BlockKey key)
     {
-        for (Block* block = *Bucket(physical, mode); block != null; block = block->NextInBucket)
+        for (Block* block = *Bucket(key); block != null; block = block->NextInBucket)
         {
-            if (block->Physical == physical && block->Mode == mode)
+            if (block->Key == key)
             {
                 return block;
             }
@@ -328,9 +329,10 @@ internal sealed unsafe class BlockCache : ICodeHolder, IDisposable
     }
 
     /// <summary>Decodes a block; null when not one instruction lies wholly in the page, in RAM, or no room is left.</summary>
-    private Block* Build(ulong physical, uint mode, int maxInstructions)
+    private Block* Build(BlockKey key)
     {
         CpuState* state = _state;
+        ulong physical = key.Physical;
         byte* code = _memory.GetPointer(physical);
         if (code == null)
         {
@@ -339,7 +341,7 @@ internal sealed unsafe class BlockCache : ICodeHolder, IDisposable
 
         // The claim comes before the bytes are read: a write in between is then noticed.
         long page = _watch.Claim(physical);
-        _builder.Build(code, 4096 - (int)(physical & 0xFFF), state->Mode, state->Rip, maxInstructions);
+        _builder.Build(code, 4096 - (int)(physical & 0xFFF), state->Mode, state->Rip, key.Mode.MaxInstructions);
         if (_builder.ByteLength == 0)
         {
             return null;
@@ -357,11 +359,10 @@ internal sealed unsafe class BlockCache : ICodeHolder, IDisposable
         Block* block = (Block*)((byte*)_arena.Address + _arenaUsed);
         _arenaUsed += (size + 63) & ~63L;
         ref nint first = ref CollectionsMarshal.GetValueRefOrAddDefault(_pages, page, out _);
-        Block** bucket = Bucket(physical, mode);
+        Block** bucket = Bucket(key);
         *block = new Block
         {
-            Physical = physical,
-            Mode = mode,
+            Key = key,
             ByteLength = (ushort)_builder.ByteLength,
             OpCount = (ushort)_builder.OpCount,
             Mnemonic = (ushort)_builder.FirstMnemonic,

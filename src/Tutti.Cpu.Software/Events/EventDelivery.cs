@@ -11,7 +11,7 @@ public sealed unsafe class EventDelivery
     /// <summary>More than the longest way to a triple fault: a benign exception, a contributory one, a page fault, #DF.</summary>
     private const int MaxDeliveryAttempts = 8;
 
-    public const ulong ClearedByDelivery = Rflags.Trap | Rflags.NestedTask | Rflags.Resume | Rflags.Virtual8086;
+    internal const ulong ClearedByDelivery = Rflags.Trap | Rflags.NestedTask | Rflags.Resume | Rflags.Virtual8086;
 
     private readonly CpuState* _state;
     private readonly PendingEvents _pending;

@@ -6,10 +6,12 @@ namespace Tutti.Cpu.Software;
 /// <summary>Address arithmetic and segment checks.</summary>
 public static unsafe class Addressing
 {
+    /// <summary>Cuts an offset to an address size of 2, 4 or 8 bytes.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static ulong Truncate(ulong offset, int addressSize) =>
         addressSize == 8 ? offset : addressSize == 4 ? (uint)offset : (ushort)offset;
 
+    /// <summary>Base of a segment register (0 to 5) in 64-bit mode, where only FS and GS have one.</summary>
     public static ulong SegmentBase64(CpuState* state, int segment) =>
         segment >= 4 ? CpuState.SegmentOf(state, segment)->Base : 0;
 

@@ -13,6 +13,7 @@ namespace Tutti.Cpu.Software;
 /// </remarks>
 public static unsafe class GuestAccess
 {
+    /// <summary>Reads a value, zero-extended.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static bool Read<TWidth>(CpuState* state, ulong linear, out ulong value)
         where TWidth : struct, IWidth
@@ -27,6 +28,7 @@ public static unsafe class GuestAccess
         return ReadSlow(state, linear, TWidth.Bytes, out value);
     }
 
+    /// <summary>Writes the low bytes of a value.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static bool Write<TWidth>(CpuState* state, ulong linear, ulong value)
         where TWidth : struct, IWidth

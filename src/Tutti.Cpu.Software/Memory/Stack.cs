@@ -9,6 +9,7 @@ public static unsafe class Stack
     private const int Rsp = 4;
     private const int Ss = 2;
 
+    /// <summary>False, and nothing changed, after a fault.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static bool Push<TWidth>(CpuState* state, ulong value)
         where TWidth : struct, IWidth
@@ -28,6 +29,7 @@ public static unsafe class Stack
         return PushSegmented<TWidth>(state, value);
     }
 
+    /// <summary>False, and nothing changed, after a fault; the value is zero-extended.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static bool Pop<TWidth>(CpuState* state, out ulong value)
         where TWidth : struct, IWidth

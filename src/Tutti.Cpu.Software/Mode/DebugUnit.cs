@@ -190,6 +190,7 @@ public sealed unsafe class DebugUnit
         return true;
     }
 
+    /// <summary>The write itself, to 0 to 3, 6 or 7; false after #GP(0) for bits that must be 0.</summary>
     public bool TryWriteDebugRegister(int index, ulong value)
     {
         if (index >= 6 && value > uint.MaxValue)

@@ -41,6 +41,7 @@ public sealed class LargePages
         _last = page;
     }
 
+    /// <summary>Whether an address may lie in one of the pages; false is certain.</summary>
     public bool MayHold(ulong linear)
     {
         if (_isFull)

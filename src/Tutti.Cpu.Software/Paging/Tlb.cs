@@ -111,6 +111,8 @@ public sealed unsafe class Tlb
         return true;
     }
 
+    /// <summary>Sets CR2 and raises #PF.</summary>
+    /// <param name="error">As in <see cref="PageFaultError"/>.</param>
     public void RaisePageFault(ulong linear, uint error)
     {
         _state->Cr2 = linear;

@@ -32,6 +32,7 @@ public sealed unsafe class PortAccess
         return true;
     }
 
+    /// <summary>Reads 1, 2 or 4 bytes; may wait for a device.</summary>
     public void ReadPort(ushort port, Span<byte> data)
     {
         _presence.Leave();
@@ -39,6 +40,7 @@ public sealed unsafe class PortAccess
         _presence.Reenter();
     }
 
+    /// <summary>Writes 1, 2 or 4 bytes; may wait for a device.</summary>
     public void WritePort(ushort port, ReadOnlySpan<byte> data)
     {
         _presence.Leave();

@@ -127,6 +127,7 @@ public sealed unsafe class ControlRegisters
         return true;
     }
 
+    /// <summary>MOV to CR3; false after #GP(0).</summary>
     public bool TryWriteCr3(ulong value)
     {
         // Writes of bits that the mode does not know are ignored outside long mode.
@@ -147,6 +148,7 @@ public sealed unsafe class ControlRegisters
         return true;
     }
 
+    /// <summary>MOV to CR4; false after #GP(0). The caller leaves its block.</summary>
     public bool TryWriteCr4(ulong value)
     {
         ulong changed = value ^ _state->Cr4;

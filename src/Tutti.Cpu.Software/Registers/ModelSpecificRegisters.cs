@@ -9,7 +9,7 @@ public sealed unsafe class ModelSpecificRegisters
 {
     private const ulong EferWritable = Efer.SyscallEnable | Efer.LongModeEnable | Efer.NoExecuteEnable | Efer.AutomaticIbrsEnable;
 
-    public const ulong PhysicalMask = (1UL << SoftwareCpuid.PhysicalBits) - 1;
+    internal const ulong PhysicalMask = (1UL << SoftwareCpuid.PhysicalBits) - 1;
 
     private readonly CpuState* _state;
     private readonly IGuestClock _clock;
@@ -193,7 +193,7 @@ public sealed unsafe class ModelSpecificRegisters
         return true;
     }
 
-    public void Reset()
+    internal void Reset()
     {
         _plain.Reset();
         _paravirtual.Reset();

@@ -16,6 +16,7 @@ public sealed unsafe class SystemSegments
         _control = control;
     }
 
+    /// <summary>LLDT; false after a fault.</summary>
     public bool TryLoadLdtr(ushort selector)
     {
         if ((selector & 0xFFFC) == 0)
@@ -45,6 +46,7 @@ public sealed unsafe class SystemSegments
         return true;
     }
 
+    /// <summary>LTR, which marks the task busy; false after a fault.</summary>
     public bool TryLoadTr(ushort selector)
     {
         if ((selector & 0xFFFC) == 0)

@@ -282,9 +282,6 @@ public static class CodeMode
     /// <summary>RIP is a linear address and no CS limit needs checking: 64-bit mode, or a CS of base 0 and limit 4 GiB.</summary>
     public const uint FlatCode = 1 << 7;
 
-    /// <summary>Of a block's key only: the block is one instruction.</summary>
-    public const uint Single = 1u << 31;
-
     /// <summary>Bits above the mode's count generations of the jump cache in <see cref="CpuState.JumpTag"/>.</summary>
     public const uint GenerationStep = 1 << 8;
 }

@@ -43,6 +43,7 @@ public sealed unsafe class ProcessorTrace
         _singles[(int)mnemonic & (MnemonicCount - 1)]++;
     }
 
+    /// <summary>HLT.</summary>
     public void CountHalt() => _halts++;
 
     internal void CountException(int vector, uint error)
