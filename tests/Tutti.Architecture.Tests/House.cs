@@ -83,9 +83,10 @@ internal static class House
     /// <summary>The root of the repository: the nearest folder above the test assembly that holds the solution.</summary>
     public static string Root { get; } = FindRoot();
 
-    /// <summary>The projects of a folder (src, tests) by name.</summary>
+    /// <summary>The projects of a folder (src, tests, bench) by name, without those that only guests build.</summary>
     public static IEnumerable<(string Name, string Path)> ProjectsIn(string folder) =>
         Directory.EnumerateFiles(Path.Combine(Root, folder), "*.csproj", SearchOption.AllDirectories)
+            .Where(path => !path.Contains("/guest/", StringComparison.Ordinal))
             .Select(path => (Path.GetFileNameWithoutExtension(path), path))
             .Order();
 
