@@ -244,6 +244,7 @@ internal sealed unsafe class Translator : ITranslationTier
     public void DropAll()
     {
         _tables.Sites.Clear();
+        _tables.Sites.Forget();
         _cache.Clear();
         ForgetJumps(true);
     }
@@ -543,6 +544,7 @@ internal sealed unsafe class Translator : ITranslationTier
         _missRip = rip;
         _missPage = page;
         _tables.Fill(tables, entry, info.IsWrite);
+        _tables.FillOther(tables, entry, !info.IsWrite);
         return (long)_exit->Site;
     }
 
@@ -609,35 +611,53 @@ internal sealed unsafe class Translator : ITranslationTier
     }
 
     /// <summary>
-    /// An access has missed its page some number of times: too often, and it is translated anew, to have both ends compared where that may
-    /// help, else to be looked up in the tables.
+    /// An access has missed its page some number of times, or is on trial for that; gives where it goes on. 0 where that is not all, or where it
+    /// is to be translated anew: to have both ends compared where that may help, else to be looked up in the tables.
     /// </summary>
     private long CountSite(ExitInfo info)
     {
         long record = _exit->CountedSite;
         _exit->CountedSite = -1;
-        if (_tables.Sites.IsSpread(record) && _processor.Fetch.TryFindCode(out ulong physical, out _))
+        if (!_processor.Fetch.TryFindCode(out ulong physical, out _))
         {
-            bool isUneven = !info.IsGroup && (_exit->Address & (ulong)(info.Size - 1)) != 0;
-            if (isUneven && !_cache.Hot.IsUneven(physical))
-            {
-                _cache.Hot.NoteUneven(physical);
-            }
-            else
-            {
-                _cache.Hot.NoteSpread(physical);
-            }
-
-            Invalidate(_processor.Memory.GetPageIndex(physical), physical, 1);
             return 0;
         }
 
-        return (long)_exit->Site;
+        ulong linear = _exit->Address;
+        bool isMisaligned = !info.IsGroup && (linear & (ulong)(info.Size - 1)) != 0;
+        bool isUneven = isMisaligned && !_cache.Hot.IsUneven(physical);
+        SiteVerdict verdict = _tables.Sites.Note(record, AccessSites.IsFrame(record) ? linear : linear & ~0xFFFUL, isUneven);
+        switch (verdict)
+        {
+            case SiteVerdict.Stays:
+                return (long)_exit->Site;
+            case SiteVerdict.Spread or SiteVerdict.Uneven:
+                _cache.Hot.NoteLeft(physical, verdict == SiteVerdict.Uneven);
+                Invalidate(_processor.Memory.GetPageIndex(physical), physical, 1);
+                return 0;
+        }
+
+        bool isWhole = ((linear ^ (linear + (ulong)info.Size - 1)) & ~0xFFFUL) == 0 && !(isMisaligned && info.NeedsAlignment);
+        if (isWhole && Set == TlbSet.User && _tables.AreLookupsArmed && _tables.Holds(TlbSet.User, linear, info.IsWrite))
+        {
+            ulong distance = _tables.DistanceOf(TlbSet.User, linear, info.IsWrite);
+            _exit->TrialAddress = linear;
+            _exit->TrialDistance = AccessSites.IsFrame(record) ? linear + distance : distance;
+            _exit->TrialResume = (long)_exit->Site - CommonCode.SiteRetry;
+            return _cache.Common.ResumeSite;
+        }
+
+        return FillTlb(info) is not 0 and long site ? site : AfterMiss(info);
     }
 
     /// <summary>A miss that has not been mended: raises its fault, or has the instruction interpreted, which then says what is wrong.</summary>
     private long AfterMiss(ExitInfo info)
     {
+        if (info.IsSite && _exit->CountedSite >= 0)
+        {
+            return CountSite(info);
+        }
+
         if (_tracesExits && FillTlb(info) is not 0 and long site)
         {
             return site;
@@ -647,11 +667,6 @@ internal sealed unsafe class Translator : ITranslationTier
         if (info.IsGroup && ((linear ^ (linear + (ulong)info.Size - 1)) & ~0xFFFUL) != 0)
         {
             return AfterCrossing();
-        }
-
-        if (info.IsSite && _exit->CountedSite >= 0)
-        {
-            return CountSite(info);
         }
 
         // The access of a group's instruction is somewhere in the group; interpreted, it faults there.

@@ -68,6 +68,87 @@ public class HotCodeTests
         Assert.Equal(0, spread);
     }
 
+    [Theory]
+    [InlineData(3, 1)]
+    [InlineData(40, 0)]
+    public void The_share_of_executions_that_leave_the_page_decides_however_slow_the_loop_is(int every, long expected)
+    {
+        using TestMachine machine = TestMachine.Long();
+        HotCode hot = Hot(machine, isEverything: true);
+        machine.Write(First, 3UL);
+        machine.Write(Second, 5UL);
+        machine.Assemble(TestMachine.UserCode, 64, a =>
+        {
+            Label loop = a.CreateLabel();
+            Label stay = a.CreateLabel();
+            Label wait = a.CreateLabel();
+            a.Label(ref loop);
+            a.add(rax, __[rbx]);
+            a.dec(rsi);
+            a.jne(stay);
+            a.mov(esi, every);
+            a.xor(rbx, 0x1000);
+            a.Label(ref stay);
+            a.mov(ecx, 200);
+            a.Label(ref wait);
+            a.dec(ecx);
+            a.jne(wait);
+            a.dec(rdi);
+            a.jne(loop);
+            a.ud2();
+        });
+        machine.Registers.Gpr[3] = First;
+        machine.Registers.Gpr[6] = (ulong)every;
+        machine.Registers.Gpr[7] = 120_000;
+        machine.EnterUser();
+        Assert.Equal(6, machine.RunToStub());
+        Assert.Equal(60_000UL * (3 + 5), machine.Registers.Gpr[0]);
+        Assert.Equal(expected, hot.SpreadCount);
+    }
+
+    [Fact]
+    public void An_access_on_trial_reaches_the_page_that_it_asks_for_and_faults_where_there_is_none()
+    {
+        using TestMachine machine = TestMachine.Long();
+        Hot(machine, isEverything: true);
+
+        // Twelve pages, with another number each, and one that is not there: most executions of any trial are met in each of them.
+        const int Pages = 12;
+        const ulong Low = 0xE_0000;
+        for (ulong i = 0; i < Pages; i++)
+        {
+            machine.SetPage(Low + (i * 0x1000), (First + (i % 4 * 0x1000)) | 7);
+        }
+
+        machine.SetPage(Low + (Pages * 0x1000), 0);
+        for (ulong i = 0; i < 4; i++)
+        {
+            machine.Write(First + (i * 0x1000) + 8, i + 1);
+        }
+
+        machine.Assemble(TestMachine.UserCode, 64, static a =>
+        {
+            Label loop = a.CreateLabel();
+            Label page = a.CreateLabel();
+            a.Label(ref page);
+            a.mov(ecx, 30);
+            a.Label(ref loop);
+            a.add(rax, __[rbx + 8]);
+            a.mov(__[rbx + 16], rax);
+            a.cmp(rax, __[rbx + 16]);
+            a.jne(page);
+            a.dec(ecx);
+            a.jne(loop);
+            a.add(rbx, 0x1000);
+            a.jmp(page);
+        });
+        machine.Registers.Gpr[3] = Low;
+        machine.EnterUser();
+        Assert.Equal(14, machine.RunToStub());
+        Assert.Equal(Low + (Pages * 0x1000) + 8, machine.Registers.Cr2);
+        Assert.Equal(30UL * 3 * (1 + 2 + 3 + 4), machine.Registers.Gpr[0]);
+    }
+
     [Fact]
     public void More_sites_than_there_are_records_share_them()
     {

@@ -123,8 +123,8 @@ internal sealed unsafe partial class BlockTranslator
         _emit.Lea(HostRegister.Test, HostRegister.Test, HostRegister.GuestRsp, 0, 0);
         long miss = _emit.JumpUnlessOneLater();
         int bits = info | (int)ExitInfo.SiteBit;
-        AddLookup(new Stub(miss, bits, _start, HostRegister.GuestRsp, _emit.Here, displacement, _set) { Record = record, IsFrame = true });
         _emit.Load(HostRegister.Distance, StateLayout.Sites + record + 8);
+        AddLookup(new Stub(miss, bits, _start, HostRegister.GuestRsp, _emit.Here, displacement, _set) { Record = record, IsFrame = true });
     }
 
     /// <summary>Whether the instruction's access has a page of its own that it is compared with.</summary>
@@ -170,8 +170,8 @@ internal sealed unsafe partial class BlockTranslator
 
         _hasPolled = true;
         long miss = _emit.JumpUnlessOneLater();
-        AddLookup(new Stub(miss, info | (int)ExitInfo.SiteBit, _start, from, _emit.Here, added, _set) { Record = record });
         _emit.Load(HostRegister.Distance, StateLayout.Sites + record + 8);
+        AddLookup(new Stub(miss, info | (int)ExitInfo.SiteBit, _start, from, _emit.Here, added, _set) { Record = record });
     }
 
     /// <summary>Adds the slow way of a lookup that the instruction begins with: it knows what R14 has to have behind it.</summary>
@@ -188,7 +188,7 @@ internal sealed unsafe partial class BlockTranslator
         _emit.Jump(target);
     }
 
-    /// <summary>The TLB itself is asked, and the site's page is what it says from now on.</summary>
+    /// <summary>The TLB itself is asked, and the site's page is what it says from now on. R15 is what the fast path would have found.</summary>
     private void EmitSiteStub(in Stub stub, ExitInfo info)
     {
         _emit.Lea(HostRegister.Address, stub.Address, stub.Displacement);

@@ -3,7 +3,7 @@ using Iced.Intel;
 namespace Tutti.Cpu.Translator;
 
 /// <summary>
-/// Accesses of user code by the host's page tables (<see cref="UserWindow"/>): nothing is looked up but the region of the address. What the host's
+/// Accesses of user code by the host's page tables: nothing is looked up but the region of the address. What the host's
 /// tables do not show faults, and the instruction is tried again, or interpreted.
 /// </summary>
 internal sealed unsafe partial class BlockTranslator
@@ -55,7 +55,7 @@ internal sealed unsafe partial class BlockTranslator
     private void WindowDistance(int from)
     {
         NoteAccess();
-        _emit.MoveImmediate(HostRegister.Test, UserWindow.RegionShift);
+        _emit.MoveImmediate(HostRegister.Test, StateLayout.RegionShift);
         _emit.ShiftRight(HostRegister.Distance, from, HostRegister.Test);
         _emit.LoadTable(HostRegister.Distance, HostRegister.Distance, StateLayout.Regions);
     }

@@ -11,6 +11,7 @@ internal sealed class HotCode
     /// <summary>Pieces and instructions that are remembered; one more, and all are forgotten.</summary>
     private const int MaxRemembered = 1 << 14;
 
+    private readonly HashSet<ulong> _met = [];
     private readonly HashSet<ulong> _hot = [];
     private readonly HashSet<ulong> _spread = [];
     private readonly HashSet<ulong> _uneven = [];
@@ -24,19 +25,29 @@ internal sealed class HotCode
 
     public long SpreadCount => _spread.Count;
 
-    /// <summary>Takes note that the instruction at a guest physical address was found running; true when its piece becomes hot by that.</summary>
-    public bool Note(ulong physical) => Add(_hot, physical / PieceSize);
+    /// <summary>
+    /// Takes note that the instruction at a guest physical address was found running; true when its piece becomes hot by that, which is the
+    /// second time: of a big program that runs a little everywhere, most pieces are met once.
+    /// </summary>
+    public bool Note(ulong physical) => !Add(_met, physical / PieceSize) && Add(_hot, physical / PieceSize);
 
     public bool IsHot(ulong physical) => IsEverything || _hot.Contains(physical / PieceSize);
 
-    /// <summary>The accesses of an instruction go from page to page: they are looked up in the TLB's tables, hot or not.</summary>
-    public void NoteSpread(ulong physical) => Add(_spread, physical);
+    /// <summary>
+    /// The accesses of an instruction leave their page too often: they are looked up in the TLB's tables from now on, hot or not; or, where they are
+    /// often not aligned to their size and that has not been seen before, have both ends compared.
+    /// </summary>
+    public void NoteLeft(ulong physical, bool isUneven)
+    {
+        if (!isUneven || !Add(_uneven, physical))
+        {
+            Add(_spread, physical);
+        }
+    }
 
     public bool IsSpread(ulong physical) => _spread.Contains(physical);
 
     /// <summary>The operand of an instruction is often not aligned to its size.</summary>
-    public void NoteUneven(ulong physical) => Add(_uneven, physical);
-
     public bool IsUneven(ulong physical) => _uneven.Contains(physical);
 
     /// <summary>The record of one more access site, from the first one in bytes. When all are in use they are shared: such accesses take each other's page away.</summary>

@@ -24,7 +24,7 @@ internal sealed unsafe class TranslationCache : IDisposable
     /// </summary>
     private const int MaxCrossings = 16;
 
-    private const int BucketCount = 1 << 15;
+    private const int BucketCount = 1 << 17;
 
     /// <summary>In a jump's stub, where the distance from there back to the jump stands, and the next jump with the same target.</summary>
     private const int StubDistance = 9;

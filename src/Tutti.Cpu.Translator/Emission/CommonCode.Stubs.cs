@@ -15,7 +15,7 @@ internal sealed partial class CommonCode
     private const int StackRetry = ResumeLength + WordLength + WordLength;
 
     /// <summary>Bytes from where a site's call comes back to, to where its instruction is tried again.</summary>
-    private const int SiteRetry = ResumeLength + WordLength + WordLength + WordLength;
+    public const int SiteRetry = ResumeLength + WordLength + WordLength + WordLength;
 
     /// <summary>While a routine runs, its return address lies on the stack: offsets are 8 more.</summary>
     private const int Called = 8;
@@ -38,15 +38,18 @@ internal sealed partial class CommonCode
     public long StackLookup(TlbSet set, ExitInfo info) => _stackLookups[StackIndex(set, Log2(info.Size), info.IsWrite, info.NeedsAlignment)];
 
     /// <summary>
-    /// Looks up, for a site of user code, the address in R14 in the TLB and keeps its page in the site's record. Behind the call stand a
-    /// JMP rel32 for a hit, the record's place, what the compare adds to the address, an <see cref="ExitInfo"/>, and what is to be run
+    /// Looks up, for a site of user code, the address in R14 in the TLB, keeps its page in the site's record and leaves its distance in R15.
+    /// Behind the call stand a JMP rel32 for a hit, the record's place, what the compare adds to the address, an <see cref="ExitInfo"/>, and what is to be run
     /// after a miss that is mended.
     /// </summary>
     /// <param name="alignment">Bytes that the operand must be aligned to; 0 where none.</param>
     public long SiteLookup(bool write, int alignment) => _siteLookups[(write ? 8 : 0) + (alignment == 0 ? 7 : Log2(alignment))];
 
-    /// <summary>The same for a frame: the address in R14 is that of its first byte, and it is good as long as RSP is what it is now.</summary>
+    /// <summary>The same for a frame: the address in R14 is that of its first byte, and it is good as long as RSP is what it is now. R15 has the host address.</summary>
     public long FrameLookup(bool write) => _frameLookups[write ? 1 : 0];
+
+    /// <summary>Where an access goes on whose site's record does not hold its page: R14 and R15 come from the state, and where it goes on.</summary>
+    public long ResumeSite { get; private set; }
 
     private static int Log2(int size) => System.Numerics.BitOperations.Log2((uint)size);
 
@@ -98,6 +101,10 @@ internal sealed partial class CommonCode
             EmitSiteLookup(i >= 8, (i & 7) == 7 ? StateLayout.PageMask : StateLayout.AlignedMask(i & 7), isFrame: false);
         }
 
+        ResumeSite = _emit.Here;
+        _emit.Load(HostRegister.Address, StateLayout.TrialAddress);
+        _emit.Load(HostRegister.Distance, StateLayout.TrialDistance);
+        _emit.StateOperation(false, 0xFF, 4, StateLayout.TrialResume); // JMP [RSP+TrialResume]
         for (int i = 0; i < _frameLookups.Length; i++)
         {
             _frameLookups[i] = _emit.Here;

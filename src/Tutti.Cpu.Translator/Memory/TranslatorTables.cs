@@ -118,6 +118,9 @@ internal sealed unsafe class TranslatorTables : IDisposable
     public bool Holds(TlbSet set, ulong linear, bool write) =>
         (linear + Table(StateLayout.Tags(set, write))[IndexOf(linear)]) >> 12 == 1;
 
+    /// <summary>From the linear address of a page that is held to the host's.</summary>
+    public ulong DistanceOf(TlbSet set, ulong linear, bool write) => Table(StateLayout.Distances(set, write))[IndexOf(linear)];
+
     /// <summary>Takes over an entry of the interpreter's TLB for reads or for writes.</summary>
     public void Fill(TlbSet set, TlbEntry* entry, bool write)
     {
@@ -147,6 +150,19 @@ internal sealed unsafe class TranslatorTables : IDisposable
 
         Table(StateLayout.Tags(set, write))[index] = PageSize - entry->ReadTag;
         Table(StateLayout.Distances(set, write))[index] = (ulong)entry->Addend;
+    }
+
+    /// <summary>
+    /// The same for the other kind of access, where that may reach the page and no other page's entry stands there: most pages that are written
+    /// are read too, and that would be one miss more.
+    /// </summary>
+    public void FillOther(TlbSet set, TlbEntry* entry, bool write)
+    {
+        int index = IndexOf(entry->ReadTag);
+        if ((write ? entry->WriteTag : entry->ReadTag) == entry->ReadTag && Table(StateLayout.Tags(set, write))[index] == NoTag(index))
+        {
+            Fill(set, entry, write);
+        }
     }
 
     /// <summary>Drops all pages, or all that are not global.</summary>

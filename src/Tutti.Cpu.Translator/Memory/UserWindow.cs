@@ -12,8 +12,7 @@ namespace Tutti.Cpu.Translator;
 /// <remarks>SAFETY: tables are read where <see cref="GuestMemory.GetPointer"/> says that they lie, to the end of their page at most.</remarks>
 internal sealed unsafe class UserWindow : IDisposable
 {
-    /// <summary>log2 of the bytes of a region: what a table of <see cref="UserWindows"/> has one entry for.</summary>
-    public const int RegionShift = 42;
+    private const int RegionShift = StateLayout.RegionShift;
 
     /// <summary>Regions of the lower half.</summary>
     public const int RegionCount = 1 << (47 - RegionShift);

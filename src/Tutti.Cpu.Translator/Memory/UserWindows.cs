@@ -279,7 +279,7 @@ internal sealed unsafe class UserWindows : IDisposable
         _isReady = true;
     }
 
-    private static ulong NoDistance(int region) => Nowhere - ((ulong)region << UserWindow.RegionShift);
+    private static ulong NoDistance(int region) => Nowhere - ((ulong)region << StateLayout.RegionShift);
 
     private void SetTable(UserWindow? window)
     {

@@ -135,6 +135,12 @@ internal unsafe struct ExitState
     public ulong FaultError;
 
     public ulong FaultVector;
+
+    /// <summary>R14, R15 and the code's address where an access on trial goes on, see <see cref="AccessSites"/>.</summary>
+    public ulong TrialAddress;
+
+    public ulong TrialDistance;
+    public long TrialResume;
 }
 
 /// <summary>A change of privilege that translated code has made: the state's CS, SS and CPL follow at the next exit.</summary>
@@ -178,7 +184,7 @@ internal enum TlbSet
 
     User = 2,
 
-    /// <summary>User mode in an address space that the host's page tables show: see <see cref="UserWindow"/>. What is looked up all the same has user mode's tables.</summary>
+    /// <summary>User mode in an address space that the host's page tables show: as windows of <c>UserWindows</c> say. What is looked up all the same has user mode's tables.</summary>
     UserWindow = 3,
 }
 
@@ -195,11 +201,11 @@ internal static unsafe class StateLayout
     /// <summary>Bytes below the state for what runs on this stack: signal handlers.</summary>
     public const int StackSize = 256 << 10;
 
-    public const int TlbCount = 16384;
+    public const int TlbCount = 32768;
     public const int JumpCount = 16384;
 
     /// <summary>Access sites for reads, as many for writes, and as many frames.</summary>
-    public const int SiteCount = 512;
+    public const int SiteCount = 1024;
 
     /// <summary>
     /// Bytes of a site's record: the TLB's tag of its page, and the distance to the host's address; of a frame's, 1 - RSP and the host's address of
@@ -228,10 +234,12 @@ internal static unsafe class StateLayout
     public static readonly int SiteMisses = Sites + (3 * SiteCount * SiteSize);
     public static readonly int TablesSize = SiteMisses + (3 * SiteCount * SiteSize);
 
-    /// <summary>What is added to an address of user mode, by its bits from <see cref="UserWindow.RegionShift"/> on.</summary>
+    /// <summary>What is added to an address of user mode, by its bits from <see cref="RegionShift"/> on: 4 TiB have one number.</summary>
     public static readonly int Regions = (TablesSize + 4095) & ~4095;
 
-    public const int RegionTableSize = 8 << (64 - UserWindow.RegionShift);
+    public const int RegionShift = 42;
+
+    public const int RegionTableSize = 8 << (64 - RegionShift);
     public static readonly int Size = Regions + RegionTableSize;
 
     public static readonly int Attention = Field(static s => &s->Attention);
@@ -276,6 +284,9 @@ internal static unsafe class StateLayout
     public static readonly int FaultAddress = ExitField(static e => &e->FaultAddress);
     public static readonly int FaultError = ExitField(static e => &e->FaultError);
     public static readonly int FaultVector = ExitField(static e => &e->FaultVector);
+    public static readonly int TrialAddress = ExitField(static e => &e->TrialAddress);
+    public static readonly int TrialDistance = ExitField(static e => &e->TrialDistance);
+    public static readonly int TrialResume = ExitField(static e => &e->TrialResume);
     public static readonly int Saved = ExitField(static e => &e->Saved);
     public static readonly int LargeCountMask = ExitField(static e => &e->Masks[0]);
     public static readonly int SignMask = ExitField(static e => &e->Masks[1]);

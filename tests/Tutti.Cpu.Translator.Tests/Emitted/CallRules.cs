@@ -242,23 +242,23 @@ internal sealed class CallRules
         return true;
     }
 
-    /// <summary>The record is of the page that the address in R14 lies in.</summary>
+    /// <summary>R15 has the distance of the page that the address in R14 lies in. The record may have another, or none: the access may be on trial.</summary>
     private void NoteSite(HostState state, in Instruction call, int place)
     {
         ulong data = call.NextIP + ResumeLength;
         int record = StateLayout.Sites + (int)WordAt(data);
         int size = InfoAt(data + WordLength + WordLength).Size;
+        bool writes = _siteLookups[(long)call.NearBranch64].Write;
         state.Facts.RemoveWhere(fact => fact.Table == record);
         state.Registers[HostRegister.Test] = state.Fresh(place, HostRegister.Test);
-        state.Registers[HostRegister.Distance] = state.Fresh(place, HostRegister.Distance);
+        HostValue fresh = state.Fresh(place, HostRegister.Distance);
         HostValue address = state.Registers[HostRegister.Address];
-        if (address.Kind == HostValueKind.Linear)
-        {
-            state.Facts.Add(new HostValue(HostValueKind.Check, address.Root, address.Low, address.Low + size, record));
-        }
+        state.Registers[HostRegister.Distance] = address.Kind == HostValueKind.Linear
+            ? new HostValue(HostValueKind.Distance, address.Root, address.Low, address.Low + size, Write: writes)
+            : fresh;
     }
 
-    /// <summary>The record is of the bytes from R14 on, as long as RSP is what it is now; R14 must come from RSP alone.</summary>
+    /// <summary>R15 has the host's address of the bytes from R14 on, which must come from RSP alone: its record may say so as long as RSP is what it is now.</summary>
     private void NoteFrame(HostState state, in Instruction call, int place)
     {
         int record = StateLayout.Sites + (int)WordAt(call.NextIP + ResumeLength);
@@ -275,7 +275,8 @@ internal sealed class CallRules
             state.Registers[register] = state.Fresh(place, register);
         }
 
-        state.Facts.Add(new HostValue(HostValueKind.Check, stack.Root, stack.Low, stack.Low, record));
+        (int size, bool write) = Frames[record];
+        state.Registers[HostRegister.Distance] = new HostValue(HostValueKind.Host, High: size, Write: write);
     }
 
     private ExitInfo InfoAt(ulong address) => new(WordAt(address));

@@ -26,7 +26,7 @@ internal sealed class HostEvaluator(TlbSet set, bool hasWindow, IReadOnlyDiction
             Code.Mov_rm64_r64 or Code.Mov_r64_rm64 when instruction.Op0Kind == OpKind.Register => Move(state, instruction),
             Code.Lea_r64_m => EffectiveAddress(state, instruction),
             Code.VEX_Pext_r64_r64_rm64 => Extract(state, instruction),
-            Code.Mov_r32_imm32 when hasWindow && instruction.Immediate32 == UserWindow.RegionShift => new HostValue(HostValueKind.RegionShift),
+            Code.Mov_r32_imm32 when hasWindow && instruction.Immediate32 == StateLayout.RegionShift => new HostValue(HostValueKind.RegionShift),
             Code.VEX_Shrx_r64_rm64_r64 when instruction.Op1Kind == OpKind.Register => Region(state, instruction),
             _ => null,
         };
