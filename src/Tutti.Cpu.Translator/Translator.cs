@@ -601,7 +601,7 @@ internal sealed unsafe class Translator : ITranslationTier
 
         if (_processor.Fetch.TryFindCode(out ulong physical, out _) && _cache.NoteCrossing(physical))
         {
-            _cache.Hot.NoteSpread(physical);
+            _cache.Hot.NoteHidden(physical);
             Invalidate(_processor.Memory.GetPageIndex(physical), physical, 1);
             return 0;
         }

@@ -20,7 +20,7 @@ internal sealed unsafe partial class BlockTranslator
     public IReadOnlyList<uint> Accesses => _accesses;
 
     /// <summary>Whether the instruction's accesses go by the window.</summary>
-    private bool UsesWindow => _hasWindow && !Hot.IsSpread(_pagePhysical + (uint)_offset);
+    private bool UsesWindow => _hasWindow && !Hot.IsHidden(_pagePhysical + (uint)_offset);
 
     /// <summary>Brings what must be added to an operand's address to R15, and gives the operand. RCX is free afterwards, and R14 unless the operand names it.</summary>
     private RmOperand WindowOperand(in Instruction instruction)

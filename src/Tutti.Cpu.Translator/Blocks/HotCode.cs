@@ -15,6 +15,7 @@ internal sealed class HotCode
     private readonly HashSet<ulong> _hot = [];
     private readonly HashSet<ulong> _spread = [];
     private readonly HashSet<ulong> _uneven = [];
+    private readonly HashSet<ulong> _hidden = [];
     private readonly int[] _nextSite = new int[2];
     private readonly int[] _taken = new int[3];
 
@@ -46,6 +47,11 @@ internal sealed class HotCode
     }
 
     public bool IsSpread(ulong physical) => _spread.Contains(physical);
+
+    /// <summary>The accesses of an instruction often reach what the host's page tables cannot show: a device, or decoded code that it writes.</summary>
+    public void NoteHidden(ulong physical) => Add(_hidden, physical);
+
+    public bool IsHidden(ulong physical) => _hidden.Contains(physical);
 
     /// <summary>The operand of an instruction is often not aligned to its size.</summary>
     public bool IsUneven(ulong physical) => _uneven.Contains(physical);
