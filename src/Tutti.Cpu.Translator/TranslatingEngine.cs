@@ -9,17 +9,19 @@ public static class TranslatingEngine
     /// <summary>Whether the host has what translated code needs: BMI2, for lookups that leave the flags alone.</summary>
     public static bool IsSupported => Bmi2.X64.IsSupported;
 
-    public static SoftwareEngine Create() => Create(everythingIsHot: false);
+    public static SoftwareEngine Create() => Create(everythingIsHot: false, everythingHasWindow: false);
 
     /// <param name="everythingIsHot">Code is translated from the start as if it had been found running often: for tests.</param>
-    internal static SoftwareEngine Create(bool everythingIsHot) => new(IsSupported ? new Factory(everythingIsHot) : null);
+    /// <param name="everythingHasWindow">User mode's memory is shown by the host's page tables from the start: for tests.</param>
+    internal static SoftwareEngine Create(bool everythingIsHot, bool everythingHasWindow = false) =>
+        new(IsSupported ? new Factory(everythingIsHot, everythingHasWindow) : null);
 
-    private sealed class Factory(bool everythingIsHot) : ITranslationTierFactory
+    private sealed class Factory(bool everythingIsHot, bool everythingHasWindow) : ITranslationTierFactory
     {
         public int BytesBefore => StateLayout.StackSize + StateLayout.Cpu;
 
         public int BytesInAll => StateLayout.StackSize + StateLayout.Size;
 
-        public ITranslationTier Create(SoftwareProcessor processor) => new Translator(processor, everythingIsHot);
+        public ITranslationTier Create(SoftwareProcessor processor) => new Translator(processor, everythingIsHot, everythingHasWindow);
     }
 }

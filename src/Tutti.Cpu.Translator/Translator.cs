@@ -44,7 +44,11 @@ internal sealed unsafe class Translator : ITranslationTier
     /// <summary>The page-fault error code of the miss that could not be mended, or <see cref="NoError"/>.</summary>
     private long _missError = NoError;
 
+    private readonly UserWindows _windows;
     private CounterClock? _counter;
+
+    /// <summary>The access that has faulted last: see <see cref="WindowBlock.Accesses"/>.</summary>
+    private uint _faulted;
 
     /// <summary>The limit of the GDT in which the descriptors of <see cref="ExitState.Returns"/> stood.</summary>
     private uint _returnLimit;
@@ -52,7 +56,7 @@ internal sealed unsafe class Translator : ITranslationTier
     /// <summary>When the running code was looked at last, in milliseconds.</summary>
     private long _lastNote;
 
-    public Translator(SoftwareProcessor processor, bool everythingIsHot)
+    public Translator(SoftwareProcessor processor, bool everythingIsHot, bool everythingHasWindow)
     {
         _cache.Hot.IsEverything = everythingIsHot;
         _processor = processor;
@@ -62,6 +66,9 @@ internal sealed unsafe class Translator : ITranslationTier
         _hot = (HotState*)((byte*)_state - StateLayout.Cpu);
         _exit = (ExitState*)((byte*)_hot + StateLayout.Exit);
         _tables = new TranslatorTables(_hot, _cache.Hot, _nowhere.Address, _cache.Common.Leave);
+        _exit->FaultExit = (ulong)_cache.Common.Fault;
+        bool canFault = processor.Memory.HostFile >= 0 && FaultHandler.TryAdd(_cache.Range.Start, _cache.Range.Length);
+        _windows = new UserWindows(_hot, _state, processor.Memory, canFault, everythingHasWindow);
         ForgetReturns();
         _state->PollMasks = &_hot->JumpMask;
         _state->PollMaskCount = 1 + StateLayout.PageMaskCount;
@@ -73,6 +80,8 @@ internal sealed unsafe class Translator : ITranslationTier
     public TranslatorCounters Counters { get; } = new();
 
     public TranslationCache Cache => _cache;
+
+    public UserWindows Windows => _windows;
 
     public bool CanRun => (_state->Mode & CodeMode.BitnessMask) == CodeMode.Bits64 && Set is not null;
 
@@ -88,7 +97,7 @@ internal sealed unsafe class Translator : ITranslationTier
             return _state->Cpl switch
             {
                 0 => alignmentCheck ? TlbSet.SupervisorOpen : TlbSet.Supervisor,
-                3 => alignmentCheck && (_state->Cr0 & Cr0.AlignmentMask) != 0 ? null : TlbSet.User,
+                3 => alignmentCheck && (_state->Cr0 & Cr0.AlignmentMask) != 0 ? null : _windows.TryEnter() ? TlbSet.UserWindow : TlbSet.User,
                 _ => null,
             };
         }
@@ -130,6 +139,12 @@ internal sealed unsafe class Translator : ITranslationTier
         }
 
         _lastNote = now;
+        if (_windows.Note())
+        {
+            // What user mode has runs by the tables.
+            ForgetJumps(false);
+        }
+
         ulong cr2 = _state->Cr2;
         if (!_processor.Fetch.TryFindCode(out ulong physical, out _))
         {
@@ -146,6 +161,7 @@ internal sealed unsafe class Translator : ITranslationTier
     public void FlushTlb(bool keepsGlobal)
     {
         _tables.Flush(keepsGlobal);
+        _windows.MarkStale();
 
         // All code is looked up anew from here, so that the mark comes back where it must.
         ForgetJumps(!keepsGlobal || _processor.Tlb.HasFetchedLocalCode);
@@ -155,13 +171,23 @@ internal sealed unsafe class Translator : ITranslationTier
     public void InvalidatePage(ulong linear)
     {
         _tables.Invalidate(linear);
+        _windows.Invalidate(linear);
         if (IsJumpPage(linear >> 12) || _tables.IsInLargePage(linear))
         {
+            _windows.MarkStale();
             ForgetJumps(true);
         }
     }
 
-    public void DropKeys(uint keys) => _tables.DropKeys(keys);
+    public void DropKeys(uint keys)
+    {
+        _tables.DropKeys(keys);
+        if ((keys & 1) != 0)
+        {
+            // Windows show pages of key 0 only.
+            ForgetJumps(false);
+        }
+    }
 
     public void NoteReturn(ushort code, ushort stack, Descriptor codeDescriptor, Descriptor stackDescriptor)
     {
@@ -186,7 +212,11 @@ internal sealed unsafe class Translator : ITranslationTier
         }
     }
 
-    public void DropWriteTags(ulong host) => _tables.DropWriteTags(host);
+    public void DropWriteTags(ulong host)
+    {
+        _tables.DropWriteTags(host);
+        _windows.DropWrites(host);
+    }
 
     public bool HasCode(long page) => _cache.HasBlocks(page);
 
@@ -223,14 +253,18 @@ internal sealed unsafe class Translator : ITranslationTier
 
     public void ReleaseMemory()
     {
+        _windows.Clear();
+        ForgetJumps(true);
         _cache.ReleaseMemory();
         _jumpPages.TrimExcess();
     }
 
-    public IEnumerable<EngineCounter> ReadCounters() => Counters.Read(_cache);
+    public IEnumerable<EngineCounter> ReadCounters() => Counters.Read(_cache, _windows);
 
     public void Dispose()
     {
+        FaultHandler.Remove(_cache.Range.Start);
+        _windows.Dispose();
         _cache.Dispose();
         _tables.Dispose();
         _nowhere.Dispose();
@@ -239,7 +273,7 @@ internal sealed unsafe class Translator : ITranslationTier
     /// <summary>Where the code at RIP runs, translated when it is new; 0 after a fault, or where the code cannot be translated.</summary>
     private long Find(TlbSet set)
     {
-        long known = _tables.FindJump(set, _state->Rip);
+        long known = _tables.FindJump(set.Tables(), _state->Rip);
         return known != 0 ? known : FindBlock(set)?.FarEntry ?? 0;
     }
 
@@ -259,12 +293,12 @@ internal sealed unsafe class Translator : ITranslationTier
         if (block != null)
         {
             ulong rip = _state->Rip;
-            _tables.SetJump(set, rip, block.FarEntry);
+            _tables.SetJump(set.Tables(), rip, block.FarEntry);
             if (_jumpPages.Count >= MaxJumpPages)
             {
                 // One page of RAM may be code at any number of linear ones.
                 ForgetJumps(true);
-                _tables.SetJump(set, rip, block.FarEntry);
+                _tables.SetJump(set.Tables(), rip, block.FarEntry);
             }
 
             AddJumpPage(rip >> 12);
@@ -354,7 +388,12 @@ internal sealed unsafe class Translator : ITranslationTier
                 // LAHF and SETO have left AH and AL.
                 _exit->Flags = ((_exit->Flags >> 8) & 0xD5) | ((_exit->Flags & 1) << 11);
                 TakePrivilege();
-                target = info.Kind == ExitKind.TlbMiss && !_tracesExits ? FillTlb(info) : 0;
+                target = _tracesExits ? 0 : info.Kind switch
+                {
+                    ExitKind.TlbMiss => FillTlb(info),
+                    ExitKind.Fault => Show(),
+                    _ => 0,
+                };
             }
             while (target != 0);
 
@@ -375,6 +414,7 @@ internal sealed unsafe class Translator : ITranslationTier
         return info.Kind switch
         {
             ExitKind.TlbMiss => AfterMiss(info),
+            ExitKind.Fault => AfterFault(),
             ExitKind.Link => Link(info),
             ExitKind.Jump => Jump(info),
             ExitKind.Landed => Land(),
@@ -475,7 +515,7 @@ internal sealed unsafe class Translator : ITranslationTier
         bool crosses = ((linear + (ulong)info.Size - 1) & ~0xFFFUL) != page;
         bool isMisaligned = info.NeedsAlignment && (linear & (info.IsGroup ? 15UL : (ulong)(info.Size - 1))) != 0;
         bool counts = info.IsSite && _exit->CountedSite >= 0;
-        if (Set is not { } tables || crosses || isMisaligned || counts || !CpuState.IsCanonical(_state, linear) || !_tables.AreLookupsArmed
+        if (Set?.Tables() is not { } tables || crosses || isMisaligned || counts || !CpuState.IsCanonical(_state, linear) || !_tables.AreLookupsArmed
             || _tables.Holds(tables, linear, info.IsWrite))
         {
             // It holds the page: then the operand is not aligned, which faults before its page does.
@@ -506,6 +546,68 @@ internal sealed unsafe class Translator : ITranslationTier
         _tables.Fill(tables, entry, info.IsWrite);
         _tables.FillOther(tables, entry, !info.IsWrite);
         return (long)_exit->Site;
+    }
+
+    /// <summary>Shows the page that an access has not found in its window; gives where to try again, or 0 where that is not all.</summary>
+    private long Show()
+    {
+        _missError = NoError;
+        WindowBlock block = _cache.FindFaulted((long)_exit->FaultRip);
+        uint access = block.AccessAt((long)_exit->FaultRip);
+        _faulted = access;
+        if (_exit->FaultVector == ExceptionVector.PageFault)
+        {
+            bool write = (_exit->FaultError & PageFaultError.Write) != 0;
+            if (!_windows.TryFindLinear(_exit->FaultAddress, out ulong linear))
+            {
+                return 0;
+            }
+
+            if (!_processor.Tlb.TryFillTlb(linear, write ? Access.Write : Access.Read, out _missError))
+            {
+                _exit->FaultAddress = linear;
+                return 0;
+            }
+
+            if (!_windows.TryShow(linear, write))
+            {
+                return 0;
+            }
+        }
+        else if (!_windows.TryOpenRegions())
+        {
+            return 0;
+        }
+
+        int cached = WindowBlock.CachedOf(access);
+        _exit->Address = cached < 0 ? 0 : _state->Gpr[cached];
+        return block.FarEntry + WindowBlock.DistanceOf(access);
+    }
+
+    /// <summary>An access that its window cannot show: raises its fault, or has the instruction interpreted. One that comes often goes by the tables from then on.</summary>
+    private long AfterFault()
+    {
+        if (_tracesExits && Show() is not 0 and long site)
+        {
+            return site;
+        }
+
+        _state->Rip = _hot->CodePage + (ulong)WindowBlock.OffsetOf(_faulted);
+        if (_missError != NoError)
+        {
+            _processor.Tlb.RaisePageFault(_exit->FaultAddress, (uint)_missError);
+            return 0;
+        }
+
+        if (_processor.Fetch.TryFindCode(out ulong physical, out _) && _cache.NoteCrossing(physical))
+        {
+            _cache.Hot.NoteHidden(physical);
+            Invalidate(_processor.Memory.GetPageIndex(physical), physical, 1);
+            return 0;
+        }
+
+        Counters.SlowAccesses++;
+        return _state->FaultVector < 0 ? Interpret() : 0;
     }
 
     /// <summary>
@@ -630,7 +732,7 @@ internal sealed unsafe class Translator : ITranslationTier
     {
         foreach (TranslatedBlock block in _cache.Dropped)
         {
-            _tables.ForgetJump(block.Set, block.FarEntry);
+            _tables.ForgetJump(block.Set.Tables(), block.FarEntry);
         }
     }
 

@@ -14,7 +14,7 @@ internal sealed class TranslatorCounters
     public long Flushes { get; set; }
 
     /// <summary>The rows for a table, with those of the code cache.</summary>
-    public IEnumerable<EngineCounter> Read(TranslationCache cache) =>
+    public IEnumerable<EngineCounter> Read(TranslationCache cache, UserWindows windows) =>
     [
         new("translations", "blocks", cache.BlocksTranslated),
         new("translations", "instructions", cache.InstructionsTranslated),
@@ -26,6 +26,10 @@ internal sealed class TranslatorCounters
         new("translations", "hot accesses that go from page to page", cache.Hot.SpreadCount),
         new("TLB of translated code", "walks for it", Walks),
         new("TLB of translated code", "accesses beside it", SlowAccesses),
+        new("windows on user memory", "address spaces", windows.Count),
+        new("windows on user memory", "pages shown", windows.MappedPages),
+        new("windows on user memory", "faults", windows.Faults),
+        new("windows on user memory", "comparisons", windows.Comparisons),
         .. Enum.GetValues<ExitKind>().Select(kind => new EngineCounter("exits of translated code", kind.ToString(), Exits[(int)kind])),
     ];
 }

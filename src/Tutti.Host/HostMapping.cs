@@ -8,12 +8,14 @@ public sealed class HostMapping : IDisposable
 {
     private const long HugePageSize = 2 << 20;
     private readonly MappedRange _range;
+    private readonly FileDescriptor? _file;
 
     /// <param name="length">Bytes, above 0; rounded up to whole pages.</param>
     /// <param name="hugePages">Whether to ask for transparent huge pages; a host without them gives small ones.</param>
     /// <param name="dump">Whether core dumps hold the bytes.</param>
+    /// <param name="shared">Whether the bytes are a file's without a name, so that an <see cref="AddressWindow"/> can show them once more.</param>
     /// <exception cref="HostException">The host has no room for the mapping.</exception>
-    public HostMapping(long length, bool hugePages = false, bool dump = false)
+    public HostMapping(long length, bool hugePages = false, bool dump = false, bool shared = false)
     {
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(length);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(length, 1L << 46);
@@ -25,13 +27,19 @@ public sealed class HostMapping : IDisposable
         Address = (nint)((_range.Address + (2 * HugePageSize) - 1) & -HugePageSize);
         try
         {
-            if (LibC.mprotect(Address, (nuint)Length, LibC.PROT_READ | LibC.PROT_WRITE) != 0)
+            if (shared)
+            {
+                _file = SharedFile.Create("tutti-ram\0"u8, Length);
+                SharedFile.MapOver(Address, Length, _file, 0, LibC.PROT_READ | LibC.PROT_WRITE, LibC.MAP_SHARED);
+            }
+            else if (LibC.mprotect(Address, (nuint)Length, LibC.PROT_READ | LibC.PROT_WRITE) != 0)
             {
                 throw HostException.FromLastError("mprotect");
             }
         }
         catch
         {
+            _file?.Dispose();
             _range.Dispose();
             throw;
         }
@@ -54,19 +62,28 @@ public sealed class HostMapping : IDisposable
     /// <summary>Bytes that can be read and written.</summary>
     public long Length { get; }
 
+    /// <summary>What the bytes are read and written in; null where they are private. Its bytes begin with the one at <see cref="Address"/>.</summary>
+    public FileDescriptor? File => _file;
+
+    private int Forget => _file == null ? LibC.MADV_DONTNEED : LibC.MADV_REMOVE;
+
     /// <summary>Makes all bytes zero again and gives the host its pages back.</summary>
     /// <exception cref="HostException">The kernel refuses.</exception>
     public void Zero()
     {
-        if (LibC.madvise(Address, (nuint)Length, LibC.MADV_DONTNEED) != 0)
+        if (LibC.madvise(Address, (nuint)Length, Forget) != 0)
         {
             throw HostException.FromLastError("madvise");
         }
     }
 
     /// <summary>Gives the host its pages back. The bytes are zero then, or unchanged where the host keeps them (locked memory).</summary>
-    public void Release() => _ = LibC.madvise(Address, (nuint)Length, LibC.MADV_DONTNEED);
+    public void Release() => _ = LibC.madvise(Address, (nuint)Length, Forget);
 
     /// <summary>Gives the memory back; nobody may use <see cref="Address"/> any more.</summary>
-    public void Dispose() => _range.Dispose();
+    public void Dispose()
+    {
+        _range.Dispose();
+        _file?.Dispose();
+    }
 }

@@ -12,8 +12,10 @@ internal static unsafe partial class LibC
 
     internal const int MAP_SHARED = 0x01;
     internal const int MAP_PRIVATE = 0x02;
+    internal const int MAP_FIXED = 0x10;
     internal const int MAP_ANONYMOUS = 0x20;
     internal const int MAP_NORESERVE = 0x4000;
+    internal const int MAP_POPULATE = 0x8000;
     internal const nint MAP_FAILED = -1;
 
     internal const int MADV_DONTNEED = 4;
@@ -47,6 +49,8 @@ internal static unsafe partial class LibC
 
     internal const int PR_SET_TIMERSLACK = 29;
 
+    internal const int SIGBUS = 7;
+    internal const int SIGSEGV = 11;
     internal const int SIGSTOP = 19;
 
     internal const int SA_RESTART = 0x10000000;

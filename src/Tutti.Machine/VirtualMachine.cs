@@ -57,7 +57,7 @@ public sealed class VirtualMachine : IDisposable
 
         _options = options;
         _power = new Power(this);
-        _mapping = new HostMapping(options.MemorySize, hugePages: true);
+        _mapping = new HostMapping(options.MemorySize, hugePages: true, shared: Environment.GetEnvironmentVariable("TUTTI_WINDOW") == "1");
         _clock = new HostClock(_chipset, options.PowerOnTime ?? DateTimeOffset.UtcNow, e => OnFailure("guest timers", e));
         _console = options.Console == null ? null : new SerialConsole(options.Console, _chipset, e => OnFailure("console input", e));
     }
@@ -227,7 +227,7 @@ public sealed class VirtualMachine : IDisposable
 
     private void PowerOn()
     {
-        GuestMemory memory = new(GuestMemoryLayout.Pc((ulong)_options.MemorySize), _mapping.Address);
+        GuestMemory memory = new(GuestMemoryLayout.Pc((ulong)_options.MemorySize), _mapping.Address) { HostFile = _mapping.File?.Number ?? -1 };
         ProcessorRegisters start = _options.Boot(memory);
         Board board = new(_options, memory, _clock, _chipset, _power, _power.Panic, _console, OnProcessorExit);
         try

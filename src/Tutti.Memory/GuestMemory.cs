@@ -71,6 +71,9 @@ public sealed unsafe class GuestMemory
     /// <summary>Host address of the first byte of region 0; region 1 follows it without a gap.</summary>
     public nint HostAddress => (nint)_host;
 
+    /// <summary>The descriptor of the file whose bytes the host mapping shows, from the first one on; -1 where it is private memory.</summary>
+    public int HostFile { get; init; } = -1;
+
     /// <summary>Adds an observer of writes to pages that hold decoded code. Not for use while processors run.</summary>
     public void AddCodeWriteObserver(ICodeWriteObserver observer) => _observers = [.. _observers, observer];
 

@@ -9,5 +9,8 @@ internal static class TestedEngine
     /// <summary>Whether user code runs as copies on the host's processor, which decides what no manual does: flags that are undefined.</summary>
     public static bool CopiesCode => false;
 
+    /// <summary>Whether guest memory is to be a file's.</summary>
+    public static bool SharesMemory => false;
+
     public static SoftwareEngine Create() => new();
 }

@@ -220,8 +220,10 @@ public class HotCodeTests
 
     internal static HotCode Hot(TestMachine machine, bool isEverything)
     {
-        HotCode hot = Assert.IsType<Translator>(machine.Cpu.Tier).Cache.Hot;
+        Translator translator = Assert.IsType<Translator>(machine.Cpu.Tier);
+        HotCode hot = translator.Cache.Hot;
         hot.IsEverything = isEverything;
+        translator.Windows.IsAlways = false;
         return hot;
     }
 }

@@ -13,6 +13,16 @@ internal static class TestedEngine
 
     private static int s_created;
 
-    /// <summary>Every other one translates all code as hot code, so that each test, where it makes many or few, is not always of the one kind.</summary>
-    public static SoftwareEngine Create() => TranslatingEngine.Create(everythingIsHot: Interlocked.Increment(ref s_created) % 2 == 0);
+    /// <summary>Whether guest memory is to be a file's, so that the host's page tables can show it.</summary>
+    public static bool SharesMemory => true;
+
+    /// <summary>
+    /// One in three translates all code as hot code, one lets the host's page tables show user mode's memory, so that each test, where it makes many or
+    /// few, is not always of the one kind.
+    /// </summary>
+    public static SoftwareEngine Create()
+    {
+        uint kind = (uint)Interlocked.Increment(ref s_created) % 3;
+        return TranslatingEngine.Create(everythingIsHot: kind == 1, everythingHasWindow: kind == 2);
+    }
 }

@@ -151,7 +151,7 @@ internal sealed unsafe partial class BlockTranslator
     {
         // The target is read first, and nothing of it may be lost by the push: it waits in R14, the return address goes by RCX.
         LoadTarget(instruction);
-        StackLookup(-8, 8, true);
+        StackLookup(-8, 8, true, isAccessedNext: true);
         _emit.Load(HostRegister.Test, StateLayout.CodePage);
         _emit.Lea(HostRegister.Test, HostRegister.Test, (int)instruction.NextIP);
         _emit.StoreMemory(HostRegister.Test, HostRegister.GuestRsp, HostRegister.Distance, -8);

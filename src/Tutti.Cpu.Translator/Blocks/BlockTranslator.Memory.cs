@@ -33,6 +33,11 @@ internal sealed unsafe partial class BlockTranslator
     /// </summary>
     private RmOperand Lookup(in Instruction instruction, int size, bool write, bool aligned)
     {
+        if (UsesWindow)
+        {
+            return WindowOperand(instruction);
+        }
+
         GroupMember member = _members[_index];
         if (member.Group is { Slot: >= 0 } group)
         {
@@ -226,8 +231,15 @@ internal sealed unsafe partial class BlockTranslator
     /// Looks [guest RSP + displacement] up in the one page that the stack was last written in; leaves the distance in R15.
     /// Only naturally aligned operands hit, which cannot cross the page's end. R14 is left alone.
     /// </summary>
-    private void StackLookup(int displacement, int size, bool write, bool aligned = false)
+    /// <param name="isAccessedNext">Nothing of the guest's is changed between the lookup and the access.</param>
+    private void StackLookup(int displacement, int size, bool write, bool aligned = false, bool isAccessedNext = false)
     {
+        if (isAccessedNext && UsesWindow)
+        {
+            WindowDistance(HostRegister.GuestRsp);
+            return;
+        }
+
         _hasPolled = true;
         _emit.Load(HostRegister.Test, StateLayout.StackTag(_set));
         _emit.Lea(HostRegister.Test, HostRegister.Test, HostRegister.GuestRsp, 0, displacement + 1 - 4096);

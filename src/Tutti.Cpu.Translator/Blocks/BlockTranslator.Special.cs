@@ -44,7 +44,7 @@ internal sealed unsafe partial class BlockTranslator
         {
             RmOperand from = Lookup(instruction, 8, write: false, aligned: false);
             _emit.LoadMemory(HostRegister.Address, from.Register, from.Index, from.Displacement);
-            StackLookup(-8, 8, true);
+            StackLookup(-8, 8, true, isAccessedNext: true);
             to = RmOperand.InMemory(HostRegister.GuestRsp, HostRegister.Distance, -8);
         }
         else
@@ -93,9 +93,17 @@ internal sealed unsafe partial class BlockTranslator
     private void Leave()
     {
         const int Rbp = 5;
-        EmitGenericLookup(Rbp, 8, false, 0, out long miss);
-        _stubs.Add(new Stub(miss, ExitInfo.Pack(ExitKind.TlbMiss, _offset, 8), _start, Rbp, 0, 0, _set));
-        _emit.LoadTable(HostRegister.Distance, HostRegister.Distance, StateLayout.Distances(_set, false));
+        if (UsesWindow)
+        {
+            WindowDistance(Rbp);
+        }
+        else
+        {
+            EmitGenericLookup(Rbp, 8, false, 0, out long miss);
+            _stubs.Add(new Stub(miss, ExitInfo.Pack(ExitKind.TlbMiss, _offset, 8), _start, Rbp, 0, 0, _set));
+            _emit.LoadTable(HostRegister.Distance, HostRegister.Distance, StateLayout.Distances(_set, false));
+        }
+
         _emit.LoadMemory(HostRegister.Address, Rbp, HostRegister.Distance, 0);
         _emit.Lea(HostRegister.GuestRsp, Rbp, 8);
         _emit.Move(Rbp, HostRegister.Address);

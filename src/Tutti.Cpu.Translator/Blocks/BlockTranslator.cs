@@ -163,6 +163,7 @@ internal sealed unsafe partial class BlockTranslator
     {
         int offset = (int)(physical & 0xFFF);
         _pagePhysical = physical - (uint)offset;
+        _hasWindow = set == TlbSet.UserWindow;
         Decode(page, offset);
         Begin(offset, set);
         BeginLoop();
@@ -183,6 +184,7 @@ internal sealed unsafe partial class BlockTranslator
     {
         int offset = (int)(physical & 0xFFF);
         _pagePhysical = physical - (uint)offset;
+        _hasWindow = false;
         _readers[0].Start(bytes, GuestDecoder.MaxLength);
         _decoders[0].IP = (ulong)offset;
         _decoders[0].Decode(out _instructions[0]);
@@ -264,13 +266,14 @@ internal sealed unsafe partial class BlockTranslator
         return false;
     }
 
-    private bool CanGroup(int index) => Ungrouped.Count == 0 || !Ungrouped.Contains(_pagePhysical + _instructions[index].IP);
+    private bool CanGroup(int index) => !_hasWindow && (Ungrouped.Count == 0 || !Ungrouped.Contains(_pagePhysical + _instructions[index].IP));
 
     private void Begin(int offset, TlbSet set)
     {
         _stubs.Clear();
         _jumps.Clear();
-        _set = set;
+        _accesses.Clear();
+        _set = set = set.Tables();
         _ends = false;
         _loaded = StateUnit.None;
         _loadedX87 = false;

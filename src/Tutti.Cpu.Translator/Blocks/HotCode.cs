@@ -25,6 +25,7 @@ internal sealed class HotCode
     private readonly HashSet<ulong> _uneven = [];
     private readonly HashSet<ulong> _cold = [];
     private readonly Dictionary<ulong, int> _left = [];
+    private readonly HashSet<ulong> _hidden = [];
     private readonly int[] _nextSite = new int[2];
     private readonly int[] _taken = new int[3];
 
@@ -68,6 +69,11 @@ internal sealed class HotCode
     }
 
     public bool IsSpread(ulong physical) => _spread.Contains(physical) || _cold.Contains(physical / PieceSize);
+
+    /// <summary>The accesses of an instruction often reach what the host's page tables cannot show: a device, or decoded code that it writes.</summary>
+    public void NoteHidden(ulong physical) => Add(_hidden, physical);
+
+    public bool IsHidden(ulong physical) => _hidden.Contains(physical);
 
     /// <summary>The operand of an instruction is often not aligned to its size.</summary>
     public bool IsUneven(ulong physical) => _uneven.Contains(physical);

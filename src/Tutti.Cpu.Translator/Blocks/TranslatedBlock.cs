@@ -38,6 +38,43 @@ internal class TranslatedBlock(ulong physical, TlbSet set, int byteLength, long 
     public TranslatedBlock? NextInBucket { get; set; }
 }
 
+/// <summary>A block whose accesses go by the host's page tables, and may fault.</summary>
+internal sealed class WindowBlock(ulong physical, TlbSet set, int byteLength, long farEntry, long nearEntry)
+    : TranslatedBlock(physical, set, byteLength, farEntry, nearEntry)
+{
+    private static ReadOnlySpan<sbyte> Cached => [-1, 10, 11, 14, 15];
+
+    /// <summary>
+    /// The instructions that reach memory, in the order of their host code: bytes from <see cref="TranslatedBlock.FarEntry"/> to where it begins in
+    /// bits 16 to 31, its offset in the guest's page in 0 to 11, and in 12 to 14 which register R14 has there, by <see cref="CachedOf"/>.
+    /// </summary>
+    public required uint[] Accesses { get; init; }
+
+    public static uint Pack(int distance, int offset, int cached) =>
+        ((uint)checked((ushort)distance) << 16) | (uint)offset | ((uint)Cached.IndexOf((sbyte)cached) << 12);
+
+    public static int DistanceOf(uint access) => (int)(access >> 16);
+
+    public static int OffsetOf(uint access) => (int)(access & 0xFFF);
+
+    /// <summary>The guest's register that R14 has where the instruction begins; less than 0 for none.</summary>
+    public static int CachedOf(uint access) => Cached[(int)(access >> 12) & 7];
+
+    /// <summary>The last one that begins at or before an address.</summary>
+    public uint AccessAt(long rip)
+    {
+        int low = 0;
+        int high = Accesses.Length;
+        while (high - low > 1)
+        {
+            int middle = (low + high) / 2;
+            (low, high) = DistanceOf(Accesses[middle]) <= rip - FarEntry ? (middle, high) : (low, middle);
+        }
+
+        return Accesses[low];
+    }
+}
+
 /// <summary>An instruction that crosses the end of its page. Each of the two pages has one for itself.</summary>
 internal sealed class CrossingBlock(ulong physical, ulong nextPage, TlbSet set, int byteLength, long farEntry, long nearEntry)
     : TranslatedBlock(physical, set, byteLength, farEntry, nearEntry)

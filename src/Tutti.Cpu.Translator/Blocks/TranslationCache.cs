@@ -47,6 +47,10 @@ internal sealed unsafe class TranslationCache : IDisposable
     private readonly Dictionary<ulong, int> _groupCrossings = [];
 
     private readonly List<TranslatedBlock> _dropped = [];
+
+    /// <summary>Blocks that may fault, in the order of their host addresses; dropped ones, which may still run, among them.</summary>
+    private readonly List<WindowBlock> _windowBlocks = [];
+
     private readonly long _firstBlock;
     private int _blockCount;
     private long _used;
@@ -95,11 +99,23 @@ internal sealed unsafe class TranslationCache : IDisposable
         BeginEmission();
         bool isCrossing = !_translator.TryTranslate(page, physical, set);
         int length = isCrossing ? 4096 - (int)(physical & 0xFFF) : _translator.ByteLength;
-        var block = new TranslatedBlock(physical, set, length, _translator.FarEntry, _translator.NearEntry)
+        TranslatedBlock block = _translator.Accesses.Count == 0
+            ? new TranslatedBlock(physical, set, length, _translator.FarEntry, _translator.NearEntry)
+            {
+                IsCrossing = isCrossing,
+                BytesBefore = (ushort)_translator.BytesBefore,
+            }
+            : new WindowBlock(physical, set, length, _translator.FarEntry, _translator.NearEntry)
+            {
+                IsCrossing = isCrossing,
+                BytesBefore = (ushort)_translator.BytesBefore,
+                Accesses = [.. _translator.Accesses],
+            };
+        if (block is WindowBlock window && !isCrossing)
         {
-            IsCrossing = isCrossing,
-            BytesBefore = (ushort)_translator.BytesBefore,
-        };
+            _windowBlocks.Add(window);
+        }
+
         _blockCount++;
         block.NextInBucket = Bucket(physical, set);
         Bucket(physical, set) = block;
@@ -144,7 +160,8 @@ internal sealed unsafe class TranslationCache : IDisposable
         InstructionsTranslated += _translator.InstructionCount;
         foreach (DirectJump jump in _translator.Jumps)
         {
-            TranslatedBlock? target = Find((block.Physical & ~0xFFFUL) | (uint)jump.TargetOffset, jump.Set);
+            TlbSet set = jump.Set == TlbSet.User ? block.Set : jump.Set;
+            TranslatedBlock? target = Find((block.Physical & ~0xFFFUL) | (uint)jump.TargetOffset, set);
             if (target is { IsCrossing: false })
             {
                 Link(jump, target);
@@ -176,6 +193,23 @@ internal sealed unsafe class TranslationCache : IDisposable
 
     /// <summary>The blocks that the last call of <see cref="Invalidate"/> or <see cref="DropPage"/> has dropped.</summary>
     public IReadOnlyList<TranslatedBlock> Dropped => _dropped;
+
+    /// <summary>The block whose host code has faulted, which begins at or before an address.</summary>
+    public WindowBlock FindFaulted(long rip)
+    {
+        int low = 0;
+        int high = _windowBlocks.Count;
+        while (high - low > 1)
+        {
+            int middle = (low + high) / 2;
+            (low, high) = _windowBlocks[middle].FarEntry <= rip ? (middle, high) : (low, middle);
+        }
+
+        return _windowBlocks[low];
+    }
+
+    /// <summary>Where the region's code begins, and its bytes.</summary>
+    public (long Start, long Length) Range => (_region.ExecuteAddress, _region.Length);
 
     /// <summary>Whether the page has blocks.</summary>
     public bool HasBlocks(long page) => _pages.ContainsKey(page);
@@ -265,6 +299,7 @@ internal sealed unsafe class TranslationCache : IDisposable
         _blockCount = 0;
         _pages.Clear();
         _dropped.Clear();
+        _windowBlocks.Clear();
         _used = _firstBlock;
         Hot.ForgetSites();
     }

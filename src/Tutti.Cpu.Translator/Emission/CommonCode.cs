@@ -29,6 +29,9 @@ internal sealed partial class CommonCode
         Leave = _emit.Here;
         _emit.MoveImmediate(HostRegister.Test, ExitInfo.Pack(ExitKind.Attention, 0));
         _emit.Call(Exit);
+        Fault = _emit.Here;
+        _emit.MoveImmediate(HostRegister.Test, ExitInfo.Pack(ExitKind.Fault, 0));
+        _emit.Call(Exit);
         Enter = _emit.Here;
         EmitEnter();
         EmitStubCode();
@@ -43,6 +46,9 @@ internal sealed partial class CommonCode
 
     /// <summary>Where entries of the jump cache lead that hold nothing.</summary>
     public long Leave { get; }
+
+    /// <summary>Where an access goes on that has faulted on the host.</summary>
+    public long Fault { get; }
 
     /// <summary>Called with an <see cref="ExitInfo"/> for the case that the instruction must be interpreted.</summary>
     public long LoadSse { get; }

@@ -271,6 +271,16 @@ internal sealed unsafe class Emitter
         Byte(0xC0 | ((to & 7) << 3) | (from & 7));
     }
 
+    /// <summary>SHRX r64, r64, r64: shifts to the right by the last register's low bits.</summary>
+    public void ShiftRight(int to, int from, int count)
+    {
+        Byte(0xC4);
+        Byte(((to >> 3) == 0 ? 0x80 : 0) | 0x40 | ((from >> 3) == 0 ? 0x20 : 0) | 2);
+        Byte(0x80 | ((~count & 15) << 3) | 3);
+        Byte(0xF7);
+        Byte(0xC0 | ((to & 7) << 3) | (from & 7));
+    }
+
     /// <summary>JRCXZ over the bytes that follow until <see cref="EndShort"/>.</summary>
     public long BeginJumpIfZero()
     {

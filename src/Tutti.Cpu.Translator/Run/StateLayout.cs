@@ -125,6 +125,17 @@ internal unsafe struct ExitState
     /// <summary>The record (bytes from the first one) of an access site that has left its page often enough to be looked at; -1 for none.</summary>
     public long CountedSite;
 
+    /// <summary>Where a fault of translated code goes on, set once; and what the handler says of the fault: where, of which host address, error code, vector.</summary>
+    public ulong FaultExit;
+
+    public ulong FaultRip;
+
+    public ulong FaultAddress;
+
+    public ulong FaultError;
+
+    public ulong FaultVector;
+
     /// <summary>R14, R15 and the code's address where an access on trial goes on, see <see cref="AccessSites"/>.</summary>
     public ulong TrialAddress;
 
@@ -172,6 +183,16 @@ internal enum TlbSet
     SupervisorOpen = 1,
 
     User = 2,
+
+    /// <summary>User mode in an address space that the host's page tables show: as windows of <c>UserWindows</c> say. What is looked up all the same has user mode's tables.</summary>
+    UserWindow = 3,
+}
+
+/// <summary>What sets have in common.</summary>
+internal static class TlbSets
+{
+    /// <summary>The set whose tables and jump cache a set uses.</summary>
+    public static TlbSet Tables(this TlbSet set) => set == TlbSet.UserWindow ? TlbSet.User : set;
 }
 
 /// <summary>Byte offsets from the host's RSP, the same for every vCPU.</summary>
@@ -211,7 +232,15 @@ internal static unsafe class StateLayout
     public static readonly int Jumps = Tlb + (3 * SetSize);
     public static readonly int Sites = Jumps + (4 * JumpArray);
     public static readonly int SiteMisses = Sites + (3 * SiteCount * SiteSize);
-    public static readonly int Size = SiteMisses + (3 * SiteCount * SiteSize);
+    public static readonly int TablesSize = SiteMisses + (3 * SiteCount * SiteSize);
+
+    /// <summary>What is added to an address of user mode, by its bits from <see cref="RegionShift"/> on: 4 TiB have one number.</summary>
+    public static readonly int Regions = (TablesSize + 4095) & ~4095;
+
+    public const int RegionShift = 42;
+
+    public const int RegionTableSize = 8 << (64 - RegionShift);
+    public static readonly int Size = Regions + RegionTableSize;
 
     public static readonly int Attention = Field(static s => &s->Attention);
     public static readonly int RflagsOffset = Field(static s => &s->Flags);
@@ -250,6 +279,11 @@ internal static unsafe class StateLayout
     public static readonly int Privilege = ExitField(static e => &e->Privilege);
     public static readonly int SitesUsed = ExitField(static e => &e->SitesUsed);
     public static readonly int CountedSite = ExitField(static e => &e->CountedSite);
+    public static readonly int FaultExit = ExitField(static e => &e->FaultExit);
+    public static readonly int FaultRip = ExitField(static e => &e->FaultRip);
+    public static readonly int FaultAddress = ExitField(static e => &e->FaultAddress);
+    public static readonly int FaultError = ExitField(static e => &e->FaultError);
+    public static readonly int FaultVector = ExitField(static e => &e->FaultVector);
     public static readonly int TrialAddress = ExitField(static e => &e->TrialAddress);
     public static readonly int TrialDistance = ExitField(static e => &e->TrialDistance);
     public static readonly int TrialResume = ExitField(static e => &e->TrialResume);
@@ -344,6 +378,9 @@ internal enum ExitKind
 
     /// <summary>INVLPG of the linear address in R14; code goes on at the offset.</summary>
     InvalidatePage = 6,
+
+    /// <summary>An access by way of the host's page tables has faulted; the fault handler has said where.</summary>
+    Fault = 7,
 }
 
 /// <summary>

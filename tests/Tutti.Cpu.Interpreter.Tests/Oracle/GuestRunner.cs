@@ -29,7 +29,7 @@ internal sealed unsafe class GuestRunner : IDisposable
 
     private readonly Timer _look;
 
-    private readonly HostMapping _mapping = new(RamSize);
+    private readonly HostMapping _mapping = new(RamSize, shared: TestedEngine.SharesMemory);
     private readonly Dictionary<ulong, ulong> _physical = new()
     {
         [ArenaLayout.Code] = CodePhysical,
@@ -47,7 +47,7 @@ internal sealed unsafe class GuestRunner : IDisposable
 
     public GuestRunner()
     {
-        _memory = new GuestMemory(GuestMemoryLayout.Pc(RamSize), _mapping.Address);
+        _memory = new GuestMemory(GuestMemoryLayout.Pc(RamSize), _mapping.Address) { HostFile = _mapping.File?.Number ?? -1 };
         if (ArenaLayout.HasLowData)
         {
             _physical[ArenaLayout.LowData] = 0x2_F000;

@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using Iced.Intel;
+using Tutti.Host;
 using Tutti.Memory;
 using Tutti.X86;
 
@@ -40,15 +41,13 @@ internal sealed unsafe class TestMachine : IDisposable, ICpuIo, IGuestClock, ILo
     /// <summary>First GDT slots that tests may fill.</summary>
     public const ushort FreeSelector = 0x60;
 
-    private readonly void* _ram;
+    private readonly HostMapping _ram = new((long)MemorySize, shared: TestedEngine.SharesMemory);
     private readonly IPartition _partition;
     private readonly Queue<int> _interrupts = [];
 
     public TestMachine(CpuModel? model = null)
     {
-        _ram = NativeMemory.AlignedAlloc((nuint)MemorySize, 4096);
-        NativeMemory.Clear(_ram, (nuint)MemorySize);
-        Memory = new GuestMemory(GuestMemoryLayout.Pc(MemorySize), (nint)_ram);
+        Memory = new GuestMemory(GuestMemoryLayout.Pc(MemorySize), _ram.Address) { HostFile = _ram.File?.Number ?? -1 };
         _partition = TestedEngine.Create().CreatePartition(new PartitionOptions
         {
             Memory = Memory,
@@ -242,7 +241,7 @@ internal sealed unsafe class TestMachine : IDisposable, ICpuIo, IGuestClock, ILo
     public void Dispose()
     {
         _partition.Dispose();
-        NativeMemory.AlignedFree(_ram);
+        _ram.Dispose();
     }
 
     public void ReadPort(ushort port, Span<byte> data)

@@ -33,9 +33,9 @@ internal sealed class EmittedCodeChecker
     private EmittedCodeChecker(EmittedBlock block)
     {
         _block = block;
-        _calls = new CallRules(block, Report);
-        _evaluator = new HostEvaluator(block.Set, _calls.Frames);
-        _memory = new MemoryRules(block.Set, _evaluator, Report);
+        _calls = new CallRules(block with { Set = block.Set.Tables() }, Report);
+        _evaluator = new HostEvaluator(block.Set.Tables(), block.Set == TlbSet.UserWindow, _calls.Frames);
+        _memory = new MemoryRules(block.Set.Tables(), _evaluator, Report);
     }
 
     /// <summary>All violations, each with the host instruction; none where the code is as it should be.</summary>

@@ -137,6 +137,40 @@ public sealed unsafe class EmittedCodeCheckerTests : IDisposable
     }
 
     [Fact]
+    public void Passes_accesses_by_the_hosts_page_tables()
+    {
+        Assert.Empty(Check(
+            () =>
+            {
+                Region(Rdx);
+                _emit.LoadMemory(Rax, Rdx, Distance, 1 << 30);
+                _emit.StoreMemory(Rax, Rdx, Distance, -(1 << 30));
+                _emit.Lea(Address, Rdx, Distance, 0, 8);
+                _emit.LoadMemory(Rax, Address, -1, 0);
+            },
+            TlbSet.UserWindow));
+    }
+
+    [Fact]
+    public void Finds_each_way_to_get_round_the_table_of_regions()
+    {
+        AssertFinds("without a lookup", () => { Region(Rdx); _emit.LoadMemory(Rax, Rdx, Distance, 0); }, TlbSet.User);
+        AssertFinds("without a lookup", () => { Region(Rdx); _emit.LoadMemory(Rax, Rbx, Distance, 0); }, TlbSet.UserWindow);
+        AssertFinds("without a lookup", () => { Region(Rdx); _emit.Not(Distance); _emit.LoadMemory(Rax, Rdx, Distance, 0); }, TlbSet.UserWindow);
+        AssertFinds("without a lookup", () => { Region(Rdx); _emit.Move(Rdx, Rbx); _emit.LoadMemory(Rax, Rdx, Distance, 0); }, TlbSet.UserWindow);
+        AssertFinds("past what has been looked up", () => { Region(Rdx); _emit.LoadMemory(Rax, Rdx, Distance, int.MaxValue); }, TlbSet.UserWindow);
+        AssertFinds("no mask has bounded", () => Region(Rdx, shift: StateLayout.RegionShift - 1), TlbSet.UserWindow);
+        AssertFinds("that regions do not have", () => Region(Rdx, table: StateLayout.Regions + 8), TlbSet.UserWindow);
+    }
+
+    private void Region(int address, int shift = StateLayout.RegionShift, int? table = null)
+    {
+        _emit.MoveImmediate(Test, shift);
+        _emit.ShiftRight(Distance, address, Test);
+        _emit.LoadTable(Distance, Distance, table ?? StateLayout.Regions);
+    }
+
+    [Fact]
     public void Passes_sites_of_one_access_and_of_a_group()
     {
         Assert.Empty(Check(() =>
@@ -365,14 +399,14 @@ public sealed unsafe class EmittedCodeCheckerTests : IDisposable
         _emit.Int32(info | (int)ExitInfo.SiteBit);
     }
 
-    private void AssertFinds(string rule, Action code)
+    private void AssertFinds(string rule, Action code, TlbSet set = Set)
     {
-        IReadOnlyCollection<string> violations = Check(code);
+        IReadOnlyCollection<string> violations = Check(code, set);
         Assert.True(violations.Any(violation => violation.Contains(rule, StringComparison.Ordinal)), $"Expected: {rule}. Found: {string.Join("; ", violations)}");
     }
 
     /// <summary>Checks a block of this code and an exit.</summary>
-    private IReadOnlyCollection<string> Check(Action code)
+    private IReadOnlyCollection<string> Check(Action code, TlbSet set = Set)
     {
         byte[] bytes = new byte[1024];
 
@@ -384,7 +418,7 @@ public sealed unsafe class EmittedCodeCheckerTests : IDisposable
             code();
             EndWithExit();
             int length = (int)(_emit.Here - start);
-            return EmittedCodeChecker.Check(new EmittedBlock(bytes[..length], (ulong)start, (ulong)start, Set, _cache.Common, _ => false));
+            return EmittedCodeChecker.Check(new EmittedBlock(bytes[..length], (ulong)start, (ulong)start, set, _cache.Common, _ => false));
         }
     }
 

@@ -4,11 +4,15 @@ namespace Tutti.Cpu.Translator.Tests.Emitted;
 
 /// <summary>Follows the values that lookups are made of through one instruction; everything else becomes a number of its own.</summary>
 /// <param name="set">The tables of the block.</param>
+/// <param name="hasWindow">Whether the block may go by the host's page tables.</param>
 /// <param name="frames">What the records of its frames are filled for.</param>
-internal sealed class HostEvaluator(TlbSet set, IReadOnlyDictionary<int, (int Size, bool Write)> frames)
+internal sealed class HostEvaluator(TlbSet set, bool hasWindow, IReadOnlyDictionary<int, (int Size, bool Write)> frames)
 {
     /// <summary>As the scale of one byte's comparison: another byte of the same record has been compared before it.</summary>
     private const int Second = -1;
+
+    /// <summary>Bytes on both sides of an address that its region's distance holds for: less than is unreadable around it.</summary>
+    private const long RegionReach = (1L << 30) + 64;
 
     private readonly InstructionInfoFactory _factory = new();
 
@@ -22,6 +26,8 @@ internal sealed class HostEvaluator(TlbSet set, IReadOnlyDictionary<int, (int Si
             Code.Mov_rm64_r64 or Code.Mov_r64_rm64 when instruction.Op0Kind == OpKind.Register => Move(state, instruction),
             Code.Lea_r64_m => EffectiveAddress(state, instruction),
             Code.VEX_Pext_r64_r64_rm64 => Extract(state, instruction),
+            Code.Mov_r32_imm32 when hasWindow && instruction.Immediate32 == StateLayout.RegionShift => new HostValue(HostValueKind.RegionShift),
+            Code.VEX_Shrx_r64_rm64_r64 when instruction.Op1Kind == OpKind.Register => Region(state, instruction),
             _ => null,
         };
         if (known is { } value && value.Kind != HostValueKind.None)
@@ -200,6 +206,13 @@ internal sealed class HostEvaluator(TlbSet set, IReadOnlyDictionary<int, (int Si
         return slot < 0 ? default : state.Slots[slot];
     }
 
+    private static HostValue Region(HostState state, in Instruction instruction)
+    {
+        HostValue address = state.Registers[Number(instruction.Op1Register)];
+        bool isRegion = address.Kind == HostValueKind.Linear && state.Registers[Number(instruction.Op2Register)].Kind == HostValueKind.RegionShift;
+        return isRegion ? new HostValue(HostValueKind.Region, address.Root, address.Low) : default;
+    }
+
     /// <summary>Whether there is one comparison only that a fact about this tag can be of: the newest.</summary>
     public bool IsSingle(int table) => table == StateLayout.StackTag(set) || SiteOf(table) >= 0 || IsFrame(table);
 
@@ -238,6 +251,14 @@ internal sealed class HostEvaluator(TlbSet set, IReadOnlyDictionary<int, (int Si
         if (index.Kind == HostValueKind.JumpIndex)
         {
             return IsJumpTags(offset) ? new HostValue(HostValueKind.Tag, index.Root, Table: offset) : default;
+        }
+
+        if (index.Kind == HostValueKind.Region)
+        {
+            // Around a region nothing is mapped so far, and every entry that is no region's leads to no address at all.
+            return offset == StateLayout.Regions
+                ? index with { Kind = HostValueKind.Distance, Low = index.Low - RegionReach, High = index.Low + RegionReach, Write = true }
+                : default;
         }
 
         foreach (bool write in (ReadOnlySpan<bool>)[false, true])

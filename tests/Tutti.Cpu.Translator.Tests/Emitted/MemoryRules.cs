@@ -138,6 +138,13 @@ internal sealed class MemoryRules(TlbSet set, HostEvaluator evaluator, Violation
                 report("reads a table that is not the block's", instruction);
             }
         }
+        else if (index.Kind == HostValueKind.Region)
+        {
+            if (table != StateLayout.Regions || instruction.Code != Code.Mov_r64_rm64)
+            {
+                report("reads a table that regions do not have", instruction);
+            }
+        }
         else if (index.Kind == HostValueKind.JumpIndex && instruction.Code == Code.Jmp_rm64)
         {
             bool isHit = state.Facts.Any(fact => fact.Kind == HostValueKind.Check && fact.Root == index.Root && HostEvaluator.IsJumpTags(fact.Table)

@@ -1,0 +1,292 @@
+using System.Runtime.InteropServices;
+using Tutti.Cpu.Interpreter;
+using Tutti.Host;
+using Tutti.Memory;
+using Tutti.X86;
+
+namespace Tutti.Cpu.Translator;
+
+/// <summary>
+/// The address spaces of one vCPU that are shown by the host's page tables: those in which user mode is found running often. Keeps the table by
+/// which translated code finds a region.
+/// </summary>
+/// <remarks>SAFETY: the table's place and size are those of <see cref="StateLayout"/>, in the vCPU's own memory.</remarks>
+internal sealed unsafe class UserWindows : IDisposable
+{
+    /// <summary>Address spaces at a time.</summary>
+    private const int MaxWindows = 4;
+
+    /// <summary>How often, a millisecond apart at least, an address space must be found running.</summary>
+    private const int HotNotes = 12;
+
+    private const int MaxNoted = 256;
+
+    /// <summary>
+    /// Added to an address without a region, gives one that is not canonical, whatever the address: bits 47 and 48 differ, and nothing that is
+    /// added carries so far.
+    /// </summary>
+    private const ulong Nowhere = (5UL << 47) | (1UL << 45);
+
+    private readonly CpuState* _state;
+    private readonly GuestMemory _memory;
+    private readonly ulong* _table;
+    private readonly List<UserWindow> _windows = [];
+    private readonly Dictionary<ulong, int> _notes = [];
+    private UserWindow? _current;
+    private bool _isReady;
+    private bool _isOff;
+
+    /// <param name="hot">The state that the host's RSP points to.</param>
+    /// <param name="isAllowed">The memory is a file's, and faults are handled.</param>
+    /// <param name="isAlways">Every address space has a window: for tests.</param>
+    public UserWindows(HotState* hot, CpuState* state, GuestMemory memory, bool isAllowed, bool isAlways)
+    {
+        _state = state;
+        _memory = memory;
+        IsAlways = isAlways;
+        _table = (ulong*)((byte*)hot + StateLayout.Regions);
+        _isOff = !isAllowed;
+    }
+
+    /// <summary>Every address space has a window: for tests.</summary>
+    public bool IsAlways { get; set; }
+
+    public long Faults { get; private set; }
+
+    public int Count => _windows.Count;
+
+    public long MappedPages => _windows.Sum(w => w.MappedPages);
+
+    public long Comparisons => _windows.Sum(w => w.Comparisons);
+
+    /// <summary>
+    /// Whether user mode's accesses go by the window of the current address space now. Afterwards the table is that window's, and what it shows is
+    /// what the guest's tables say.
+    /// </summary>
+    public bool TryEnter()
+    {
+        if (_isOff || (_windows.Count == 0 && !IsAlways))
+        {
+            return false;
+        }
+
+        ulong root = _state->Cr3 & PageTableEntry.AddressMask;
+        if (_current is { IsStale: false } current && current.Root == root && IsPlain)
+        {
+            return true;
+        }
+
+        return TryChange(root);
+    }
+
+    /// <summary>Takes note that user mode was found running; true when the address space has a window from now on, and had none.</summary>
+    public bool Note()
+    {
+        ulong root = _state->Cr3 & PageTableEntry.AddressMask;
+        if (_isOff || !IsPlain || _windows.Exists(w => w.Root == root))
+        {
+            return false;
+        }
+
+        if (_notes.Count >= MaxNoted)
+        {
+            _notes.Clear();
+        }
+
+        ref int notes = ref CollectionsMarshal.GetValueRefOrAddDefault(_notes, root, out _);
+        if (++notes < HotNotes)
+        {
+            return false;
+        }
+
+        _notes.Remove(root);
+        return TryAdd(root);
+    }
+
+    /// <summary>The guest has dropped translations: what is shown is compared with its tables before it is used again.</summary>
+    public void MarkStale()
+    {
+        foreach (UserWindow window in _windows)
+        {
+            window.IsStale = true;
+        }
+    }
+
+    public void Invalidate(ulong linear)
+    {
+        foreach (UserWindow window in _windows)
+        {
+            if (!window.IsStale)
+            {
+                window.Invalidate(linear);
+            }
+        }
+    }
+
+    public void DropWrites(ulong host)
+    {
+        foreach (UserWindow window in _windows)
+        {
+            window.DropWrites(host);
+        }
+    }
+
+    /// <summary>The linear address of a fault; false where it is none of the current window's.</summary>
+    public bool TryFindLinear(ulong host, out ulong linear)
+    {
+        linear = 0;
+        return _current != null && _current.TryFindLinear(host, out linear);
+    }
+
+    /// <summary>See the current window.</summary>
+    public bool TryShow(ulong linear, bool write)
+    {
+        Faults++;
+        return _current != null && _current.TryShow(linear, write);
+    }
+
+    /// <summary>Opens what the address space has got since; true when there is something new.</summary>
+    public bool TryOpenRegions()
+    {
+        Faults++;
+        if (_current == null || !TryOpenRegions(_current))
+        {
+            return false;
+        }
+
+        SetTable(_current);
+        return true;
+    }
+
+    private bool TryOpenRegions(UserWindow window)
+    {
+        try
+        {
+            return window.OpenRegions();
+        }
+        catch (HostException)
+        {
+            // What has no region is interpreted.
+            return false;
+        }
+    }
+
+    /// <summary>Lets all windows go.</summary>
+    public void Clear()
+    {
+        SetTable(null);
+        foreach (UserWindow window in _windows)
+        {
+            window.Dispose();
+        }
+
+        _windows.Clear();
+        _notes.Clear();
+    }
+
+    public void Dispose()
+    {
+        _isOff = true;
+        foreach (UserWindow window in _windows)
+        {
+            window.Dispose();
+        }
+
+        _windows.Clear();
+        _current = null;
+    }
+
+    /// <summary>Nothing needs more than the tables' own rights.</summary>
+    private bool IsPlain => ((_state->Cr4 & Cr4.ProtectionKeyEnable) == 0 || (_state->Pkru & 3) == 0) && (_state->Dr[7] & Dr7.EnableMask) == 0
+        && (_state->Efer & Efer.LongModeActive) != 0;
+
+    private bool TryChange(ulong root)
+    {
+        if (!IsPlain)
+        {
+            return false;
+        }
+
+        UserWindow? window = _windows.Find(w => w.Root == root);
+        if (window == null)
+        {
+            if (!IsAlways || !TryAdd(root))
+            {
+                return false;
+            }
+
+            window = _windows[^1];
+        }
+
+        if (window.IsStale)
+        {
+            window.Refresh();
+            TryOpenRegions(window);
+            SetTable(window);
+        }
+        else if (window != _current)
+        {
+            SetTable(window);
+        }
+
+        return true;
+    }
+
+    private bool TryAdd(ulong root)
+    {
+        try
+        {
+            Prepare();
+            if (_windows.Count == MaxWindows)
+            {
+                UserWindow oldest = _windows[0];
+                _windows.RemoveAt(0);
+                if (oldest == _current)
+                {
+                    SetTable(null);
+                }
+
+                oldest.Dispose();
+            }
+
+            UserWindow window = new(_memory, root, (_state->Cr4 & Cr4.LinearAddress57) != 0 ? 5 : 4) { IsStale = true };
+            _windows.Add(window);
+            return true;
+        }
+        catch (HostException)
+        {
+            // The host has no room for it. Tables do as well.
+            _isOff = true;
+            return false;
+        }
+    }
+
+    private void Prepare()
+    {
+        if (_isReady)
+        {
+            return;
+        }
+
+        // One page holds for all: it depends on the lowest bits of the region's number only.
+        Span<ulong> page = stackalloc ulong[512];
+        for (int region = 0; region < page.Length; region++)
+        {
+            page[region] = NoDistance(region);
+        }
+
+        RepeatedPage.Fill((nint)_table, StateLayout.RegionTableSize, MemoryMarshal.AsBytes(page));
+        _isReady = true;
+    }
+
+    private static ulong NoDistance(int region) => Nowhere - ((ulong)region << StateLayout.RegionShift);
+
+    private void SetTable(UserWindow? window)
+    {
+        _current = window;
+        for (int region = 0; _isReady && region < UserWindow.RegionCount; region++)
+        {
+            _table[region] = window?.DistanceOf(region) ?? NoDistance(region);
+        }
+    }
+}

@@ -1,0 +1,38 @@
+namespace Tutti.Host;
+
+/// <summary>Files without a name, in memory, whose pages may be mapped at several addresses.</summary>
+internal static unsafe class SharedFile
+{
+    /// <param name="name">What the kernel shows in /proc; ends with a NUL.</param>
+    /// <param name="length">Bytes, all zero.</param>
+    /// <exception cref="HostException">The kernel refuses.</exception>
+    public static FileDescriptor Create(ReadOnlySpan<byte> name, long length)
+    {
+        FileDescriptor file;
+
+        // SAFETY: the name ends with a NUL, and the kernel copies it.
+        fixed (byte* bytes = name)
+        {
+            file = FileDescriptor.Own(LibC.memfd_create(bytes, LibC.MFD_CLOEXEC), "memfd_create");
+        }
+
+        if (LibC.ftruncate(file.Number, length) == 0)
+        {
+            return file;
+        }
+
+        HostException error = HostException.FromLastError("ftruncate");
+        file.Dispose();
+        throw error;
+    }
+
+    /// <summary>Maps a part of a file over addresses that the caller owns.</summary>
+    /// <exception cref="HostException">The kernel refuses; what was mapped there may be gone.</exception>
+    public static void MapOver(nint address, long length, FileDescriptor file, long offset, int protection, int flags)
+    {
+        if (LibC.mmap(address, (nuint)length, protection, flags | LibC.MAP_FIXED, file.Number, offset) == LibC.MAP_FAILED)
+        {
+            throw HostException.FromLastError("mmap");
+        }
+    }
+}
