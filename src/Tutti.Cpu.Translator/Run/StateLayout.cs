@@ -202,7 +202,7 @@ internal static unsafe class StateLayout
     public const int StackSize = 256 << 10;
 
     public const int TlbCount = 32768;
-    public const int JumpCount = 16384;
+    public const int JumpCount = 32768;
 
     /// <summary>Access sites for reads, as many for writes, and as many frames.</summary>
     public const int SiteCount = 1024;
