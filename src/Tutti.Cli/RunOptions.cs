@@ -258,6 +258,11 @@ internal sealed record RunOptions
         bool isNumber = int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out int count);
         if (isNumber && count >= 1 && count <= engine.MaxProcessors)
         {
+            if (count > 1 && Environment.GetEnvironmentVariable("TUTTI_DIRECT") == "1")
+            {
+                throw new UserException($"TUTTI_DIRECT=1 works with one processor only, not with --cpus {text}");
+            }
+
             return count;
         }
 

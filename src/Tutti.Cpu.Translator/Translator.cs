@@ -9,7 +9,7 @@ namespace Tutti.Cpu.Translator;
 /// The main tier of one vCPU: 64-bit code is translated when it is first met and runs as host code; what comes back from
 /// there is mended, linked, or interpreted one instruction at a time.
 /// </summary>
-internal sealed unsafe class Translator : ITranslationTier
+internal sealed unsafe partial class Translator : ITranslationTier
 {
     /// <summary>Linear pages of code that are remembered.</summary>
     private const int MaxJumpPages = 1 << 16;
@@ -53,11 +53,9 @@ internal sealed unsafe class Translator : ITranslationTier
     /// <summary>The limit of the GDT in which the descriptors of <see cref="ExitState.Returns"/> stood.</summary>
     private uint _returnLimit;
 
-    /// <summary>When the running code was looked at last, in milliseconds.</summary>
-    private long _lastNote;
-
-    public Translator(SoftwareProcessor processor, bool everythingIsHot, bool everythingHasWindow)
+    public Translator(SoftwareProcessor processor, bool everythingIsHot, bool everythingHasWindow, bool runsDirectly)
     {
+        _direct = runsDirectly ? new DirectExecution(processor, isAlways: false) : null;
         _cache.Hot.IsEverything = everythingIsHot;
         _processor = processor;
         _tracesBlocks = processor.Trace.Traces(TraceKinds.Blocks);
@@ -67,7 +65,7 @@ internal sealed unsafe class Translator : ITranslationTier
         _exit = (ExitState*)((byte*)_hot + StateLayout.Exit);
         _tables = new TranslatorTables(_hot, _cache.Hot, _nowhere.Address, _cache.Common.Leave);
         _exit->FaultExit = (ulong)_cache.Common.Fault;
-        bool canFault = processor.Memory.HostFile >= 0 && FaultHandler.TryAdd(_cache.Range.Start, _cache.Range.Length);
+        bool canFault = processor.Memory.HostFile >= 0 && !runsDirectly && FaultHandler.TryAdd(_cache.Range.Start, _cache.Range.Length);
         _windows = new UserWindows(_hot, _state, processor.Memory, canFault, everythingHasWindow);
         ForgetReturns();
         _state->PollMasks = &_hot->JumpMask;
@@ -106,9 +104,16 @@ internal sealed unsafe class Translator : ITranslationTier
     public void Run()
     {
         FollowClock();
+        _direct?.Relax();
         while (Volatile.Read(ref _state->Attention) == 0 && _state->FaultVector < 0 && CanRun)
         {
-            long entry = Find(Set!.Value);
+            bool keepsJumps = false;
+            if (_state->Cpl == 3 && _direct != null && _direct.TryRun(out keepsJumps))
+            {
+                continue;
+            }
+
+            long entry = keepsJumps ? FindAlone() : Find(Set!.Value);
             if (entry != 0)
             {
                 _exit->SseMissing = _exit->AvxMissing = _exit->X87Missing = 1;
@@ -126,42 +131,11 @@ internal sealed unsafe class Translator : ITranslationTier
         }
     }
 
-    /// <summary>
-    /// Whatever asked for attention, the guest's timer most of all, came while this code ran: what is met so is translated anew, as hot
-    /// code. Seldom enough to cost nothing.
-    /// </summary>
-    private void NoteRunning()
-    {
-        long now = Environment.TickCount64;
-        if (now == _lastNote)
-        {
-            return;
-        }
-
-        _lastNote = now;
-        if (_windows.Note())
-        {
-            // What user mode has runs by the tables.
-            ForgetJumps(false);
-        }
-
-        ulong cr2 = _state->Cr2;
-        if (!_processor.Fetch.TryFindCode(out ulong physical, out _))
-        {
-            // Nobody has asked for this instruction yet: what came is first.
-            _state->FaultVector = -1;
-            _state->Cr2 = cr2;
-        }
-        else if (_cache.Hot.Note(physical))
-        {
-            DropPiece(physical, isWhole: true);
-        }
-    }
-
     public void FlushTlb(bool keepsGlobal)
     {
         _tables.Flush(keepsGlobal);
         _windows.MarkStale();
+        _direct?.MarkStale();
 
         // All code is looked up anew from here, so that the mark comes back where it must.
         ForgetJumps(!keepsGlobal || _processor.Tlb.HasFetchedLocalCode);
@@ -172,9 +146,11 @@ internal sealed unsafe class Translator : ITranslationTier
     {
         _tables.Invalidate(linear);
         _windows.Invalidate(linear);
+        _direct?.Invalidate(linear);
         if (IsJumpPage(linear >> 12) || _tables.IsInLargePage(linear))
         {
             _windows.MarkStale();
+            _direct?.MarkStale();
             ForgetJumps(true);
         }
     }
@@ -216,6 +192,7 @@ internal sealed unsafe class Translator : ITranslationTier
     {
         _tables.DropWriteTags(host);
         _windows.DropWrites(host);
+        _direct?.DropWrites(host);
     }
 
     public bool HasCode(long page) => _cache.HasBlocks(page);
@@ -254,17 +231,19 @@ internal sealed unsafe class Translator : ITranslationTier
     public void ReleaseMemory()
     {
         _windows.Clear();
+        _direct?.Clear();
         ForgetJumps(true);
         _cache.ReleaseMemory();
         _jumpPages.TrimExcess();
     }
 
-    public IEnumerable<EngineCounter> ReadCounters() => Counters.Read(_cache, _windows);
+    public IEnumerable<EngineCounter> ReadCounters() => [.. Counters.Read(_cache, _windows), .. _direct?.ReadCounters() ?? []];
 
     public void Dispose()
     {
         FaultHandler.Remove(_cache.Range.Start);
         _windows.Dispose();
+        _direct?.Dispose();
         _cache.Dispose();
         _tables.Dispose();
         _nowhere.Dispose();
@@ -277,7 +256,7 @@ internal sealed unsafe class Translator : ITranslationTier
         return known != 0 ? known : FindBlock(set)?.FarEntry ?? 0;
     }
 
-    private TranslatedBlock? FindBlock(TlbSet set)
+    private TranslatedBlock? FindBlock(TlbSet set, bool keepsJumps = false)
     {
         if (!_processor.Fetch.TryFindCode(out ulong physical, out byte* page))
         {
@@ -290,7 +269,7 @@ internal sealed unsafe class Translator : ITranslationTier
             block = FindCrossing(page, physical, set);
         }
 
-        if (block != null)
+        if (block != null && !keepsJumps)
         {
             ulong rip = _state->Rip;
             _tables.SetJump(set.Tables(), rip, block.FarEntry);

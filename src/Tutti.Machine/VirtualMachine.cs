@@ -57,10 +57,13 @@ public sealed class VirtualMachine : IDisposable
 
         _options = options;
         _power = new Power(this);
-        _mapping = new HostMapping(options.MemorySize, hugePages: true, shared: Environment.GetEnvironmentVariable("TUTTI_WINDOW") == "1");
+        _mapping = new HostMapping(options.MemorySize, hugePages: true, shared: IsRamShared);
         _clock = new HostClock(_chipset, options.PowerOnTime ?? DateTimeOffset.UtcNow, e => OnFailure("guest timers", e));
         _console = options.Console == null ? null : new SerialConsole(options.Console, _chipset, e => OnFailure("console input", e));
     }
+
+    /// <summary>Whether a prototype is switched on that shows guest RAM by the host's page tables once more (docs/direct-execution.md).</summary>
+    private static bool IsRamShared => Environment.GetEnvironmentVariable("TUTTI_WINDOW") == "1" || Environment.GetEnvironmentVariable("TUTTI_DIRECT") == "1";
 
     /// <summary>Guest instructions that all vCPUs have run since the last reset, as far as the engine counts them.</summary>
     public ulong InstructionCount => _board?.InstructionCount ?? 0;

@@ -48,7 +48,7 @@ public sealed unsafe class DebugUnit
     internal void ForgetHeldHits() => _heldHits = 0;
 
     /// <summary>Keeps Attention.Step set exactly while something needs it.</summary>
-    internal void UpdateStepping()
+    public void UpdateStepping()
     {
         bool needed = (_state->Flags & Rflags.Trap) != 0 || _state->InterruptShadow != 0 || _breakpoints.IsAnyEnabled;
         int attention = _attention.Value;
@@ -146,7 +146,7 @@ public sealed unsafe class DebugUnit
     /// Notes the reasons in DR6 and raises #DB, which also turns general detect off. B0 to B3 tell of this one alone; the other bits stay until
     /// software clears them.
     /// </summary>
-    internal void RaiseDebug(ulong reasons)
+    public void RaiseDebug(ulong reasons)
     {
         _state->Dr[6] = (_state->Dr[6] & ~Dr6.BreakpointMask) | reasons;
         _state->Dr[7] &= ~Dr7.GeneralDetect;

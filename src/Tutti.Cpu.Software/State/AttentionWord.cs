@@ -14,11 +14,26 @@ public sealed unsafe class AttentionWord : IDisposable
     private readonly HostMapping _native;
 
     private readonly HostEvent _wake = new();
+    private TracedProcess? _outside;
 
     internal AttentionWord(CpuState* state, HostMapping native)
     {
         _state = state;
         _native = native;
+    }
+
+    /// <summary>
+    /// The process in which guest code runs while the vCPU's thread waits for it: every request stops it. Set before a last look at the word, so that no
+    /// request is missed.
+    /// </summary>
+    public TracedProcess? Outside
+    {
+        get => Volatile.Read(ref _outside);
+        set
+        {
+            Volatile.Write(ref _outside, value);
+            Interlocked.MemoryBarrier();
+        }
     }
 
     /// <summary><see cref="Attention"/> bits.</summary>
@@ -42,6 +57,8 @@ public sealed unsafe class AttentionWord : IDisposable
         {
             _wake.Signal();
         }
+
+        Outside?.Interrupt();
 
         GC.KeepAlive(_native);
     }

@@ -55,9 +55,9 @@ internal sealed unsafe class UserWindows : IDisposable
 
     public int Count => _windows.Count;
 
-    public long MappedPages => _windows.Sum(w => w.MappedPages);
+    public long MappedPages => _windows.Sum(w => w.Pages.MappedPages);
 
-    public long Comparisons => _windows.Sum(w => w.Comparisons);
+    public long Comparisons => _windows.Sum(w => w.Pages.Comparisons);
 
     /// <summary>
     /// Whether user mode's accesses go by the window of the current address space now. Afterwards the table is that window's, and what it shows is
@@ -71,7 +71,7 @@ internal sealed unsafe class UserWindows : IDisposable
         }
 
         ulong root = _state->Cr3 & PageTableEntry.AddressMask;
-        if (_current is { IsStale: false } current && current.Root == root && IsPlain)
+        if (_current is { Pages.IsStale: false } current && current.Root == root && IsPlain(_state))
         {
             return true;
         }
@@ -83,7 +83,7 @@ internal sealed unsafe class UserWindows : IDisposable
     public bool Note()
     {
         ulong root = _state->Cr3 & PageTableEntry.AddressMask;
-        if (_isOff || !IsPlain || _windows.Exists(w => w.Root == root))
+        if (_isOff || !IsPlain(_state) || _windows.Exists(w => w.Root == root))
         {
             return false;
         }
@@ -108,7 +108,7 @@ internal sealed unsafe class UserWindows : IDisposable
     {
         foreach (UserWindow window in _windows)
         {
-            window.IsStale = true;
+            window.Pages.IsStale = true;
         }
     }
 
@@ -116,9 +116,9 @@ internal sealed unsafe class UserWindows : IDisposable
     {
         foreach (UserWindow window in _windows)
         {
-            if (!window.IsStale)
+            if (!window.Pages.IsStale)
             {
-                window.Invalidate(linear);
+                window.Pages.Invalidate(linear);
             }
         }
     }
@@ -127,7 +127,7 @@ internal sealed unsafe class UserWindows : IDisposable
     {
         foreach (UserWindow window in _windows)
         {
-            window.DropWrites(host);
+            window.Pages.DropWrites(host);
         }
     }
 
@@ -142,7 +142,7 @@ internal sealed unsafe class UserWindows : IDisposable
     public bool TryShow(ulong linear, bool write)
     {
         Faults++;
-        return _current != null && _current.TryShow(linear, write);
+        return _current != null && _current.Pages.TryShow(linear, write ? PageRights.Write : PageRights.Read);
     }
 
     /// <summary>Opens what the address space has got since; true when there is something new.</summary>
@@ -197,12 +197,12 @@ internal sealed unsafe class UserWindows : IDisposable
     }
 
     /// <summary>Nothing needs more than the tables' own rights.</summary>
-    private bool IsPlain => ((_state->Cr4 & Cr4.ProtectionKeyEnable) == 0 || (_state->Pkru & 3) == 0) && (_state->Dr[7] & Dr7.EnableMask) == 0
-        && (_state->Efer & Efer.LongModeActive) != 0;
+    internal static bool IsPlain(CpuState* state) => ((state->Cr4 & Cr4.ProtectionKeyEnable) == 0 || (state->Pkru & 3) == 0)
+        && (state->Dr[7] & Dr7.EnableMask) == 0 && (state->Efer & Efer.LongModeActive) != 0;
 
     private bool TryChange(ulong root)
     {
-        if (!IsPlain)
+        if (!IsPlain(_state))
         {
             return false;
         }
@@ -218,9 +218,9 @@ internal sealed unsafe class UserWindows : IDisposable
             window = _windows[^1];
         }
 
-        if (window.IsStale)
+        if (window.Pages.IsStale)
         {
-            window.Refresh();
+            window.Pages.Refresh();
             TryOpenRegions(window);
             SetTable(window);
         }
@@ -249,7 +249,8 @@ internal sealed unsafe class UserWindows : IDisposable
                 oldest.Dispose();
             }
 
-            UserWindow window = new(_memory, root, (_state->Cr4 & Cr4.LinearAddress57) != 0 ? 5 : 4) { IsStale = true };
+            UserWindow window = new(_memory, root, (_state->Cr4 & Cr4.LinearAddress57) != 0 ? 5 : 4);
+            window.Pages.IsStale = true;
             _windows.Add(window);
             return true;
         }

@@ -1,0 +1,66 @@
+namespace Tutti.Cpu.Translator;
+
+/// <summary>What user code is found running, and what runs untranslated: docs/direct-execution.md.</summary>
+internal sealed unsafe partial class Translator
+{
+    private readonly DirectExecution? _direct;
+
+    /// <summary>When the running code was looked at last, in milliseconds.</summary>
+    private long _lastNote;
+
+    /// <summary>Null where it is not switched on.</summary>
+    internal DirectExecution? Direct => _direct;
+
+    /// <summary>As <see cref="Find"/>, but no jump leads to the code by itself: who runs next asks whether it runs directly.</summary>
+    private long FindAlone() => FindBlock(Set!.Value, keepsJumps: true)?.FarEntry ?? 0;
+
+    /// <summary>Takes note that user mode was found running; false where its code is translated.</summary>
+    private bool NoteDirect()
+    {
+        if (_direct!.Note())
+        {
+            // What user mode has translated leads on by itself.
+            ForgetJumps(false);
+            return true;
+        }
+
+        return _direct.IsActive;
+    }
+
+    /// <summary>
+    /// Whatever asked for attention, the guest's timer most of all, came while this code ran: what is met so is translated anew, as hot
+    /// code. Seldom enough to cost nothing.
+    /// </summary>
+    private void NoteRunning()
+    {
+        long now = Environment.TickCount64;
+        if (now == _lastNote)
+        {
+            return;
+        }
+
+        _lastNote = now;
+        if (_direct != null && NoteDirect())
+        {
+            return;
+        }
+
+        if (_windows.Note())
+        {
+            // What user mode has runs by the tables.
+            ForgetJumps(false);
+        }
+
+        ulong cr2 = _state->Cr2;
+        if (!_processor.Fetch.TryFindCode(out ulong physical, out _))
+        {
+            // Nobody has asked for this instruction yet: what came is first.
+            _state->FaultVector = -1;
+            _state->Cr2 = cr2;
+        }
+        else if (_cache.Hot.Note(physical))
+        {
+            DropPiece(physical, isWhole: true);
+        }
+    }
+}
