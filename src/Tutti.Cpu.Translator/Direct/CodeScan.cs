@@ -12,13 +12,13 @@ internal sealed unsafe class CodeScan(bool hasSameState)
     private const int PageSize = 4096;
 
     /// <summary>Bytes after which decoding from any place has come to the same instructions, as a rule.</summary>
-    private const int Distance = 96;
+    private const int Distance = 64;
 
     /// <summary>From so many places it is tried.</summary>
     private const int Tries = 8;
 
-    /// <summary>As many of them that meet the instruction make it one.</summary>
-    private const int Enough = 2;
+    /// <summary>As many of them that agree at first are believed; else more than half of all.</summary>
+    private const int FirstTries = 2;
 
     /// <summary>So near to the page's start nobody knows, and it counts.</summary>
     private const int Unknown = 24;
@@ -65,9 +65,6 @@ internal sealed unsafe class CodeScan(bool hasSameState)
         // LAR, LSL, SYSENTER, CPUID.
         0x02 or 0x03 or 0x34 or 0xA2 => true,
 
-        // SLDT, STR, VERR, VERW.
-        0x00 => ((third >> 3) & 7) is 0 or 1 or 4 or 5,
-
         // VMCALL, XGETBV, VMMCALL, SMSW, RDPKRU, WRPKRU; SGDT, SIDT, SMSW to memory.
         0x01 => third >= 0xC0 ? third is 0xC1 or 0xD9 or (>= 0xE0 and <= 0xE7) or 0xEE or 0xEF || (third == 0xD0 && !hasSameState)
             : ((third >> 3) & 7) is 0 or 1 or 4,
@@ -94,9 +91,14 @@ internal sealed unsafe class CodeScan(bool hasSameState)
                 start = found;
                 met++;
             }
+
+            if (i == FirstTries - 1 && met == 0)
+            {
+                return -1;
+            }
         }
 
-        return met >= Enough ? start : -1;
+        return met > Tries / 2 ? start : -1;
     }
 
     /// <summary>Where one of the instructions begins that decoding from one place meets at another; -1 for none.</summary>
@@ -114,8 +116,8 @@ internal sealed unsafe class CodeScan(bool hasSameState)
         }
     }
 
-    private static bool IsForbidden(Mnemonic mnemonic) => mnemonic is Mnemonic.Cpuid or Mnemonic.Lar or Mnemonic.Lsl or Mnemonic.Sysenter or Mnemonic.Sldt
-        or Mnemonic.Str or Mnemonic.Verr or Mnemonic.Verw or Mnemonic.Vmcall or Mnemonic.Vmmcall or Mnemonic.Xgetbv or Mnemonic.Smsw or Mnemonic.Sgdt
+    private static bool IsForbidden(Mnemonic mnemonic) => mnemonic is Mnemonic.Cpuid or Mnemonic.Lar or Mnemonic.Lsl or Mnemonic.Sysenter
+        or Mnemonic.Vmcall or Mnemonic.Vmmcall or Mnemonic.Xgetbv or Mnemonic.Smsw or Mnemonic.Sgdt
         or Mnemonic.Sidt or Mnemonic.Rdpkru or Mnemonic.Wrpkru or Mnemonic.Rdpid;
 
     private sealed class PageReader(byte* bytes, int length) : CodeReader

@@ -30,6 +30,9 @@ internal sealed class DirectCounters
     /// <summary>Entries that were none, because the code at RIP is not to be executed directly.</summary>
     public long Translated { get; set; }
 
+    /// <summary>Processes started.</summary>
+    public long Processes { get; set; }
+
     public long Rests { get; set; }
 
     public long VectorLoads { get; set; }
@@ -41,7 +44,7 @@ internal sealed class DirectCounters
 
     public long PrepareTicks { get; set; }
 
-    public IEnumerable<EngineCounter> Read(IReadOnlyCollection<DirectSpace> spaces, (long Lists, long Pages, long Scanned, long Refused) gone) =>
+    public IEnumerable<EngineCounter> Read(IReadOnlyCollection<DirectSpace> spaces, (long Lists, long Pages, long Scanned, long Refused, long Breakpoints) gone) =>
     [
         new(Group, "processes now", spaces.Count),
         new(Group, "entries", Entries),
@@ -54,6 +57,8 @@ internal sealed class DirectCounters
         new(Group, "pages shown", gone.Pages + spaces.Sum(s => s.Pages.MappedPages)),
         new(Group, "pages of code looked at", gone.Scanned + spaces.Sum(s => s.Scan.Scanned)),
         new(Group, "of them not executed", gone.Refused + spaces.Sum(s => s.Refused)),
+        new(Group, "breakpoints", gone.Breakpoints + spaces.Sum(s => s.Breakpoints)),
+        new(Group, "processes", Processes),
         new(Group, "refusals of the host", Refusals),
         new(Group, "milliseconds in user code, with switches", Milliseconds(RunTicks)),
         new(Group, "milliseconds of preparation", Milliseconds(PrepareTicks)),

@@ -178,6 +178,7 @@ internal sealed unsafe partial class DirectExecution
 
         if (space.TranslatedPages.Contains(linear >> 12))
         {
+            space.Turns++;
             return;
         }
 

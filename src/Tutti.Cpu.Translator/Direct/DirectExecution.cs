@@ -24,6 +24,9 @@ internal sealed unsafe partial class DirectExecution : IDisposable
     /// <summary>Exits after which it is asked whether the process runs long enough between them, how long in nanoseconds, and how long it rests otherwise.</summary>
     private const int JudgedExits = 512;
 
+    /// <summary>Turns between direct and translated code after which it is translated for a while.</summary>
+    private const int MostTurns = 100;
+
     private const long LeastNanoseconds = 14_000;
     private const long RestMilliseconds = 40;
     private const int MaxRestShift = 5;
@@ -46,7 +49,7 @@ internal sealed unsafe partial class DirectExecution : IDisposable
     private bool _translatesOnce;
     private int _place = -1;
     private long _placedAt;
-    private (long Lists, long Pages, long Scanned, long Refused) _gone;
+    private (long Lists, long Pages, long Scanned, long Refused, long Breakpoints) _gone;
 
     /// <param name="isAlways">Every address space runs directly: for tests.</param>
     public DirectExecution(SoftwareProcessor processor, bool isAlways)
@@ -214,6 +217,7 @@ internal sealed unsafe partial class DirectExecution : IDisposable
 
             _current = new DirectSpace(_memory, root, (_state->Cr4 & Cr4.LinearAddress57) != 0 ? 5 : 4, _state->Xcr0);
             _spaces.Add(_current);
+            Counters.Processes++;
             return true;
         }
         catch (HostException)
@@ -229,7 +233,7 @@ internal sealed unsafe partial class DirectExecution : IDisposable
     {
         _spaces.Remove(space);
         _current = _current == space ? null : _current;
-        _gone = (_gone.Lists + space.Stub.Lists, _gone.Pages + space.Pages.MappedPages, _gone.Scanned + space.Scan.Scanned, _gone.Refused + space.Refused);
+        _gone = (_gone.Lists + space.Stub.Lists, _gone.Pages + space.Pages.MappedPages, _gone.Scanned + space.Scan.Scanned, _gone.Refused + space.Refused, _gone.Breakpoints + space.Breakpoints);
         space.Dispose();
     }
 
@@ -333,6 +337,12 @@ internal sealed unsafe partial class DirectExecution : IDisposable
     private void Judge(DirectSpace space, long ticks)
     {
         space.Ticks += ticks;
+        if (space.Turns > MostTurns)
+        {
+            space.Turns = 0;
+            Rest(space);
+        }
+
         if (++space.Exits < JudgedExits)
         {
             return;

@@ -46,6 +46,9 @@ internal sealed unsafe class DirectSpace : IShownPlace, IDisposable
 
     public CodeScan Scan { get; }
 
+    /// <summary>Breakpoints set.</summary>
+    public long Breakpoints { get; private set; }
+
     /// <summary>Pages of code that were asked for and not shown to be executed.</summary>
     public long Refused { get; private set; }
 
@@ -75,10 +78,15 @@ internal sealed unsafe class DirectSpace : IShownPlace, IDisposable
     /// <summary>Until when the address space's user code is translated, in milliseconds; 0 for not at all.</summary>
     public long RestsUntil { get; set; }
 
+    /// <summary>How often code has come to a page that is not executed, or to one for which another had to go, since the address space has rested last.</summary>
+    public int Turns { get; set; }
+
     /// <summary>How often it has been said so in a row.</summary>
     public int Rests { get; set; }
 
     bool IShownPlace.ShowsCode => true;
+
+    int IShownPlace.BatchPages => 64;
 
     bool IShownPlace.Covers(ulong linear, long length) => _stub.Covers(linear, length);
 
@@ -128,8 +136,10 @@ internal sealed unsafe class DirectSpace : IShownPlace, IDisposable
         if (before != 0 && before >> 12 != linear >> 12)
         {
             Pages.Hide(before);
+            Turns++;
         }
 
+        Breakpoints++;
         _breakpoints[_nextBreakpoint] = linear;
         _stub.Process.SetBreakpoint(_nextBreakpoint, linear);
         _nextBreakpoint = (_nextBreakpoint + 1) % TracedProcess.BreakpointCount;

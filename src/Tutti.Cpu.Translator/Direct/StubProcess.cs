@@ -13,10 +13,6 @@ internal sealed unsafe class StubProcess : IDisposable
     private const int ProtExecute = 4;
     private const int MapShared = 1;
     private const int MapFixed = 0x10;
-    private const int MapPopulate = 0x8000;
-
-    /// <summary>Longer ranges are brought in page by page, as they are touched.</summary>
-    private const long MaxPopulated = 64 << 10;
 
     /// <summary>Where a stub may lie: what kernels give to programs of their own accord lies below or above.</summary>
     private const ulong LowestPlace = 1UL << 45;
@@ -79,8 +75,7 @@ internal sealed unsafe class StubProcess : IDisposable
     public bool TryMap(ulong linear, long length, long fileOffset, PageRights rights)
     {
         int protection = ProtRead | ((rights & PageRights.Write) != 0 ? ProtWrite : 0) | ((rights & PageRights.Execute) != 0 ? ProtExecute : 0);
-        int flags = MapShared | MapFixed | (length <= MaxPopulated ? MapPopulate : 0);
-        return Covers(linear, length) && TryAdd(StubImage.CallMmap, (long)linear, length, protection, flags, TracedProcess.KeptDescriptor, fileOffset);
+        return Covers(linear, length) && TryAdd(StubImage.CallMmap, (long)linear, length, protection, MapShared | MapFixed, TracedProcess.KeptDescriptor, fileOffset);
     }
 
     public bool TryProtect(ulong linear, long length) => Covers(linear, length) && TryAdd(StubImage.CallMprotect, (long)linear, length, ProtRead);

@@ -16,6 +16,9 @@ internal interface IShownPlace
     /// <summary>Whether code is executed there.</summary>
     bool ShowsCode { get; }
 
+    /// <summary>Pages around one that is asked for which are shown with it, if they have been used: a power of two, at most 512.</summary>
+    int BatchPages { get; }
+
     /// <summary>Whether something can be shown at these linear addresses.</summary>
     bool Covers(ulong linear, long length);
 

@@ -15,9 +15,6 @@ internal sealed unsafe class ShownPages
     /// <summary>Ranges that differ in host, file or right, before all are let go: the host gives a process 65,530.</summary>
     private const int MaxRanges = 12_000;
 
-    /// <summary>Pages around one that is asked for which are shown with it, if they have been used.</summary>
-    private const int BatchPages = 16;
-
     private const int SlotShift = 21;
     private const int SlotPages = 512;
     /// <summary>Bits of an entry that a shown page has clear: addresses beyond the processor's, and a protection key other than 0.</summary>
@@ -122,7 +119,7 @@ internal sealed unsafe class ShownPages
         }
 
         int page = (int)(linear >> 12) & (SlotPages - 1);
-        int batch = table.IsLarge && _place.Covers(number << SlotShift, SlotPages << 12) ? SlotPages : BatchPages;
+        int batch = table.IsLarge && _place.Covers(number << SlotShift, SlotPages << 12) ? SlotPages : _place.BatchPages;
         return found && TryShow(number, slot, (page & -batch, batch), page, wanted);
     }
 

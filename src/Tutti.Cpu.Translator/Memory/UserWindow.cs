@@ -40,6 +40,8 @@ internal sealed unsafe class UserWindow : IShownPlace, IDisposable
 
     bool IShownPlace.ShowsCode => false;
 
+    int IShownPlace.BatchPages => 16;
+
     /// <summary>Distance from a linear address of a region to the host's; null where the region is not shown.</summary>
     public ulong? DistanceOf(int region) =>
         _regions[region] is { } window ? (ulong)window.Address - ((ulong)region << RegionShift) : null;
