@@ -168,6 +168,7 @@ internal sealed unsafe partial class DirectExecution
     private void SettleFetch(DirectSpace space, ulong linear)
     {
         Count(DirectExit.Fetch);
+        _shownRip = 0;
         if (!_processor.Tlb.TryTranslateFetch(linear, out _))
         {
             Counters.Raised++;
