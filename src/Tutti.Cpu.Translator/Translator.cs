@@ -17,6 +17,9 @@ internal sealed unsafe class Translator : ITranslationTier
     private const uint AllSseMasked = 0x1F80;
     private const int AllX87Masked = 0x3F;
 
+    /// <summary>Jumps to other pages by way of the jump cache, for each that is led straight to its target.</summary>
+    private const uint JumpsPerLink = 16;
+
     /// <summary>No page-fault error code.</summary>
     private const long NoError = -1;
 
@@ -48,7 +51,7 @@ internal sealed unsafe class Translator : ITranslationTier
     private CounterClock? _counter;
 
     /// <summary>The access that has faulted last: see <see cref="WindowBlock.Accesses"/>.</summary>
-    private uint _faulted;
+    private ulong _faulted;
 
     /// <summary>The limit of the GDT in which the descriptors of <see cref="ExitState.Returns"/> stood.</summary>
     private uint _returnLimit;
@@ -68,7 +71,8 @@ internal sealed unsafe class Translator : ITranslationTier
         _tables = new TranslatorTables(_hot, _cache.Hot, _nowhere.Address, _cache.Common.Leave);
         _exit->FaultExit = (ulong)_cache.Common.Fault;
         bool canFault = processor.Memory.HostFile >= 0 && FaultHandler.TryAdd(_cache.Range.Start, _cache.Range.Length);
-        _windows = new UserWindows(_hot, _state, processor.Memory, canFault, everythingHasWindow);
+        _windows = new UserWindows(_hot, _state, processor.Memory, canFault, everythingHasWindow, processor.ProcessorCount);
+        _exit->LinkCountdown = JumpsPerLink;
         ForgetReturns();
         _state->PollMasks = &_hot->JumpMask;
         _state->PollMaskCount = 1 + StateLayout.PageMaskCount;
@@ -290,6 +294,19 @@ internal sealed unsafe class Translator : ITranslationTier
             block = FindCrossing(page, physical, set);
         }
 
+        if (block is { FarEntry: 0 })
+        {
+            if (_cache.IsFull)
+            {
+                Flush();
+                block = FindAt(page, physical, set);
+            }
+            else
+            {
+                _cache.AddFarEntry(block);
+            }
+        }
+
         if (block != null)
         {
             ulong rip = _state->Rip;
@@ -317,9 +334,7 @@ internal sealed unsafe class Translator : ITranslationTier
 
         if (_cache.IsFull)
         {
-            // Nothing of it runs now, and whoever waits to go on looks its code up anew.
-            _processor.Watch.Flush();
-            Counters.Flushes++;
+            Flush();
         }
 
         long index = _processor.Watch.Claim(physical);
@@ -330,6 +345,13 @@ internal sealed unsafe class Translator : ITranslationTier
         }
 
         return made;
+    }
+
+    /// <summary>Empties the region. Nothing of it runs now, and whoever waits to go on looks its code up anew.</summary>
+    private void Flush()
+    {
+        _processor.Watch.Flush();
+        Counters.Flushes++;
     }
 
     /// <summary>The block of an instruction that goes on in the next page, wherever that lies; null after a fault, or where it is not in RAM.</summary>
@@ -352,8 +374,7 @@ internal sealed unsafe class Translator : ITranslationTier
         {
             if (_cache.IsFull)
             {
-                _processor.Watch.Flush();
-                Counters.Flushes++;
+                Flush();
             }
 
             (long, long) pages = (_processor.Watch.Claim(physical), _processor.Watch.Claim(nextPhysical));
@@ -415,7 +436,7 @@ internal sealed unsafe class Translator : ITranslationTier
         {
             ExitKind.TlbMiss => AfterMiss(info),
             ExitKind.Fault => AfterFault(),
-            ExitKind.Link => Link(info),
+            ExitKind.Link => info.IsFar ? LinkFar(info) : Link(info),
             ExitKind.Jump => Jump(info),
             ExitKind.Landed => Land(),
             ExitKind.Interpret => Interpret(),
@@ -553,7 +574,7 @@ internal sealed unsafe class Translator : ITranslationTier
     {
         _missError = NoError;
         WindowBlock block = _cache.FindFaulted((long)_exit->FaultRip);
-        uint access = block.AccessAt((long)_exit->FaultRip);
+        ulong access = block.AccessAt((long)_exit->FaultRip);
         _faulted = access;
         if (_exit->FaultVector == ExceptionVector.PageFault)
         {
@@ -580,7 +601,9 @@ internal sealed unsafe class Translator : ITranslationTier
         }
 
         int cached = WindowBlock.CachedOf(access);
+        int region = WindowBlock.RegionOf(access);
         _exit->Address = cached < 0 ? 0 : _state->Gpr[cached];
+        _exit->Distance = region < 0 ? 0 : _windows.DistanceOf(_state->Gpr[region]);
         return block.FarEntry + WindowBlock.DistanceOf(access);
     }
 
@@ -728,9 +751,37 @@ internal sealed unsafe class Translator : ITranslationTier
         return block.NearEntry;
     }
 
+    /// <summary>Gives a jump to another page its target.</summary>
+    private long LinkFar(ExitInfo info)
+    {
+        ulong target = _exit->Address;
+        long site = (long)_exit->Site;
+        _exit->LinkCountdown = JumpsPerLink;
+        if (!CpuState.IsCanonical(_state, target))
+        {
+            _state->Gpr[4] += info.IsCall ? 8UL : 0;
+            return Interpret();
+        }
+
+        _state->Rip = target;
+        long before = Counters.Flushes;
+        if (_state->Attention != 0 || Set is not { } set || FindBlock(set) is not { } block)
+        {
+            return 0;
+        }
+
+        if (before == Counters.Flushes)
+        {
+            _cache.LinkFar(site, block);
+        }
+
+        _exit->SseMissing = _exit->AvxMissing = _exit->X87Missing = 1;
+        return block.FarEntry;
+    }
+
     private void ForgetDropped()
     {
-        foreach (TranslatedBlock block in _cache.Dropped)
+        foreach (TranslatedBlock block in _cache.Dropped.Where(static block => block.FarEntry != 0))
         {
             _tables.ForgetJump(block.Set.Tables(), block.FarEntry);
         }
@@ -739,6 +790,7 @@ internal sealed unsafe class Translator : ITranslationTier
     private void ForgetJumps(bool all)
     {
         _tables.ForgetJumps(all);
+        _cache.ForgetFarLinks(all);
         if (all)
         {
             _jumpPages.Clear();

@@ -20,6 +20,11 @@ internal sealed unsafe class UserWindow : IDisposable
     /// <summary>Ranges that differ in host, file or right, before all are let go: the host gives a process 65,530.</summary>
     private const int MaxRanges = 12_000;
 
+    /// <summary>The same of all windows of the process, which has mappings of its own.</summary>
+    private const int MaxRangesOfAll = 40_000;
+
+    private static int s_rangesOfAll;
+
     /// <summary>Pages around one that is asked for which are shown with it, if they have been used.</summary>
     private const int BatchPages = 16;
 
@@ -127,7 +132,7 @@ internal sealed unsafe class UserWindow : IDisposable
             return false;
         }
 
-        if (_ranges > MaxRanges)
+        if (_ranges > MaxRanges || s_rangesOfAll > MaxRangesOfAll)
         {
             Clear();
         }
@@ -171,7 +176,7 @@ internal sealed unsafe class UserWindow : IDisposable
                 if (slot.Shown[page] == 2 && (ulong)_memory.GetPointer(slot.Entries[page] & PageTableEntry.AddressMask) == host)
                 {
                     slot.Shown[page] = 1;
-                    _ranges += 2;
+                    NoteRanges(2);
                     if (!WindowOf(number).TryProtect(OffsetOf(number, page), 4096))
                     {
                         Clear();
@@ -223,7 +228,7 @@ internal sealed unsafe class UserWindow : IDisposable
         }
 
         _slots.Clear();
-        _ranges = 0;
+        NoteRanges(-_ranges);
     }
 
     public void Dispose()
@@ -235,6 +240,13 @@ internal sealed unsafe class UserWindow : IDisposable
 
         Array.Clear(_regions);
         _slots.Clear();
+        NoteRanges(-_ranges);
+    }
+
+    private void NoteRanges(int more)
+    {
+        _ranges += more;
+        Interlocked.Add(ref s_rangesOfAll, more);
     }
 
     private bool IsUsed(int region)
@@ -292,7 +304,7 @@ internal sealed unsafe class UserWindow : IDisposable
             return false;
         }
 
-        _ranges += 2;
+        NoteRanges(2);
         MappedPages += count;
         for (int i = page; i < page + count; i++)
         {
@@ -397,7 +409,7 @@ internal sealed unsafe class UserWindow : IDisposable
 
         slot.Shown[page] = 0;
         slot.ShownCount--;
-        _ranges += 2;
+        NoteRanges(2);
         if (!WindowOf(number).TryClear(OffsetOf(number, page), 4096))
         {
             Clear();
