@@ -252,7 +252,7 @@ public sealed class VirtualMachine : IDisposable
 
     private void PowerOn()
     {
-        GuestMemory memory = new(GuestMemoryLayout.Pc((ulong)_options.MemorySize), _mapping.Address) 
+        GuestMemory memory = new(GuestMemoryLayout.Pc((ulong)_options.MemorySize), _mapping.Address)
         {
             HostFile = _mapping.File?.Number ?? -1,
             Populate = _mapping.File == null ? null : offset => _mapping.TryUseHugePage(offset),
