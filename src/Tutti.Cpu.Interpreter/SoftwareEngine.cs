@@ -38,6 +38,8 @@ public sealed class SoftwareEngine : IEngine
 
     public TraceKinds Traces => TraceKinds.Blocks | TraceKinds.Exceptions | TraceKinds.Interrupts | (_tiers == null ? TraceKinds.None : TraceKinds.Exits);
 
+    public bool ShowsMemory => _tiers != null;
+
     public IPartition CreatePartition(PartitionOptions options)
     {
         ArgumentNullException.ThrowIfNull(options);

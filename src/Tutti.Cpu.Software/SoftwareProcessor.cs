@@ -29,6 +29,7 @@ public sealed unsafe class SoftwareProcessor : IVirtualProcessor, IProcessorSign
         ITranslationTierFactory? tiers)
     {
         Index = index;
+        ProcessorCount = options.ProcessorCount;
         Memory = options.Memory;
         Clock = options.Clock;
         Cpuid = new ProcessorCpuid(options.Cpu, index, options.ProcessorCount);
@@ -39,7 +40,7 @@ public sealed unsafe class SoftwareProcessor : IVirtualProcessor, IProcessorSign
         nuint stateSize = ((nuint)Math.Max(tiers?.BytesInAll ?? 0, before + sizeof(CpuState)) + 63) & ~(nuint)63;
         nuint tlbSize = (nuint)Tlb.ByteCount;
         nuint jumpSize = (nuint)(JumpCacheEntry.Count * sizeof(JumpCacheEntry));
-        _native = new HostMapping((long)(stateSize + tlbSize + jumpSize));
+        _native = new HostMapping((long)(stateSize + tlbSize + jumpSize), hugePages: true);
         State = (CpuState*)(_native.Address + before);
         var entries = (TlbEntry*)(_native.Address + (nint)stateSize);
         State->ReachValue = CpuState.Reach;
@@ -99,6 +100,9 @@ public sealed unsafe class SoftwareProcessor : IVirtualProcessor, IProcessorSign
     }
 
     public int Index { get; }
+
+    /// <summary>Of its partition.</summary>
+    public int ProcessorCount { get; }
 
     public ulong InstructionCount => State->InstructionCount;
 

@@ -5,14 +5,17 @@ internal sealed unsafe partial class Translator
 {
     private readonly DirectExecution? _direct;
 
+    /// <summary>See <see cref="KeepsJumps"/>; of the user code that was met last.</summary>
+    private bool _keepsJumps;
+
     /// <summary>When the running code was looked at last, in milliseconds.</summary>
     private long _lastNote;
 
     /// <summary>Null where it is not switched on.</summary>
     internal DirectExecution? Direct => _direct;
 
-    /// <summary>As <see cref="Find"/>, but no jump leads to the code by itself: who runs next asks whether it runs directly.</summary>
-    private long FindAlone() => FindBlock(Set!.Value, keepsJumps: true)?.FarEntry ?? 0;
+    /// <summary>Whether no jump is to lead to other code by itself, so that who runs next asks whether that runs directly.</summary>
+    private bool KeepsJumps => _keepsJumps && _state->Cpl == 3;
 
     /// <summary>Takes note that user mode was found running; false where its code is translated.</summary>
     private bool NoteDirect()

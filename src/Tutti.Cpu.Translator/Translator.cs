@@ -17,6 +17,9 @@ internal sealed unsafe partial class Translator : ITranslationTier
     private const uint AllSseMasked = 0x1F80;
     private const int AllX87Masked = 0x3F;
 
+    /// <summary>Jumps to other pages by way of the jump cache, for each that is led straight to its target.</summary>
+    private const uint JumpsPerLink = 16;
+
     /// <summary>No page-fault error code.</summary>
     private const long NoError = -1;
 
@@ -48,14 +51,14 @@ internal sealed unsafe partial class Translator : ITranslationTier
     private CounterClock? _counter;
 
     /// <summary>The access that has faulted last: see <see cref="WindowBlock.Accesses"/>.</summary>
-    private uint _faulted;
+    private ulong _faulted;
 
     /// <summary>The limit of the GDT in which the descriptors of <see cref="ExitState.Returns"/> stood.</summary>
     private uint _returnLimit;
 
     public Translator(SoftwareProcessor processor, bool everythingIsHot, bool everythingHasWindow, bool runsDirectly)
     {
-        _direct = runsDirectly ? new DirectExecution(processor, isAlways: false) : null;
+        _direct = runsDirectly && processor.ProcessorCount == 1 ? new DirectExecution(processor, isAlways: false) : null;
         _cache.Hot.IsEverything = everythingIsHot;
         _processor = processor;
         _tracesBlocks = processor.Trace.Traces(TraceKinds.Blocks);
@@ -65,8 +68,9 @@ internal sealed unsafe partial class Translator : ITranslationTier
         _exit = (ExitState*)((byte*)_hot + StateLayout.Exit);
         _tables = new TranslatorTables(_hot, _cache.Hot, _nowhere.Address, _cache.Common.Leave);
         _exit->FaultExit = (ulong)_cache.Common.Fault;
-        bool canFault = processor.Memory.HostFile >= 0 && !runsDirectly && FaultHandler.TryAdd(_cache.Range.Start, _cache.Range.Length);
-        _windows = new UserWindows(_hot, _state, processor.Memory, canFault, everythingHasWindow);
+        bool canFault = processor.Memory.HostFile >= 0 && _direct == null && FaultHandler.TryAdd(_cache.Range.Start, _cache.Range.Length);
+        _windows = new UserWindows(_hot, _state, processor.Memory, canFault, everythingHasWindow, processor.ProcessorCount);
+        _exit->LinkCountdown = JumpsPerLink;
         ForgetReturns();
         _state->PollMasks = &_hot->JumpMask;
         _state->PollMaskCount = 1 + StateLayout.PageMaskCount;
@@ -107,13 +111,13 @@ internal sealed unsafe partial class Translator : ITranslationTier
         _direct?.Relax();
         while (Volatile.Read(ref _state->Attention) == 0 && _state->FaultVector < 0 && CanRun)
         {
-            bool keepsJumps = false;
-            if (_state->Cpl == 3 && _direct != null && _direct.TryRun(out keepsJumps))
+            _keepsJumps = false;
+            if (_state->Cpl == 3 && _direct != null && _direct.TryRun(out _keepsJumps))
             {
                 continue;
             }
 
-            long entry = keepsJumps ? FindAlone() : Find(Set!.Value);
+            long entry = Find(Set!.Value);
             if (entry != 0)
             {
                 _exit->SseMissing = _exit->AvxMissing = _exit->X87Missing = 1;
@@ -256,7 +260,7 @@ internal sealed unsafe partial class Translator : ITranslationTier
         return known != 0 ? known : FindBlock(set)?.FarEntry ?? 0;
     }
 
-    private TranslatedBlock? FindBlock(TlbSet set, bool keepsJumps = false)
+    private TranslatedBlock? FindBlock(TlbSet set)
     {
         if (!_processor.Fetch.TryFindCode(out ulong physical, out byte* page))
         {
@@ -269,7 +273,20 @@ internal sealed unsafe partial class Translator : ITranslationTier
             block = FindCrossing(page, physical, set);
         }
 
-        if (block != null && !keepsJumps)
+        if (block is { FarEntry: 0 })
+        {
+            if (_cache.IsFull)
+            {
+                Flush();
+                block = FindAt(page, physical, set);
+            }
+            else
+            {
+                _cache.AddFarEntry(block);
+            }
+        }
+
+        if (block != null && !KeepsJumps)
         {
             ulong rip = _state->Rip;
             _tables.SetJump(set.Tables(), rip, block.FarEntry);
@@ -296,9 +313,7 @@ internal sealed unsafe partial class Translator : ITranslationTier
 
         if (_cache.IsFull)
         {
-            // Nothing of it runs now, and whoever waits to go on looks its code up anew.
-            _processor.Watch.Flush();
-            Counters.Flushes++;
+            Flush();
         }
 
         long index = _processor.Watch.Claim(physical);
@@ -309,6 +324,13 @@ internal sealed unsafe partial class Translator : ITranslationTier
         }
 
         return made;
+    }
+
+    /// <summary>Empties the region. Nothing of it runs now, and whoever waits to go on looks its code up anew.</summary>
+    private void Flush()
+    {
+        _processor.Watch.Flush();
+        Counters.Flushes++;
     }
 
     /// <summary>The block of an instruction that goes on in the next page, wherever that lies; null after a fault, or where it is not in RAM.</summary>
@@ -331,8 +353,7 @@ internal sealed unsafe partial class Translator : ITranslationTier
         {
             if (_cache.IsFull)
             {
-                _processor.Watch.Flush();
-                Counters.Flushes++;
+                Flush();
             }
 
             (long, long) pages = (_processor.Watch.Claim(physical), _processor.Watch.Claim(nextPhysical));
@@ -394,7 +415,7 @@ internal sealed unsafe partial class Translator : ITranslationTier
         {
             ExitKind.TlbMiss => AfterMiss(info),
             ExitKind.Fault => AfterFault(),
-            ExitKind.Link => Link(info),
+            ExitKind.Link => info.IsFar ? LinkFar(info) : Link(info),
             ExitKind.Jump => Jump(info),
             ExitKind.Landed => Land(),
             ExitKind.Interpret => Interpret(),
@@ -532,7 +553,7 @@ internal sealed unsafe partial class Translator : ITranslationTier
     {
         _missError = NoError;
         WindowBlock block = _cache.FindFaulted((long)_exit->FaultRip);
-        uint access = block.AccessAt((long)_exit->FaultRip);
+        ulong access = block.AccessAt((long)_exit->FaultRip);
         _faulted = access;
         if (_exit->FaultVector == ExceptionVector.PageFault)
         {
@@ -559,7 +580,9 @@ internal sealed unsafe partial class Translator : ITranslationTier
         }
 
         int cached = WindowBlock.CachedOf(access);
+        int region = WindowBlock.RegionOf(access);
         _exit->Address = cached < 0 ? 0 : _state->Gpr[cached];
+        _exit->Distance = region < 0 ? 0 : _windows.DistanceOf(_state->Gpr[region]);
         return block.FarEntry + WindowBlock.DistanceOf(access);
     }
 
@@ -707,9 +730,37 @@ internal sealed unsafe partial class Translator : ITranslationTier
         return block.NearEntry;
     }
 
+    /// <summary>Gives a jump to another page its target.</summary>
+    private long LinkFar(ExitInfo info)
+    {
+        ulong target = _exit->Address;
+        long site = (long)_exit->Site;
+        _exit->LinkCountdown = JumpsPerLink;
+        if (!CpuState.IsCanonical(_state, target))
+        {
+            _state->Gpr[4] += info.IsCall ? 8UL : 0;
+            return Interpret();
+        }
+
+        _state->Rip = target;
+        long before = Counters.Flushes;
+        if (_state->Attention != 0 || KeepsJumps || Set is not { } set || FindBlock(set) is not { } block)
+        {
+            return 0;
+        }
+
+        if (before == Counters.Flushes)
+        {
+            _cache.LinkFar(site, block);
+        }
+
+        _exit->SseMissing = _exit->AvxMissing = _exit->X87Missing = 1;
+        return block.FarEntry;
+    }
+
     private void ForgetDropped()
     {
-        foreach (TranslatedBlock block in _cache.Dropped)
+        foreach (TranslatedBlock block in _cache.Dropped.Where(static block => block.FarEntry != 0))
         {
             _tables.ForgetJump(block.Set.Tables(), block.FarEntry);
         }
@@ -718,6 +769,7 @@ internal sealed unsafe partial class Translator : ITranslationTier
     private void ForgetJumps(bool all)
     {
         _tables.ForgetJumps(all);
+        _cache.ForgetFarLinks(all);
         if (all)
         {
             _jumpPages.Clear();
@@ -732,42 +784,4 @@ internal sealed unsafe partial class Translator : ITranslationTier
     }
 
     private bool IsJumpPage(ulong page) => (_jumpPageBits[(page >> 6) & 255] >> (int)(page & 63) & 1) != 0 && _jumpPages.Contains(page);
-
-    /// <summary>Says which units translated code may load: those whose instructions do not trap and whose exceptions are all masked.</summary>
-    private void PrepareUnits()
-    {
-        bool traps = _state->FpuTraps != 0;
-        uint mxcsr = *(uint*)(_state->FxArea + CpuState.FxMxcsr);
-        bool sse = !traps && (mxcsr & AllSseMasked) == AllSseMasked;
-        ushort control = *(ushort*)_state->FxArea;
-        ushort status = *(ushort*)(_state->FxArea + 2);
-        const ulong Masked = Rflags.Trap | Rflags.Direction | Rflags.AlignmentCheck | Rflags.NestedTask;
-        bool syscall = (_state->Efer & Efer.SyscallEnable) != 0 && (_state->Sfmask & Masked) == Masked;
-        _exit->SyscallForbidden = syscall ? 0 : 1;
-        _exit->SseForbidden = sse ? 0 : 1;
-        _exit->AvxForbidden = sse && (_state->Cr4 & Cr4.OsXsave) != 0 && (_state->Xcr0 & 6) == 6 ? 0 : 1;
-        _exit->X87Forbidden = sse && (control & AllX87Masked) == AllX87Masked && (status & 0x80) == 0 ? 0 : 1;
-    }
-
-    /// <summary>The same for instructions that are host code for the ordinary case only.</summary>
-    private void PrepareSystem()
-    {
-        bool counts = _counter != null && (_state->Cr4 & Cr4.TimeStampDisable) == 0;
-        _exit->CounterForbidden = counts ? 0 : 1;
-        _exit->CounterOffset = (ulong)((_counter?.Nanoseconds ?? 0) + _state->TscOffset);
-        _exit->BasesForbidden = (_state->Cr4 & Cr4.FsGsBase) != 0 ? 0 : 1;
-        _exit->KeysForbidden = (_state->Cr4 & Cr4.ProtectionKeyEnable) != 0 ? 0 : 1;
-        _exit->ReturnForbidden = _returnLimit == _state->Gdtr.Limit && _processor.InterruptReturns.ReturnsPlainly ? 0 : 1;
-    }
-
-    private void FollowClock()
-    {
-        CounterClock? counter = _processor.Clock.Counter;
-        if (!ReferenceEquals(counter, _counter))
-        {
-            _counter = counter;
-            _exit->CounterStart = 0 - (counter?.Start ?? 0);
-            _exit->CounterRate = counter?.Rate ?? 0;
-        }
-    }
 }

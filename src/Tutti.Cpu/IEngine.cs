@@ -19,6 +19,9 @@ public interface IEngine
     /// <summary>The most vCPUs that a partition can have.</summary>
     int MaxProcessors { get; }
 
+    /// <summary>Whether its partitions show pages of RAM at further addresses of the host's, for which <see cref="GuestMemory.HostFile"/> must be a file.</summary>
+    bool ShowsMemory => false;
+
     /// <summary>What its vCPUs can tell a <see cref="PartitionOptions.Trace"/>, beside what the machine sees of any engine (ports and addresses).</summary>
     TraceKinds Traces => TraceKinds.None;
 

@@ -6,6 +6,7 @@ namespace Tutti.Host;
 /// </summary>
 public sealed unsafe class ExecutableMapping : IDisposable
 {
+    public const long HugePageSize = 2 << 20;
     private readonly MappedRange _write;
     private readonly MappedRange _execute;
 
@@ -22,10 +23,11 @@ public sealed unsafe class ExecutableMapping : IDisposable
             throw HostException.FromLastError("ftruncate");
         }
 
-        _write = MappedRange.Map((nuint)Length, LibC.PROT_READ | LibC.PROT_WRITE, LibC.MAP_SHARED, file.Number);
+        _write = Map(file, LibC.PROT_READ | LibC.PROT_WRITE, out nint write);
         try
         {
-            _execute = MappedRange.Map((nuint)Length, LibC.PROT_READ | LibC.PROT_EXEC, LibC.MAP_SHARED, file.Number);
+            _execute = Map(file, LibC.PROT_READ | LibC.PROT_EXEC, out nint execute);
+            (WriteAddress, ExecuteAddress) = (write, execute);
         }
         catch
         {
@@ -35,10 +37,10 @@ public sealed unsafe class ExecutableMapping : IDisposable
     }
 
     /// <summary>Where code is written; not executable. Dangling after <see cref="Dispose"/>.</summary>
-    public nint WriteAddress => _write.Address;
+    public nint WriteAddress { get; }
 
     /// <summary>Where the same bytes are run; not writable. Dangling after <see cref="Dispose"/>.</summary>
-    public nint ExecuteAddress => _execute.Address;
+    public nint ExecuteAddress { get; }
 
     /// <summary>Bytes in each view.</summary>
     public long Length { get; }
@@ -57,8 +59,18 @@ public sealed unsafe class ExecutableMapping : IDisposable
         // The pages belong to the file that both views show: to unmap them would free nothing.
         if (start < Length)
         {
-            _ = LibC.madvise(_write.Address + (nint)start, (nuint)(Length - start), LibC.MADV_REMOVE);
+            _ = LibC.madvise(WriteAddress + (nint)start, (nuint)(Length - start), LibC.MADV_REMOVE);
         }
+    }
+
+    /// <summary>Asks the host for a huge page for <see cref="HugePageSize"/> bytes before they are used: code in many places misses its TLB less. A wish.</summary>
+    /// <param name="offset">Bytes from the start, a multiple of <see cref="HugePageSize"/>.</param>
+    public void PreferHugePage(long offset)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(offset);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(offset, Length - HugePageSize);
+
+        _ = SharedFile.TryUseHugePage(WriteAddress + (nint)offset) && SharedFile.TryUseHugePage(ExecuteAddress + (nint)offset);
     }
 
     /// <summary>Unmaps both views; no thread may be inside the code.</summary>
@@ -66,6 +78,24 @@ public sealed unsafe class ExecutableMapping : IDisposable
     {
         _execute.Dispose();
         _write.Dispose();
+    }
+
+    /// <summary>Maps the file at a multiple of a huge page's size, where there may be one.</summary>
+    private MappedRange Map(FileDescriptor file, int protection, out nint address)
+    {
+        long room = Length < HugePageSize ? 0 : HugePageSize;
+        MappedRange range = MappedRange.Map((nuint)(Length + room), LibC.PROT_NONE, LibC.MAP_PRIVATE | LibC.MAP_ANONYMOUS | LibC.MAP_NORESERVE);
+        address = room == 0 ? range.Address : (nint)((range.Address + HugePageSize - 1) & -HugePageSize);
+        try
+        {
+            SharedFile.MapOver(address, Length, file, 0, protection, LibC.MAP_SHARED);
+            return range;
+        }
+        catch
+        {
+            range.Dispose();
+            throw;
+        }
     }
 
     private static FileDescriptor CreateFile()

@@ -77,6 +77,15 @@ public sealed class HostMapping : IDisposable
         }
     }
 
+    /// <summary>Asks the host for a huge page for bytes of a file that have not been used; false where it has none to give.</summary>
+    /// <param name="offset">A multiple of 2 MiB.</param>
+    public bool TryUseHugePage(long offset)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(offset);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(offset, Length - HugePageSize);
+        return SharedFile.TryUseHugePage(Address + (nint)offset);
+    }
+
     /// <summary>Gives the host its pages back. The bytes are zero then, or unchanged where the host keeps them (locked memory).</summary>
     public void Release() => _ = LibC.madvise(Address, (nuint)Length, Forget);
 

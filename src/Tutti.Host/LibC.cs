@@ -22,6 +22,7 @@ internal static unsafe partial class LibC
     internal const int MADV_REMOVE = 9;
     internal const int MADV_HUGEPAGE = 14;
     internal const int MADV_DONTDUMP = 16;
+    internal const int MADV_COLLAPSE = 25;
 
     internal const uint MFD_CLOEXEC = 1;
     internal const uint MFD_EXEC = 0x10;

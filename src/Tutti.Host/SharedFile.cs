@@ -26,6 +26,17 @@ internal static unsafe class SharedFile
         throw error;
     }
 
+    /// <summary>
+    /// Asks the kernel for a huge page for 2 MiB of a file where they are mapped, whatever it does by itself; false where it refuses, as those before
+    /// 6.1 do, and the memory is as good.
+    /// </summary>
+    public static bool TryUseHugePage(nint address)
+    {
+        // It refuses, too, where there is no page at all. SAFETY: the caller's view can be read; what is read does not matter.
+        _ = Volatile.Read(ref *(byte*)address);
+        return LibC.madvise(address, 2 << 20, LibC.MADV_COLLAPSE) == 0;
+    }
+
     /// <summary>Maps a part of a file over addresses that the caller owns.</summary>
     /// <exception cref="HostException">The kernel refuses; what was mapped there may be gone.</exception>
     public static void MapOver(nint address, long length, FileDescriptor file, long offset, int protection, int flags)

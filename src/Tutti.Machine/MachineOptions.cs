@@ -42,6 +42,12 @@ public sealed record MachineOptions
     /// </summary>
     public IReadOnlyList<Func<BoardServices, PciFunction>> PciFunctions { get; init; } = [];
 
+    /// <summary>
+    /// Whether RAM may be a file's in memory, which engines that show it at further addresses run faster with; where the host has no huge pages for
+    /// such files, it is private memory all the same. TUTTI_WINDOW=0 in the environment says no.
+    /// </summary>
+    public bool SharesMemory { get; init; } = Environment.GetEnvironmentVariable("TUTTI_WINDOW") != "0";
+
     /// <summary>Whether a reset that the guest asks for ends the run.</summary>
     public bool NoReboot { get; init; }
 

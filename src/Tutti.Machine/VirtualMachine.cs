@@ -57,13 +57,10 @@ public sealed class VirtualMachine : IDisposable
 
         _options = options;
         _power = new Power(this);
-        _mapping = new HostMapping(options.MemorySize, hugePages: true, shared: IsRamShared);
+        _mapping = MapMemory(options);
         _clock = new HostClock(_chipset, options.PowerOnTime ?? DateTimeOffset.UtcNow, e => OnFailure("guest timers", e));
         _console = options.Console == null ? null : new SerialConsole(options.Console, _chipset, e => OnFailure("console input", e));
     }
-
-    /// <summary>Whether a prototype is switched on that shows guest RAM by the host's page tables once more (docs/direct-execution.md).</summary>
-    private static bool IsRamShared => Environment.GetEnvironmentVariable("TUTTI_WINDOW") == "1" || Environment.GetEnvironmentVariable("TUTTI_DIRECT") == "1";
 
     /// <summary>Guest instructions that all vCPUs have run since the last reset, as far as the engine counts them.</summary>
     public ulong InstructionCount => _board?.InstructionCount ?? 0;
@@ -228,9 +225,38 @@ public sealed class VirtualMachine : IDisposable
         _control.Dispose();
     }
 
+    /// <summary>A file's memory where that costs nothing: it has huge pages only if the host gives them when it is asked.</summary>
+    private static HostMapping MapMemory(MachineOptions options)
+    {
+        if (options.SharesMemory && options.Engine.ShowsMemory && options.MemorySize >= GuestMemory.ChunkSize)
+        {
+            HostMapping? mapping = null;
+            try
+            {
+                mapping = new HostMapping(options.MemorySize, shared: true);
+                if (mapping.TryUseHugePage(0) || Environment.GetEnvironmentVariable("TUTTI_DIRECT") == "1")
+                {
+                    return mapping;
+                }
+            }
+            catch (HostException)
+            {
+                // No such file: private memory does as well.
+            }
+
+            mapping?.Dispose();
+        }
+
+        return new HostMapping(options.MemorySize, hugePages: true);
+    }
+
     private void PowerOn()
     {
-        GuestMemory memory = new(GuestMemoryLayout.Pc((ulong)_options.MemorySize), _mapping.Address) { HostFile = _mapping.File?.Number ?? -1 };
+        GuestMemory memory = new(GuestMemoryLayout.Pc((ulong)_options.MemorySize), _mapping.Address)
+        {
+            HostFile = _mapping.File?.Number ?? -1,
+            Populate = _mapping.File == null ? null : offset => _mapping.TryUseHugePage(offset),
+        };
         ProcessorRegisters start = _options.Boot(memory);
         Board board = new(_options, memory, _clock, _chipset, _power, _power.Panic, _console, OnProcessorExit);
         try

@@ -22,6 +22,8 @@ public sealed unsafe class GuestMemory
     private readonly ulong _lowSize;
     private readonly ulong _highStart;
     private readonly ulong _highSize;
+    private const int ChunkShift = 21;
+    private readonly bool[] _isPopulated;
     private ICodeWriteObserver[] _observers = [];
 
     /// <param name="regions">One or two regions; the first starts at 0, both sorted. See <see cref="GuestMemoryLayout.Pc"/>.</param>
@@ -54,6 +56,7 @@ public sealed unsafe class GuestMemory
         _highSize = regions.Count > 1 ? regions[1].Size : 0;
         Size = _lowSize + _highSize;
         Pages = new PageTracker(this);
+        _isPopulated = new bool[(Size >> ChunkShift) + 1];
     }
 
     /// <summary>Bytes of RAM in all regions.</summary>
@@ -73,6 +76,31 @@ public sealed unsafe class GuestMemory
 
     /// <summary>The descriptor of the file whose bytes the host mapping shows, from the first one on; -1 where it is private memory.</summary>
     public int HostFile { get; init; } = -1;
+
+    /// <summary>Bytes that are populated together.</summary>
+    public const int ChunkSize = 1 << ChunkShift;
+
+    /// <summary>Called with the host mapping's offset of a chunk that is about to be used first, from any thread, also more than once; null for nobody.</summary>
+    public Action<long>? Populate { get; init; }
+
+    /// <summary>A page of RAM, by its index in the host mapping, is about to be used.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public void NoteUse(long page)
+    {
+        if (!_isPopulated[page >> (ChunkShift - 12)])
+        {
+            PopulateChunk(page >> (ChunkShift - 12));
+        }
+    }
+
+    private void PopulateChunk(long chunk)
+    {
+        _isPopulated[chunk] = true;
+        if (((ulong)chunk + 1) << ChunkShift <= Size)
+        {
+            Populate?.Invoke(chunk << ChunkShift);
+        }
+    }
 
     /// <summary>Adds an observer of writes to pages that hold decoded code. Not for use while processors run.</summary>
     public void AddCodeWriteObserver(ICodeWriteObserver observer) => _observers = [.. _observers, observer];
@@ -117,6 +145,8 @@ public sealed unsafe class GuestMemory
             return false;
         }
 
+        NoteUse(pointer);
+
         // SAFETY: Fits has shown that the whole range lies in the region that pointer points into.
         span = new Span<byte>(pointer, length);
         return true;
@@ -133,9 +163,12 @@ public sealed unsafe class GuestMemory
             return false;
         }
 
+        NoteUse(pointer);
         segment = new MemorySegment((nint)pointer, length);
         return true;
     }
+
+    private void NoteUse(byte* pointer) => NoteUse((pointer - _host) >> 12);
 
     /// <summary>Reads a value that lies wholly in one region; false where it does not.</summary>
     public bool TryRead<T>(ulong address, out T value)

@@ -329,6 +329,7 @@ public sealed unsafe class Tlb
         entry->WriteTag = TlbEntry.NoTag;
         entry->Addend = (long)host - (long)page;
         long index = _memory.GetPageIndex(translation.Physical);
+        _memory.NoteUse(index);
         if (translation.Writable && !_memory.Pages.HasCode(index))
         {
             entry->WriteTag = page;

@@ -31,7 +31,17 @@ internal sealed class AccessGroup
 
 /// <summary>What an instruction has of a group.</summary>
 /// <param name="Displacement">Of its operand, from the base as it is at the leader.</param>
-internal readonly record struct GroupMember(AccessGroup? Group, int Displacement);
+internal readonly record struct GroupMember(AccessGroup? Group, int Displacement)
+{
+    /// <summary>Counts the values of the operand's base, RSP for what is pushed and popped, that are no constants added to the one before.</summary>
+    public int Version { get; init; }
+
+    /// <summary>Those constants, in all.</summary>
+    public int Moved { get; init; }
+
+    /// <summary>Whether both are known.</summary>
+    public bool HasVersion { get; init; }
+}
 
 /// <summary>
 /// Finds the groups of a block before it is emitted: operands with the same base and index registers, not changed in between, whose
@@ -68,7 +78,8 @@ internal sealed class AccessGroups
 
     /// <summary>Fills <paramref name="members"/> for the instructions given.</summary>
     /// <param name="canGroup">Whether the instruction at an index may be served by, or serve, another one.</param>
-    public void Find(ReadOnlySpan<Instruction> instructions, Span<GroupMember> members, Func<int, bool> canGroup)
+    /// <param name="isLabel">Whether jumps lead to the instruction at an index: no group goes on over it.</param>
+    public void Find(ReadOnlySpan<Instruction> instructions, Span<GroupMember> members, Func<int, bool> canGroup, ReadOnlySpan<bool> isLabel)
     {
         _open.Clear();
         _groups.Clear();
@@ -76,6 +87,11 @@ internal sealed class AccessGroups
         Array.Clear(_moved);
         for (int i = 0; i < instructions.Length; i++)
         {
+            if (isLabel[i])
+            {
+                _open.Clear();
+            }
+
             ref readonly Instruction instruction = ref instructions[i];
             CopyRule rule = CopyRule.Of(instruction);
             if (StackAccess(instruction) is { } stack && canGroup(i))
@@ -85,6 +101,12 @@ internal sealed class AccessGroups
             else
             {
                 members[i] = IsEligible(instruction, rule) && canGroup(i) ? Enter(i, instruction, rule) : default;
+            }
+
+            Register reached = StackAccess(instruction) != null ? Register.RSP : instruction.MemoryBase;
+            if (reached.IsGPR64())
+            {
+                members[i] = members[i] with { Version = Version(reached), Moved = Moved(reached), HasVersion = true };
             }
 
             Note(instruction, rule);

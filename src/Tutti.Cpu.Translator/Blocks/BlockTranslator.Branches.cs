@@ -49,11 +49,18 @@ internal sealed unsafe partial class BlockTranslator
         int condition = Condition(instruction.ConditionCode);
         if (!IsInPage(target))
         {
-            long over = _emit.JumpIfLater(condition ^ 1);
-            bool ended = _ends;
-            JumpOut(target);
-            _ends = ended;
-            _emit.PatchHere(over);
+            if (_set == TlbSet.SupervisorOpen)
+            {
+                long over = _emit.JumpIfLater(condition ^ 1);
+                bool ended = _ends;
+                JumpOut(target);
+                _ends = ended;
+                _emit.PatchHere(over);
+                return true;
+            }
+
+            // Behind the block, where it is in nobody's way while the jump is not taken.
+            _stubs.Add(new Stub(_emit.JumpIfLater(condition), AttentionInfo, 0, HostRegister.Address, 0, target, _set) { IsTaken = true, Polls = NeedsPoll(target) });
         }
         else if (!NeedsPoll(target))
         {
@@ -119,15 +126,55 @@ internal sealed unsafe partial class BlockTranslator
         _ends = true;
     }
 
+    /// <summary>The exit before an instruction that is to wait for attention.</summary>
+    private int AttentionInfo => ExitInfo.Pack(ExitKind.Attention, _offset);
+
+    /// <summary>Ends the block with a jump to another page.</summary>
     private void JumpOut(int target)
     {
+        if (_set == TlbSet.SupervisorOpen)
+        {
+            _emit.Load(HostRegister.Address, StateLayout.CodePage);
+            _emit.Lea(HostRegister.Address, HostRegister.Address, target);
+            FarJump(JumpInfo(0));
+            return;
+        }
+
+        long leaves = NeedsPoll(target) ? BeginPoll() : 0;
         _emit.Load(HostRegister.Address, StateLayout.CodePage);
         _emit.Lea(HostRegister.Address, HostRegister.Address, target);
-        FarJump(JumpInfo(0));
+        FarLink(ExitInfo.Pack(ExitKind.Link, _offset) | (int)ExitInfo.FarBit);
+        EndPoll(leaves, AttentionInfo);
+        _ends = true;
+    }
+
+    /// <summary>
+    /// Jumps to the linear address in R14, which is the target of a direct jump: straight to its code, once that is known to be there. Like the
+    /// entries of the jump cache, such jumps are forgotten when the guest drops translations.
+    /// </summary>
+    private void FarLink(int info) => _stubs.Add(new Stub(_emit.JumpLater(), info, 0, HostRegister.Address, 0, 0, _set));
+
+    /// <summary>Looks for attention. The code until <see cref="EndPoll"/> is short and ends with a jump.</summary>
+    private long BeginPoll()
+    {
+        _emit.Load(HostRegister.Test, StateLayout.JumpMask);
+        return _emit.BeginJumpIfZero();
+    }
+
+    private void EndPoll(long begin, int info)
+    {
+        if (begin != 0)
+        {
+            _emit.EndShort(begin);
+            _emit.Call(_common.ExitInline);
+            _emit.Int32(info);
+        }
     }
 
     private void Call(int target, int next)
     {
+        bool isLinked = !IsInPage(target) && _set != TlbSet.SupervisorOpen;
+        long leaves = isLinked && UsesWindow && NeedsPoll(target) ? BeginPoll() : 0;
         EmitPushAddress(next);
         if (IsInPage(target))
         {
@@ -138,6 +185,17 @@ internal sealed unsafe partial class BlockTranslator
             }
 
             NearJump(target);
+            _ends = true;
+            return;
+        }
+
+        if (isLinked)
+        {
+            // R14 has the return address.
+            _emit.Lea(HostRegister.GuestRsp, HostRegister.GuestRsp, -8);
+            _emit.Lea(HostRegister.Address, HostRegister.Address, target - next);
+            FarLink(ExitInfo.Pack(ExitKind.Link, _offset) | (int)(ExitInfo.FarBit | ExitInfo.CallBit));
+            EndPoll(leaves, AttentionInfo);
             _ends = true;
             return;
         }
@@ -234,8 +292,14 @@ internal sealed unsafe partial class BlockTranslator
             return;
         }
 
-        _stubs.Add(new Stub(site, ExitInfo.Pack(ExitKind.Link, target), 0, HostRegister.Address, 0, 0, set));
+        if (set != _set || !TryJumpForward(site, target))
+        {
+            AddLink(site, target, set);
+        }
     }
+
+    private void AddLink(long site, int target, TlbSet set) =>
+        _stubs.Add(new Stub(site, ExitInfo.Pack(ExitKind.Link, target), 0, HostRegister.Address, 0, 0, set));
 
     private void AddStub(long site, int info) => _stubs.Add(new Stub(site, info, 0, HostRegister.Address, 0, 0, _set));
 
@@ -263,8 +327,9 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>What stands behind the block: exits, and the slow lookups of the stack.</summary>
     private void EmitStubs()
     {
-        foreach (Stub stub in _stubs)
+        for (int i = 0; i < _stubs.Count; i++)
         {
+            Stub stub = _stubs[i];
             _emit.PatchHere(stub.Site);
             var info = new ExitInfo((uint)stub.Info);
             if (info.IsSite)
@@ -279,6 +344,16 @@ internal sealed unsafe partial class BlockTranslator
                 continue;
             }
 
+            if (stub.IsTaken)
+            {
+                long leaves = stub.Polls ? BeginPoll() : 0;
+                _emit.Load(HostRegister.Address, StateLayout.CodePage);
+                _emit.Lea(HostRegister.Address, HostRegister.Address, stub.Displacement);
+                FarLink(ExitInfo.Pack(ExitKind.Link, info.Offset) | (int)ExitInfo.FarBit);
+                EndPoll(leaves, stub.Info);
+                continue;
+            }
+
             if (stub.IsJump)
             {
                 _emit.Call(_common.SecondJump(stub.Set));
@@ -290,8 +365,12 @@ internal sealed unsafe partial class BlockTranslator
 
             if (info.Kind == ExitKind.Link)
             {
-                _jumps.Add(new DirectJump(stub.Site, _emit.Here, info.Offset, stub.Set));
-                _emit.Call(_common.ExitInline);
+                if (!info.IsFar)
+                {
+                    _jumps.Add(new DirectJump(stub.Site, _emit.Here, info.Offset, stub.Set));
+                }
+
+                _emit.Call(info.IsFar ? _common.FarLink(stub.Set) : _common.ExitInline);
                 _emit.Int32(stub.Info);
 
                 // A block is shorter than 64 KiB. What follows is for TranslationCache.

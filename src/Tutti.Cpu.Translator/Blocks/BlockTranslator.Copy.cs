@@ -237,6 +237,7 @@ internal sealed unsafe partial class BlockTranslator
         if (register == HostRegister.Distance)
         {
             _heldSlot = NoRegister;
+            _region = default;
         }
         else if (register == HostRegister.Address)
         {

@@ -38,6 +38,7 @@ internal sealed unsafe partial class BlockTranslator
             return WindowOperand(instruction);
         }
 
+        _region = default;
         GroupMember member = _members[_index];
         if (member.Group is { Slot: >= 0 } group)
         {
@@ -289,6 +290,7 @@ internal sealed unsafe partial class BlockTranslator
             if (indexRegister != Register.None)
             {
                 int index = FromGuest(Number(indexRegister), HostRegister.Distance);
+                _region = index == HostRegister.Distance ? default : _region;
                 int scale = BitOperations.Log2((uint)instruction.MemoryIndexScale);
                 if (found < 0)
                 {
@@ -322,6 +324,7 @@ internal sealed unsafe partial class BlockTranslator
 
         if (segmented)
         {
+            _region = default;
             _emit.Load(HostRegister.Distance, instruction.MemorySegment == Register.FS ? StateLayout.FsBase : StateLayout.GsBase);
             _emit.Lea(to, to, HostRegister.Distance, 0, 0);
         }

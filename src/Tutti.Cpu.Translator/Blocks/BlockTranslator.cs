@@ -129,6 +129,12 @@ internal sealed unsafe partial class BlockTranslator
         /// <summary>The same where the fast path goes on.</summary>
         public int CachedOnResume { get; init; }
 
+        /// <summary>A far jump that is taken seldom or often: it stands behind the block. <see cref="Displacement"/> is its target.</summary>
+        public bool IsTaken { get; init; }
+
+        /// <summary>It looks for attention first.</summary>
+        public bool Polls { get; init; }
+
         /// <summary>A lookup of the jump cache: it goes on at <see cref="Retry"/> when the second entry is the one.</summary>
         public bool IsJump { get; init; }
     }
@@ -159,8 +165,10 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>Translates into the emitter, which has room for <see cref="MaxBytes"/>; false when the first instruction crosses the page's end.</summary>
     /// <param name="page">The guest's page of code, as the host sees it.</param>
     /// <param name="physical">Where the block begins.</param>
-    public bool TryTranslate(byte* page, ulong physical, TlbSet set)
+    /// <param name="isKnown">Whether there is a block that begins, or can be entered, at an offset in the page.</param>
+    public bool TryTranslate(byte* page, ulong physical, TlbSet set, Func<int, bool> isKnown)
     {
+        _isKnown = isKnown;
         int offset = (int)(physical & 0xFFF);
         _pagePhysical = physical - (uint)offset;
         _hasWindow = set == TlbSet.UserWindow;
@@ -172,6 +180,7 @@ internal sealed unsafe partial class BlockTranslator
             TranslateNext();
         }
 
+        EndForwardJumps();
         SetLength();
         EmitStubs();
         return ByteLength > 0;
@@ -192,6 +201,8 @@ internal sealed unsafe partial class BlockTranslator
         _members[0] = default;
         _decoded = 1;
         _followedCount = 0;
+        _joins = false;
+        _isLabel[0] = false;
         Begin(offset, set);
         TranslateNext();
         if (!_ends)
@@ -215,6 +226,7 @@ internal sealed unsafe partial class BlockTranslator
         _decoded = 0;
         _followedCount = 0;
         _isCut = false;
+        _joins = false;
         int next = DecodeRun(page, offset);
         while (next >= 0 && _followedCount < MaxFollowed)
         {
@@ -222,7 +234,8 @@ internal sealed unsafe partial class BlockTranslator
             next = DecodeRun(page, next);
         }
 
-        _groups.Find(_instructions.AsSpan(0, _decoded), _members, CanGroup);
+        FindLabels();
+        _groups.Find(_instructions.AsSpan(0, _decoded), _members, CanGroup, _isLabel);
     }
 
     /// <summary>Decodes to the next unconditional jump; gives where in the page that leads, or -1 where the block cannot go along.</summary>
@@ -233,6 +246,12 @@ internal sealed unsafe partial class BlockTranslator
         decoder.IP = (ulong)offset;
         while (_decoded < MaxInstructions)
         {
+            if (_decoded > 0 && _isKnown((int)decoder.IP))
+            {
+                _joins = true;
+                return -1;
+            }
+
             ref Instruction instruction = ref _instructions[_decoded];
             decoder.Decode(out instruction);
             if (instruction.IsInvalid)
@@ -246,24 +265,13 @@ internal sealed unsafe partial class BlockTranslator
             if (instruction.FlowControl is not (FlowControl.Next or FlowControl.ConditionalBranch))
             {
                 bool isJump = instruction.Code.IsJmpShortOrNear() && instruction.Op0Kind == OpKind.NearBranch64;
-                return isJump && instruction.NearBranch64 < 4096 && !IsDecoded(instruction.NearBranch64) ? (int)instruction.NearBranch64 : -1;
+                return isJump && instruction.NearBranch64 < 4096 && IndexOf((int)instruction.NearBranch64) < 0 && !_isKnown((int)instruction.NearBranch64)
+                    ? (int)instruction.NearBranch64
+                    : -1;
             }
         }
 
         return -1;
-    }
-
-    private bool IsDecoded(ulong offset)
-    {
-        for (int i = 0; i < _decoded; i++)
-        {
-            if (_instructions[i].IP == offset)
-            {
-                return true;
-            }
-        }
-
-        return false;
     }
 
     private bool CanGroup(int index) => !_hasWindow && (Ungrouped.Count == 0 || !Ungrouped.Contains(_pagePhysical + _instructions[index].IP));
@@ -272,6 +280,8 @@ internal sealed unsafe partial class BlockTranslator
     {
         _stubs.Clear();
         _jumps.Clear();
+        _forward.Clear();
+        _entries.Clear();
         _accesses.Clear();
         _set = set = set.Tables();
         _ends = false;
@@ -280,6 +290,7 @@ internal sealed unsafe partial class BlockTranslator
         _offset = offset;
         _hasPolled = false;
         _heldSlot = -1;
+        _region = _regionAtStart = default;
         _cachedGuest = _cachedAtStart = NoRegister;
         _loopEntry = 0;
         _blockOffset = _runOffset = _low = _high = offset;
@@ -287,9 +298,16 @@ internal sealed unsafe partial class BlockTranslator
         _loopSet = set;
         InstructionCount = 0;
         FarEntry = _emit.Here;
+        EmitFarEntry(offset);
+        NearEntry = _emit.Here;
+    }
+
+    /// <summary>Takes note of the page in which code runs whose linear address is in R14.</summary>
+    /// <param name="offset">Of that address in the page.</param>
+    public void EmitFarEntry(int offset)
+    {
         _emit.Lea(HostRegister.Address, HostRegister.Address, -offset);
         _emit.Store(StateLayout.CodePage, HostRegister.Address);
-        NearEntry = _emit.Here;
     }
 
     /// <summary>
@@ -328,6 +346,12 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>Ends the block with a jump by linear address to what follows, here or in the next page.</summary>
     private void ContinueFar(int offset)
     {
+        if (offset >= 4096)
+        {
+            JumpOut(offset);
+            return;
+        }
+
         _emit.Load(HostRegister.Address, StateLayout.CodePage);
         _emit.Lea(HostRegister.Address, HostRegister.Address, offset);
         FarJump(ExitInfo.Pack(ExitKind.Attention, offset));
@@ -348,8 +372,21 @@ internal sealed unsafe partial class BlockTranslator
             return;
         }
 
+        _index = InstructionCount;
+        if (_index == _decoded && _joins)
+        {
+            NearJump(_offset);
+            _ends = true;
+            return;
+        }
+
+        InstructionCount++;
+        if (_isLabel[_index])
+        {
+            BeginLabel();
+        }
+
         _start = _emit.Here;
-        _index = InstructionCount++;
         if (_index == _decoded && _isCut)
         {
             // It crosses the page's end: a block of its own, which is found by linear address only.
@@ -374,6 +411,13 @@ internal sealed unsafe partial class BlockTranslator
         int held = _heldSlot;
         int cached = _cachedGuest;
         _cachedGuest = _cachedAtStart = _cachedAfter = NoRegister;
+        if (_region.Guest > 0 && HostRegister.OfGuest(_region.Guest - 1) == HostRegister.InState && cached != _region.Guest - 1)
+        {
+            // R14 has had something else since.
+            _region = default;
+        }
+
+        _regionAtStart = _region;
         _heldSlot = _members[_index].Group is { Slot: >= 0 } && AccessGroups.StackAccess(instruction) != null ? held : -1;
         if (!TryTranslateBranch(instruction) && !TryTranslateSpecial(instruction) && !TryTranslateSystem(instruction)
             && !TryTranslateArithmetic(instruction))
@@ -392,6 +436,7 @@ internal sealed unsafe partial class BlockTranslator
         {
             // Whatever its lookups have brought there: it has gone on from that.
             _cachedGuest = _cachedAfter;
+            _region = KeepsRegion(instruction) ? _region : default;
         }
 
         _offset += instruction.Length;

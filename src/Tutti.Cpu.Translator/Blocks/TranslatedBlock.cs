@@ -5,7 +5,6 @@ internal class TranslatedBlock(ulong physical, TlbSet set, int byteLength, long 
 {
     private readonly ushort _byteLength = checked((ushort)byteLength);
     private readonly byte _set = (byte)set;
-    private readonly byte _nearDistance = checked((byte)(nearEntry - farEntry));
 
     /// <summary>Guest physical address of the first instruction.</summary>
     public ulong Physical { get; } = physical;
@@ -18,9 +17,10 @@ internal class TranslatedBlock(ulong physical, TlbSet set, int byteLength, long 
     /// <summary>Bytes before the first instruction, where a jump has led back.</summary>
     public ushort BytesBefore { get; init; }
 
-    public long FarEntry { get; } = farEntry;
+    /// <summary>Where jumps by linear address enter; 0 where there is no such code yet.</summary>
+    public long FarEntry { get; set; } = farEntry;
 
-    public long NearEntry => FarEntry + _nearDistance;
+    public long NearEntry { get; } = nearEntry;
 
     /// <summary>No code, only the knowledge that the instruction here crosses the end of its page.</summary>
     public bool IsCrossing { get; init; }
@@ -30,6 +30,9 @@ internal class TranslatedBlock(ulong physical, TlbSet set, int byteLength, long 
 
     /// <summary>The first of the jumps that lead here, to be led back to their stubs when the block goes: the others are found from its stub. Bytes from the region's start to the stub; 0 for none.</summary>
     public int Incoming { get; set; }
+
+    /// <summary>The same of jumps from other pages.</summary>
+    public int IncomingFar { get; set; }
 
     /// <summary>The next block of the same page.</summary>
     public TranslatedBlock? NextInPage { get; set; }
@@ -46,22 +49,26 @@ internal sealed class WindowBlock(ulong physical, TlbSet set, int byteLength, lo
 
     /// <summary>
     /// The instructions that reach memory, in the order of their host code: bytes from <see cref="TranslatedBlock.FarEntry"/> to where it begins in
-    /// bits 16 to 31, its offset in the guest's page in 0 to 11, and in 12 to 14 which register R14 has there, by <see cref="CachedOf"/>.
+    /// bits 16 to 31, its offset in the guest's page in 0 to 11, in 12 to 14 which register R14 has there, by <see cref="CachedOf"/>, and in 32 to 36
+    /// the number, plus 1, of the register of whose region R15 has the distance.
     /// </summary>
-    public required uint[] Accesses { get; init; }
+    public required ulong[] Accesses { get; init; }
 
-    public static uint Pack(int distance, int offset, int cached) =>
-        ((uint)checked((ushort)distance) << 16) | (uint)offset | ((uint)Cached.IndexOf((sbyte)cached) << 12);
+    public static ulong Pack(int distance, int offset, int cached, int region) =>
+        ((ulong)(region + 1) << 32) | ((ulong)checked((ushort)distance) << 16) | (uint)offset | ((uint)Cached.IndexOf((sbyte)cached) << 12);
 
-    public static int DistanceOf(uint access) => (int)(access >> 16);
+    public static int DistanceOf(ulong access) => (int)(access >> 16) & 0xFFFF;
 
-    public static int OffsetOf(uint access) => (int)(access & 0xFFF);
+    public static int OffsetOf(ulong access) => (int)(access & 0xFFF);
 
     /// <summary>The guest's register that R14 has where the instruction begins; less than 0 for none.</summary>
-    public static int CachedOf(uint access) => Cached[(int)(access >> 12) & 7];
+    public static int CachedOf(ulong access) => Cached[(int)(access >> 12) & 7];
+
+    /// <summary>The guest's register of whose region R15 has the distance where the instruction begins; less than 0 for none.</summary>
+    public static int RegionOf(ulong access) => (int)(access >> 32) - 1;
 
     /// <summary>The last one that begins at or before an address.</summary>
-    public uint AccessAt(long rip)
+    public ulong AccessAt(long rip)
     {
         int low = 0;
         int high = Accesses.Length;

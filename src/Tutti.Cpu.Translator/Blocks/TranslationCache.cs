@@ -48,6 +48,11 @@ internal sealed unsafe class TranslationCache : IDisposable
 
     private readonly List<TranslatedBlock> _dropped = [];
 
+    /// <summary>Blocks that jumps of other pages lead straight to, or have led.</summary>
+    private readonly List<TranslatedBlock> _userTargets = [];
+
+    private readonly List<TranslatedBlock> _supervisorTargets = [];
+
     /// <summary>Blocks that may fault, in the order of their host addresses; dropped ones, which may still run, among them.</summary>
     private readonly List<WindowBlock> _windowBlocks = [];
 
@@ -55,9 +60,12 @@ internal sealed unsafe class TranslationCache : IDisposable
     private int _blockCount;
     private long _used;
 
+    /// <summary>Bytes of the region for which a huge page has been asked.</summary>
+    private long _prepared;
+
     public TranslationCache()
     {
-        _emit.Begin((byte*)_region.WriteAddress, _region.ExecuteAddress);
+        BeginEmission();
         Common = new CommonCode(_emit);
         _translator = new BlockTranslator(_emit, Common);
         _firstBlock = (_emit.Here - _region.ExecuteAddress + 63) & ~63L;
@@ -65,6 +73,9 @@ internal sealed unsafe class TranslationCache : IDisposable
     }
 
     public CommonCode Common { get; }
+
+    /// <summary>Where the block that was translated last may be entered besides its start.</summary>
+    public IReadOnlyList<BlockEntry> Entries => _translator.Entries;
 
     /// <summary>Where the code that was emitted last ends.</summary>
     public long End => _emit.Here;
@@ -97,7 +108,7 @@ internal sealed unsafe class TranslationCache : IDisposable
     public TranslatedBlock Translate(byte* page, long pageIndex, ulong physical, TlbSet set)
     {
         BeginEmission();
-        bool isCrossing = !_translator.TryTranslate(page, physical, set);
+        bool isCrossing = !_translator.TryTranslate(page, physical, set, offset => Find((physical & ~0xFFFUL) | (uint)offset, set) is { IsCrossing: false });
         int length = isCrossing ? 4096 - (int)(physical & 0xFFF) : _translator.ByteLength;
         TranslatedBlock block = _translator.Accesses.Count == 0
             ? new TranslatedBlock(physical, set, length, _translator.FarEntry, _translator.NearEntry)
@@ -122,10 +133,40 @@ internal sealed unsafe class TranslationCache : IDisposable
         AddToPage(pageIndex, block);
         if (!isCrossing)
         {
+            AddEntries(block, pageIndex);
             EndEmission(block);
         }
 
         return block;
+    }
+
+    /// <summary>Enters the places inside a block that jumps may lead to. Each goes when a byte of the whole block does.</summary>
+    private void AddEntries(TranslatedBlock block, long pageIndex)
+    {
+        int low = (int)(block.Physical & 0xFFF) - block.BytesBefore;
+        int high = (int)(block.Physical & 0xFFF) + block.ByteLength;
+        foreach (BlockEntry entry in _translator.Entries)
+        {
+            ulong physical = (block.Physical & ~0xFFFUL) | (uint)entry.Offset;
+            if (Find(physical, block.Set) == null)
+            {
+                _blockCount++;
+                TranslatedBlock inner = new(physical, block.Set, high - entry.Offset, 0, entry.Host) { BytesBefore = (ushort)(entry.Offset - low) };
+                inner.NextInBucket = Bucket(physical, block.Set);
+                Bucket(physical, block.Set) = inner;
+                AddToPage(pageIndex, inner);
+            }
+        }
+    }
+
+    /// <summary>Gives a block an entry by linear address; there is room.</summary>
+    public void AddFarEntry(TranslatedBlock block)
+    {
+        BeginEmission();
+        block.FarEntry = _emit.Here;
+        _translator.EmitFarEntry((int)(block.Physical & 0xFFF));
+        _emit.Jump(block.NearEntry);
+        _used = _emit.Here - _region.ExecuteAddress;
     }
 
     public TranslatedBlock? FindCrossing(ulong physical, ulong nextPage, TlbSet set) =>
@@ -150,7 +191,16 @@ internal sealed unsafe class TranslationCache : IDisposable
         return block;
     }
 
-    private void BeginEmission() => _emit.Begin((byte*)_region.WriteAddress + _used, _region.ExecuteAddress + _used);
+    private void BeginEmission()
+    {
+        if (_used + BlockTranslator.MaxBytes > _prepared && _prepared < Capacity)
+        {
+            _region.PreferHugePage(_prepared);
+            _prepared += ExecutableMapping.HugePageSize;
+        }
+
+        _emit.Begin((byte*)_region.WriteAddress + _used, _region.ExecuteAddress + _used);
+    }
 
     /// <summary>Keeps what has been emitted, and links the block's jumps whose targets are there.</summary>
     private void EndEmission(TranslatedBlock block)
@@ -182,6 +232,55 @@ internal sealed unsafe class TranslationCache : IDisposable
         _emit.Patch(jump.Site, target.NearEntry);
         *(int*)Written(jump.Stub + StubNext) = target.Incoming;
         target.Incoming = (int)(jump.Stub - _region.ExecuteAddress);
+    }
+
+    /// <summary>Lets a jump to another page lead straight to its target, until <see cref="ForgetFarLinks"/>.</summary>
+    /// <param name="site">Where its stub's call would have come back to.</param>
+    public void LinkFar(long site, TranslatedBlock target)
+    {
+        long stub = site - StubDistance;
+        if (target.IncomingFar == 0)
+        {
+            FarTargets(target.Set).Add(target);
+        }
+
+        _emit.Patch(SiteOf(stub), target.FarEntry);
+        *(int*)Written(stub + StubNext) = target.IncomingFar;
+        target.IncomingFar = (int)(stub - _region.ExecuteAddress);
+    }
+
+    /// <summary>Leads jumps to other pages back to their stubs: user mode's, and with <paramref name="all"/> the supervisor's too.</summary>
+    public void ForgetFarLinks(bool all)
+    {
+        Forget(_userTargets);
+        if (all)
+        {
+            Forget(_supervisorTargets);
+        }
+    }
+
+    private void Forget(List<TranslatedBlock> targets)
+    {
+        foreach (TranslatedBlock target in targets)
+        {
+            LeadBack(target.IncomingFar);
+            target.IncomingFar = 0;
+        }
+
+        targets.Clear();
+    }
+
+    private List<TranslatedBlock> FarTargets(TlbSet set) => set.Tables() == TlbSet.User ? _userTargets : _supervisorTargets;
+
+    /// <summary>Leads jumps back to their stubs, from one on.</summary>
+    private void LeadBack(int jump)
+    {
+        while (jump != 0)
+        {
+            long stub = _region.ExecuteAddress + jump;
+            _emit.Patch(SiteOf(stub), stub);
+            jump = *(int*)Written(stub + StubNext);
+        }
     }
 
     /// <summary>The jump that has left by its stub; <paramref name="site"/> is where the stub's call would have come back to.</summary>
@@ -300,6 +399,8 @@ internal sealed unsafe class TranslationCache : IDisposable
         _pages.Clear();
         _dropped.Clear();
         _windowBlocks.Clear();
+        _userTargets.Clear();
+        _supervisorTargets.Clear();
         _used = _firstBlock;
         Hot.ForgetSites();
     }
@@ -308,6 +409,7 @@ internal sealed unsafe class TranslationCache : IDisposable
     public void ReleaseMemory()
     {
         _region.Release(_used);
+        _prepared = 0;
         _crossings.TrimExcess();
         _pages.TrimExcess();
         _dropped.TrimExcess();
@@ -342,14 +444,9 @@ internal sealed unsafe class TranslationCache : IDisposable
             _crossings.Remove((Key(block.Physical, block.Set), block.NextPage));
         }
 
-        for (int jump = block.Incoming; jump != 0;)
-        {
-            long stub = _region.ExecuteAddress + jump;
-            _emit.Patch(SiteOf(stub), stub);
-            jump = *(int*)Written(stub + StubNext);
-        }
-
-        block.Incoming = 0;
+        LeadBack(block.Incoming);
+        LeadBack(block.IncomingFar);
+        block.Incoming = block.IncomingFar = 0;
     }
 
     private void RemoveFromBucket(TranslatedBlock block)

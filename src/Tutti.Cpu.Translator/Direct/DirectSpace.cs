@@ -86,6 +86,8 @@ internal sealed unsafe class DirectSpace : IShownPlace, IDisposable
 
     bool IShownPlace.ShowsCode => true;
 
+    bool IShownPlace.IsOfThisProcess => false;
+
     int IShownPlace.BatchPages => 64;
 
     bool IShownPlace.Covers(ulong linear, long length) => _stub.Covers(linear, length);

@@ -20,6 +20,9 @@ internal sealed partial class CommonCode
     /// <summary>While a routine runs, its return address lies on the stack: offsets are 8 more.</summary>
     private const int Called = 8;
 
+    /// <summary>There it is.</summary>
+    private const int ReturnAddress = StateLayout.Bias;
+
     private readonly long[] _misses = new long[16];
     private readonly long[] _stackLookups = new long[3 * 6 * 4];
     private readonly long[] _siteLookups = new long[2 * 8];
@@ -64,6 +67,36 @@ internal sealed partial class CommonCode
     private long _secondUserJump;
     private long _secondSupervisorJump;
 
+    /// <summary>
+    /// Jumps to the linear address in R14, in another page, by the jump cache; leaves where that does not know it, and now and then to have the
+    /// jump led straight there. Behind the call stand an <see cref="ExitInfo"/>, the distance to the jump, and the next one with the same target.
+    /// </summary>
+    public long FarLink(TlbSet set) => set == TlbSet.User ? _farUserLink : _farSupervisorLink;
+
+    private long _farUserLink;
+    private long _farSupervisorLink;
+
+    private void EmitFarLink(TlbSet set)
+    {
+        _emit.MoveImmediate(HostRegister.Distance, 0);
+        _emit.Crc32(HostRegister.Distance, HostRegister.Address);
+        long other = LookUpJump(set);
+        long found = _emit.Here;
+        _emit.Load32(HostRegister.Test, StateLayout.LinkCountdown + Called);
+        _emit.Lea(HostRegister.Test, HostRegister.Test, -1);
+        _emit.Store32(StateLayout.LinkCountdown + Called, HostRegister.Test);
+        long links = _emit.BeginJumpIfZero();
+        _emit.Lea(HostRegister.State, HostRegister.State, Called + StateLayout.Bias);
+        _emit.JumpTable(HostRegister.Distance, StateLayout.JumpTargets(set));
+        _emit.PatchHere(other);
+        _emit.Lea(HostRegister.Distance, HostRegister.Distance, StateLayout.JumpCount / 2);
+        long miss = LookUpJump(set);
+        _emit.Jump(found);
+        _emit.PatchHere(miss);
+        _emit.EndShort(links);
+        EmitExitWithInfo(0);
+    }
+
     private void EmitSecondJump(TlbSet set)
     {
         // With the mask at 0, which asks for attention, this is entry 0 again.
@@ -80,6 +113,10 @@ internal sealed partial class CommonCode
         EmitSecondJump(TlbSet.User);
         _secondSupervisorJump = _emit.Here;
         EmitSecondJump(TlbSet.Supervisor);
+        _farUserLink = _emit.Here;
+        EmitFarLink(TlbSet.User);
+        _farSupervisorLink = _emit.Here;
+        EmitFarLink(TlbSet.Supervisor);
         ExitInline = _emit.Here;
         EmitExitWithInfo(0);
         for (int register = 0; register < _misses.Length; register++)
@@ -115,9 +152,9 @@ internal sealed partial class CommonCode
     /// <summary>Leaves with the info that stands a number of bytes behind the caller's call.</summary>
     private void EmitExitWithInfo(int distance)
     {
-        _emit.Load(HostRegister.Test, 0);
+        _emit.Load(HostRegister.Test, ReturnAddress);
         _emit.Lea(HostRegister.Test, HostRegister.Test, distance + WordLength);
-        _emit.Store(0, HostRegister.Test);
+        _emit.Store(ReturnAddress, HostRegister.Test);
         _emit.Bytes([0x8B, 0x49, unchecked((byte)-WordLength)]); // MOV ECX, [RCX-4]
         _emit.Jump(Exit);
     }
@@ -203,7 +240,7 @@ internal sealed partial class CommonCode
     /// <summary>MOVSXD of a number that stands a distance behind the caller's call.</summary>
     private void LoadInline(int to, int distance)
     {
-        _emit.Load(to, 0);
+        _emit.Load(to, ReturnAddress);
         _emit.Rex(true, to, 0, to);
         _emit.Byte(0x63);
         _emit.Operand(to, to, distance);

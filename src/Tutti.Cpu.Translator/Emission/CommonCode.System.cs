@@ -243,7 +243,7 @@ internal sealed partial class CommonCode
         _emit.Crc32(HostRegister.Distance, HostRegister.Address);
         long other = LookUpJump(set);
         long found = _emit.Here;
-        _emit.Lea(HostRegister.State, HostRegister.State, Called);
+        _emit.Lea(HostRegister.State, HostRegister.State, Called + StateLayout.Bias);
         _emit.JumpTable(HostRegister.Distance, StateLayout.JumpTargets(set));
         _emit.PatchHere(other);
         _emit.Lea(HostRegister.Distance, HostRegister.Distance, StateLayout.JumpCount / 2);

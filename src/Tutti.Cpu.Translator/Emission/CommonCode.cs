@@ -194,11 +194,11 @@ internal sealed partial class CommonCode
             Push(register);
         }
 
-        // MOV [RDI+HostRsp], RSP; MOV RSP, RDI.
+        // MOV [RDI+HostRsp], RSP; LEA RSP, [RDI+Bias].
         _emit.Rex(true, HostRegister.State, 0, 7);
         _emit.Byte(0x89);
         _emit.Operand(HostRegister.State, 7, StateLayout.HostRsp);
-        _emit.Move(HostRegister.State, 7);
+        _emit.Lea(HostRegister.State, 7, StateLayout.Bias);
         _emit.Store(StateLayout.Site, 6);
         EmitReload();
 
@@ -212,8 +212,9 @@ internal sealed partial class CommonCode
             }
         }
 
-        // A block that is entered by linear address wants that.
+        // A block that is entered by linear address wants that, and an access that is tried again what it had.
         _emit.Load(HostRegister.Address, StateLayout.Address);
+        _emit.Load(HostRegister.Distance, StateLayout.Distance);
 
         // JMP [RSP+Site]
         _emit.StateOperation(false, 0xFF, 4, StateLayout.Site);

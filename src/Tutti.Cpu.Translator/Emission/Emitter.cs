@@ -390,8 +390,10 @@ internal sealed unsafe class Emitter
     }
 
     /// <summary>ModRM and what follows it, for [base+displacement].</summary>
+    /// <remarks>From the host's RSP on, displacements are offsets in the state.</remarks>
     public void Operand(int reg, int baseRegister, int displacement)
     {
+        displacement -= baseRegister == HostRegister.State ? StateLayout.Bias : 0;
         int mod = Mod(baseRegister, displacement);
         Byte((mod << 6) | ((reg & 7) << 3) | (baseRegister & 7));
         if ((baseRegister & 7) == 4)
@@ -405,6 +407,7 @@ internal sealed unsafe class Emitter
     /// <summary>ModRM and what follows it, for [base+index*2^scale+displacement].</summary>
     public void Operand(int reg, int baseRegister, int index, int scale, int displacement)
     {
+        displacement -= baseRegister == HostRegister.State ? StateLayout.Bias : 0;
         int mod = Mod(baseRegister, displacement);
         Byte((mod << 6) | ((reg & 7) << 3) | 4);
         Byte((scale << 6) | ((index & 7) << 3) | (baseRegister & 7));
@@ -445,7 +448,7 @@ internal sealed unsafe class Emitter
     {
         Byte(0x80 | ((reg & 7) << 3) | 4);
         Byte((3 << 6) | ((index & 7) << 3) | HostRegister.State);
-        Int32(offset);
+        Int32(offset - StateLayout.Bias);
     }
 
     private void Relative(long target) => Int32((int)(target - (Here + 4)));

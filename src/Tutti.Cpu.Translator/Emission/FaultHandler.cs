@@ -90,8 +90,9 @@ internal static unsafe class FaultHandler
         emit.Bytes([0x4D, 0x3B, 0x48, 8]); // CMP R9, [R8+8]
         emit.Patch(emit.JumpIfLater(3), next);
 
-        // Translated code has the state's address in RSP, a multiple of 64; a routine that it has called has not, and never faults.
+        // Translated code has the state's address in RSP, a multiple of 64 but for the bias; a routine that it has called has not, and never faults.
         Load(emit, 1, 2, ContextRsp);
+        emit.Lea(1, 1, -StateLayout.Bias);
         emit.Bytes([0xF6, 0xC1, 63]); // TEST CL, 63
         long other = emit.JumpIfLater(5);
         Store(emit, 1, StateLayout.FaultRip, 0);

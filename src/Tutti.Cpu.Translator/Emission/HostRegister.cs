@@ -16,7 +16,7 @@ internal static class HostRegister
     public const int Rdx = 2;
     public const int Rbx = 3;
 
-    /// <summary>Points to <see cref="HotState"/>.</summary>
+    /// <summary>Points to <see cref="HotState"/>, <see cref="StateLayout.Bias"/> bytes from its start.</summary>
     public const int State = 4;
 
     /// <summary>Scratch; LOOP and JRCXZ test it.</summary>

@@ -16,6 +16,9 @@ internal interface IShownPlace
     /// <summary>Whether code is executed there.</summary>
     bool ShowsCode { get; }
 
+    /// <summary>Whether its ranges are mappings of this process, which has so many in all.</summary>
+    bool IsOfThisProcess { get; }
+
     /// <summary>Pages around one that is asked for which are shown with it, if they have been used: a power of two, at most 512.</summary>
     int BatchPages { get; }
 

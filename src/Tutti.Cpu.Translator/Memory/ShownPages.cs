@@ -15,6 +15,9 @@ internal sealed unsafe class ShownPages
     /// <summary>Ranges that differ in host, file or right, before all are let go: the host gives a process 65,530.</summary>
     private const int MaxRanges = 12_000;
 
+    /// <summary>The same of all windows of this process.</summary>
+    private const int MaxRangesOfAll = 40_000;
+
     private const int SlotShift = 21;
     private const int SlotPages = 512;
     /// <summary>Bits of an entry that a shown page has clear: addresses beyond the processor's, and a protection key other than 0.</summary>
@@ -24,6 +27,8 @@ internal sealed unsafe class ShownPages
     private const ulong Kept = PageTableEntry.AddressMask | PageTableEntry.Present | PageTableEntry.User | PageTableEntry.Accessed | PageTableEntry.PageSize | PageTableEntry.NoExecute | (15UL << PageTableEntry.KeyShift);
 
     private const ulong Changeable = PageTableEntry.Writable | PageTableEntry.Dirty;
+
+    private static int s_rangesOfAll;
 
     private readonly GuestMemory _memory;
     private readonly IShownPlace _place;
@@ -94,7 +99,7 @@ internal sealed unsafe class ShownPages
             return false;
         }
 
-        if (_ranges > MaxRanges)
+        if (_ranges > MaxRanges || (_place.IsOfThisProcess && s_rangesOfAll > MaxRangesOfAll))
         {
             Clear();
         }
@@ -142,7 +147,7 @@ internal sealed unsafe class ShownPages
                 if ((slot.Shown[page] & PageRights.Write) != 0 && (ulong)_memory.GetPointer(slot.Entries[page] & PageTableEntry.AddressMask) == host)
                 {
                     slot.Shown[page] = PageRights.Read;
-                    _ranges += 2;
+                    NoteRanges(2);
                     if (!_place.TryProtect(LinearOf(number, page), 4096))
                     {
                         Clear();
@@ -201,8 +206,23 @@ internal sealed unsafe class ShownPages
             throw new HostException("mmap", 12);
         }
 
+        Forget();
+    }
+
+    /// <summary>Whoever shows the pages has taken them all away.</summary>
+    public void Forget()
+    {
         _slots.Clear();
-        _ranges = 0;
+        NoteRanges(-_ranges);
+    }
+
+    private void NoteRanges(int more)
+    {
+        _ranges += more;
+        if (_place.IsOfThisProcess)
+        {
+            Interlocked.Add(ref s_rangesOfAll, more);
+        }
     }
 
     /// <summary>Shows pages of a slot, in as few ranges as they make; says whether the wanted one is among them.</summary>
@@ -239,7 +259,7 @@ internal sealed unsafe class ShownPages
             return false;
         }
 
-        _ranges += 2;
+        NoteRanges(2);
         MappedPages += range.Count;
         for (int i = range.First; i < range.First + range.Count; i++)
         {
@@ -354,7 +374,7 @@ internal sealed unsafe class ShownPages
     {
         slot.Shown[page] = PageRights.None;
         slot.ShownCount--;
-        _ranges += 2;
+        NoteRanges(2);
         if (!_place.TryClear(LinearOf(number, page), 4096))
         {
             Clear();

@@ -40,6 +40,8 @@ internal sealed unsafe class UserWindow : IShownPlace, IDisposable
 
     bool IShownPlace.ShowsCode => false;
 
+    bool IShownPlace.IsOfThisProcess => true;
+
     int IShownPlace.BatchPages => 16;
 
     /// <summary>Distance from a linear address of a region to the host's; null where the region is not shown.</summary>
@@ -110,6 +112,7 @@ internal sealed unsafe class UserWindow : IShownPlace, IDisposable
         }
 
         Array.Clear(_regions);
+        Pages.Forget();
     }
 
     private bool IsUsed(int region)

@@ -13,8 +13,10 @@ namespace Tutti.Cpu.Translator;
 /// <remarks>SAFETY: the table's place and size are those of <see cref="StateLayout"/>, in the vCPU's own memory.</remarks>
 internal sealed unsafe class UserWindows : IDisposable
 {
-    /// <summary>Address spaces at a time.</summary>
+    /// <summary>Address spaces at a time, of a machine with one vCPU. Of the host's addresses, all vCPUs together may take what some 24 regions have.</summary>
     private const int MaxWindows = 4;
+
+    private const int WindowsOfAll = 8;
 
     /// <summary>How often, a millisecond apart at least, an address space must be found running.</summary>
     private const int HotNotes = 12;
@@ -30,6 +32,7 @@ internal sealed unsafe class UserWindows : IDisposable
     private readonly CpuState* _state;
     private readonly GuestMemory _memory;
     private readonly ulong* _table;
+    private readonly int _maxWindows;
     private readonly List<UserWindow> _windows = [];
     private readonly Dictionary<ulong, int> _notes = [];
     private UserWindow? _current;
@@ -39,11 +42,13 @@ internal sealed unsafe class UserWindows : IDisposable
     /// <param name="hot">The state that the host's RSP points to.</param>
     /// <param name="isAllowed">The memory is a file's, and faults are handled.</param>
     /// <param name="isAlways">Every address space has a window: for tests.</param>
-    public UserWindows(HotState* hot, CpuState* state, GuestMemory memory, bool isAllowed, bool isAlways)
+    /// <param name="processors">The machine's vCPUs.</param>
+    public UserWindows(HotState* hot, CpuState* state, GuestMemory memory, bool isAllowed, bool isAlways, int processors)
     {
         _state = state;
         _memory = memory;
         IsAlways = isAlways;
+        _maxWindows = Math.Clamp(WindowsOfAll / processors, 1, MaxWindows);
         _table = (ulong*)((byte*)hot + StateLayout.Regions);
         _isOff = !isAllowed;
     }
@@ -158,6 +163,9 @@ internal sealed unsafe class UserWindows : IDisposable
         return true;
     }
 
+    /// <summary>What is added to an address of the current window for the host's.</summary>
+    public ulong DistanceOf(ulong linear) => _table[linear >> StateLayout.RegionShift];
+
     private bool TryOpenRegions(UserWindow window)
     {
         try
@@ -237,7 +245,7 @@ internal sealed unsafe class UserWindows : IDisposable
         try
         {
             Prepare();
-            if (_windows.Count == MaxWindows)
+            if (_windows.Count == _maxWindows)
             {
                 UserWindow oldest = _windows[0];
                 _windows.RemoveAt(0);

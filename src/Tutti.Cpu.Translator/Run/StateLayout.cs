@@ -4,7 +4,7 @@ using Tutti.Cpu.Interpreter;
 
 namespace Tutti.Cpu.Translator;
 
-/// <summary>What translated code asks for most, right before <see cref="CpuState"/>: the host's RSP points here.</summary>
+/// <summary>What translated code asks for most, right before <see cref="CpuState"/>: the host's RSP points to what is near it, see <see cref="StateLayout.Bias"/>.</summary>
 [StructLayout(LayoutKind.Sequential)]
 internal unsafe struct HotState
 {
@@ -25,6 +25,9 @@ internal unsafe struct HotState
     /// Zero asks for attention: every lookup of memory then misses.
     /// </summary>
     public fixed ulong PageMasks[StateLayout.PageMaskCount];
+
+    /// <summary>Return addresses of calls.</summary>
+    public fixed ulong Calls[4];
 }
 
 /// <summary>What translated code and <see cref="Translator"/> tell each other, behind <see cref="CpuState"/>.</summary>
@@ -136,6 +139,12 @@ internal unsafe struct ExitState
 
     public ulong FaultVector;
 
+    /// <summary>How many more jumps to another page go by the jump cache before one of them is led straight to its target.</summary>
+    public uint LinkCountdown;
+
+    /// <summary>What R15 has where translated code is entered.</summary>
+    public ulong Distance;
+
     /// <summary>R14, R15 and the code's address where an access on trial goes on, see <see cref="AccessSites"/>.</summary>
     public ulong TrialAddress;
 
@@ -195,9 +204,15 @@ internal static class TlbSets
     public static TlbSet Tables(this TlbSet set) => set == TlbSet.UserWindow ? TlbSet.User : set;
 }
 
-/// <summary>Byte offsets from the host's RSP, the same for every vCPU.</summary>
+/// <summary>Byte offsets from the start of <see cref="HotState"/>, the same for every vCPU.</summary>
 internal static unsafe class StateLayout
 {
+    /// <summary>
+    /// How far from the start of the state the host's RSP is: what is asked for most then has displacements of one byte. Its lowest six bits are
+    /// <see cref="RegionShift"/>, which makes RSP the count of a shift.
+    /// </summary>
+    public const int Bias = 64 + RegionShift;
+
     /// <summary>Bytes below the state for what runs on this stack: signal handlers.</summary>
     public const int StackSize = 256 << 10;
 
@@ -284,6 +299,8 @@ internal static unsafe class StateLayout
     public static readonly int FaultAddress = ExitField(static e => &e->FaultAddress);
     public static readonly int FaultError = ExitField(static e => &e->FaultError);
     public static readonly int FaultVector = ExitField(static e => &e->FaultVector);
+    public static readonly int LinkCountdown = ExitField(static e => &e->LinkCountdown);
+    public static readonly int Distance = ExitField(static e => &e->Distance);
     public static readonly int TrialAddress = ExitField(static e => &e->TrialAddress);
     public static readonly int TrialDistance = ExitField(static e => &e->TrialDistance);
     public static readonly int TrialResume = ExitField(static e => &e->TrialResume);
@@ -367,7 +384,7 @@ internal enum ExitKind
     /// <summary>Something asks for attention; the offset is that of the instruction to come.</summary>
     Attention = 2,
 
-    /// <summary>A direct jump within its page has no target yet.</summary>
+    /// <summary>A direct jump has no target yet: one within its page, or, done but for that, one to the linear address in R14 in another page.</summary>
     Link = 3,
 
     /// <summary>The jump cache does not know the linear address in R14; the jump is done but for the change of RSP.</summary>
@@ -385,7 +402,7 @@ internal enum ExitKind
 
 /// <summary>
 /// How an exit's cause is packed: offset from the page's start 0 to 12 (past its end when it is the next instruction's), kind 13
-/// to 15, bytes of the access 16 to 23, write 24, alignment 25, group 26, probe 28; of a jump, the change of RSP in 16 to 31.
+/// to 15, bytes of the access 16 to 23, write 24, alignment 25, group 26, probe 28; of a link, far 29, call 30; of a jump, the change of RSP in 16 to 31.
 /// </summary>
 internal readonly record struct ExitInfo(uint Value)
 {
@@ -414,6 +431,16 @@ internal readonly record struct ExitInfo(uint Value)
     public bool IsProbe => (Value & ProbeBit) != 0;
 
     public const uint ProbeBit = 1u << 28;
+
+    /// <summary>A link to another page: the offset is that of the jump.</summary>
+    public bool IsFar => (Value & FarBit) != 0;
+
+    public const uint FarBit = 1u << 29;
+
+    /// <summary>The jump has pushed an address.</summary>
+    public bool IsCall => (Value & CallBit) != 0;
+
+    public const uint CallBit = 1u << 30;
 
     public int StackChange => (short)(Value >> 16);
 

@@ -29,6 +29,7 @@ internal sealed class CallRules
     private readonly HashSet<long> _loads;
     private readonly HashSet<long> _counters;
     private readonly Dictionary<long, TlbSet> _secondJumps;
+    private readonly HashSet<long> _farLinks;
     private readonly HashSet<long> _misses;
     private readonly Dictionary<long, (int Size, bool Write)> _stackLookups = [];
     private readonly Dictionary<long, (int Alignment, bool Write)> _siteLookups = [];
@@ -41,6 +42,7 @@ internal sealed class CallRules
         _loads = [block.Common.LoadSse, block.Common.LoadAvx, block.Common.LoadX87];
         _counters = [block.Common.ReadCounter, block.Common.ReadCounterOrdered];
         _secondJumps = new() { [block.Common.SecondJump(TlbSet.User)] = TlbSet.User, [block.Common.SecondJump(TlbSet.Supervisor)] = TlbSet.Supervisor };
+        _farLinks = [block.Common.FarLink(TlbSet.User), block.Common.FarLink(TlbSet.Supervisor)];
         _misses = [.. Enumerable.Range(0, 16).Where(register => register != HostRegister.State).Select(block.Common.Miss)];
         foreach (bool write in (ReadOnlySpan<bool>)[false, true])
         {
@@ -75,6 +77,16 @@ internal sealed class CallRules
             }
 
             return kind == ExitKind.Link ? WordLength + LinkLength : WordLength;
+        }
+
+        if (_farLinks.Contains(target))
+        {
+            if (InfoAt(call.NextIP) is not { Kind: ExitKind.Link, IsFar: true } || target != _block.Common.FarLink(_block.Set))
+            {
+                _report("leaves with an info of another kind", call);
+            }
+
+            return WordLength + LinkLength;
         }
 
         if (_stackLookups.TryGetValue(target, out (int Size, bool Write) lookup))

@@ -7,7 +7,11 @@ namespace Tutti.Cpu.Translator.Tests.Emitted;
 /// <param name="Start">Address of the first byte, which is <paramref name="Bytes"/>[0]; jumps by linear address enter here.</param>
 /// <param name="NearEntry">Where jumps from the same page enter.</param>
 /// <param name="Others">Entries of other blocks.</param>
-internal sealed record EmittedBlock(byte[] Bytes, ulong Start, ulong NearEntry, TlbSet Set, CommonCode Common, Predicate<ulong> Others);
+internal sealed record EmittedBlock(byte[] Bytes, ulong Start, ulong NearEntry, TlbSet Set, CommonCode Common, Predicate<ulong> Others)
+{
+    /// <summary>Where else other blocks jump into it.</summary>
+    public IReadOnlyList<ulong> Entries { get; init; } = [];
+}
 
 /// <summary>
 /// Holds emitted code to the rules that keep it inside the guest's RAM and its own state, by following what is known of the
@@ -61,7 +65,14 @@ internal sealed class EmittedCodeChecker
         int offset = (int)(address - _block.Start);
         var decoder = Decoder.Create(64, new ByteArrayCodeReader(_block.Bytes, offset, _block.Bytes.Length - offset));
         decoder.IP = address;
-        return decoder.Decode();
+        Instruction instruction = decoder.Decode();
+        if (instruction.MemoryBase == Register.RSP)
+        {
+            // From here on an offset in the state, whatever the instruction: RSP never changes.
+            instruction.MemoryDisplacement64 += (ulong)StateLayout.Bias;
+        }
+
+        return instruction;
     }
 
     /// <summary>From the first byte to the last: every instruction, and every place that a branch leads to.</summary>
@@ -104,6 +115,7 @@ internal sealed class EmittedCodeChecker
         }
 
         _labels.Add(_block.NearEntry);
+        _labels.UnionWith(_block.Entries);
         foreach (Instruction instruction in _code.Values)
         {
             CheckBranch(instruction);
@@ -192,7 +204,11 @@ internal sealed class EmittedCodeChecker
     private void FollowOnce()
     {
         Enter(_block.Start, HostState.Unknown(0));
-        Enter(_block.NearEntry, HostState.Unknown(Place(_block.NearEntry)));
+        foreach (ulong entry in (ReadOnlySpan<ulong>)[_block.NearEntry, .. _block.Entries])
+        {
+            Enter(entry, HostState.Unknown(Place(entry)));
+        }
+
         int steps = 0;
         while (!_hasMerged && _open.TryDequeue(out ulong label))
         {

@@ -68,7 +68,7 @@ public sealed unsafe class EmittedCodeCheckerTests : IDisposable
         { "A4", "no run" },
         { "48A7", "no run" },
         { "C4E26D9004CB", "without a lookup" },
-        { "488B4424FF", "outside the state" },
+        { "488B842418FCFFFF", "outside the state" },
         { "488B842400000040", "outside the state" },
         { "48890424", "a field of the state that is not its own" },
         { "488B84CC00080200", "no mask has bounded" },
@@ -147,6 +147,8 @@ public sealed unsafe class EmittedCodeCheckerTests : IDisposable
                 _emit.StoreMemory(Rax, Rdx, Distance, -(1 << 30));
                 _emit.Lea(Address, Rdx, Distance, 0, 8);
                 _emit.LoadMemory(Rax, Address, -1, 0);
+                _emit.Bytes([0x48, 0x83, 0xC2, 8]); // ADD RDX, 8
+                _emit.LoadMemory(Rax, Rdx, Distance, 0);
             },
             TlbSet.UserWindow));
     }
@@ -159,14 +161,15 @@ public sealed unsafe class EmittedCodeCheckerTests : IDisposable
         AssertFinds("without a lookup", () => { Region(Rdx); _emit.Not(Distance); _emit.LoadMemory(Rax, Rdx, Distance, 0); }, TlbSet.UserWindow);
         AssertFinds("without a lookup", () => { Region(Rdx); _emit.Move(Rdx, Rbx); _emit.LoadMemory(Rax, Rdx, Distance, 0); }, TlbSet.UserWindow);
         AssertFinds("past what has been looked up", () => { Region(Rdx); _emit.LoadMemory(Rax, Rdx, Distance, int.MaxValue); }, TlbSet.UserWindow);
-        AssertFinds("no mask has bounded", () => Region(Rdx, shift: StateLayout.RegionShift - 1), TlbSet.UserWindow);
+        AssertFinds("past what has been looked up", () => { Region(Rdx); _emit.Bytes([0x48, 0x81, 0xC2]); _emit.Int32(int.MaxValue); _emit.LoadMemory(Rax, Rdx, Distance, 0); }, TlbSet.UserWindow);
+        AssertFinds("without a lookup", () => { Region(Rdx); _emit.Bytes([0x48, 0x01, 0xCA]); _emit.LoadMemory(Rax, Rdx, Distance, 0); }, TlbSet.UserWindow);
+        AssertFinds("no mask has bounded", () => Region(Rdx, count: Test), TlbSet.UserWindow);
         AssertFinds("that regions do not have", () => Region(Rdx, table: StateLayout.Regions + 8), TlbSet.UserWindow);
     }
 
-    private void Region(int address, int shift = StateLayout.RegionShift, int? table = null)
+    private void Region(int address, int count = State, int? table = null)
     {
-        _emit.MoveImmediate(Test, shift);
-        _emit.ShiftRight(Distance, address, Test);
+        _emit.ShiftRight(Distance, address, count);
         _emit.LoadTable(Distance, Distance, table ?? StateLayout.Regions);
     }
 

@@ -106,6 +106,7 @@ public sealed unsafe class EmittedCodeTests : IDisposable
                 else
                 {
                     _entries.Add((ulong)block.NearEntry);
+                    _entries.UnionWith(_cache.Entries.Select(static entry => (ulong)entry.Host));
                 }
 
                 Check(block, bytes.AsSpan(offset, Math.Min(block.ByteLength + 1, bytes.Length - offset)), where);
@@ -120,7 +121,10 @@ public sealed unsafe class EmittedCodeTests : IDisposable
         // SAFETY: the code region can be read where it runs, and the block lies in it.
         byte[] emitted = new ReadOnlySpan<byte>((byte*)block.FarEntry, (int)(_cache.End - block.FarEntry)).ToArray();
         IReadOnlyCollection<string> violations = EmittedCodeChecker.Check(
-            new EmittedBlock(emitted, (ulong)block.FarEntry, (ulong)block.NearEntry, block.Set, _cache.Common, _entries.Contains));
+            new EmittedBlock(emitted, (ulong)block.FarEntry, (ulong)block.NearEntry, block.Set, _cache.Common, _entries.Contains)
+            {
+                Entries = block.NextPage != 0 ? [] : [.. _cache.Entries.Select(static entry => (ulong)entry.Host)],
+            });
         if (violations.Count > 0)
         {
             Assert.Fail($"{where}, {block.Set}, offset {block.Physical & 0xFFF:x}, guest bytes {Convert.ToHexString(guest)}:\n"

@@ -26,8 +26,9 @@ internal sealed class HostEvaluator(TlbSet set, bool hasWindow, IReadOnlyDiction
             Code.Mov_rm64_r64 or Code.Mov_r64_rm64 when instruction.Op0Kind == OpKind.Register => Move(state, instruction),
             Code.Lea_r64_m => EffectiveAddress(state, instruction),
             Code.VEX_Pext_r64_r64_rm64 => Extract(state, instruction),
-            Code.Mov_r32_imm32 when hasWindow && instruction.Immediate32 == StateLayout.RegionShift => new HostValue(HostValueKind.RegionShift),
-            Code.VEX_Shrx_r64_rm64_r64 when instruction.Op1Kind == OpKind.Register => Region(state, instruction),
+            Code.VEX_Shrx_r64_rm64_r64 when hasWindow && instruction.Op1Kind == OpKind.Register => Region(state, instruction),
+            Code.Add_rm64_imm8 or Code.Add_rm64_imm32 or Code.Sub_rm64_imm8 or Code.Sub_rm64_imm32 or Code.Add_RAX_imm32 or Code.Sub_RAX_imm32
+                or Code.Inc_rm64 or Code.Dec_rm64 when instruction.Op0Kind == OpKind.Register => Moved(state, instruction),
             _ => null,
         };
         if (known is { } value && value.Kind != HostValueKind.None)
@@ -161,6 +162,15 @@ internal sealed class HostEvaluator(TlbSet set, bool hasWindow, IReadOnlyDiction
             : default;
     }
 
+    /// <summary>A register plus a constant.</summary>
+    private static HostValue Moved(HostState state, in Instruction instruction)
+    {
+        long constant = instruction.OpCount == 1 ? 1 : (long)instruction.GetImmediate(1);
+        long by = instruction.Mnemonic is Mnemonic.Add or Mnemonic.Inc ? constant : -constant;
+        HostValue value = state.Registers[Number(instruction.Op0Register)];
+        return value.Kind == HostValueKind.Linear && value.Table == 0 ? value with { Low = value.Low + by } : default;
+    }
+
     private HostValue Move(HostState state, in Instruction instruction)
     {
         if (instruction.Op1Kind == OpKind.Register)
@@ -209,7 +219,9 @@ internal sealed class HostEvaluator(TlbSet set, bool hasWindow, IReadOnlyDiction
     private static HostValue Region(HostState state, in Instruction instruction)
     {
         HostValue address = state.Registers[Number(instruction.Op1Register)];
-        bool isRegion = address.Kind == HostValueKind.Linear && state.Registers[Number(instruction.Op2Register)].Kind == HostValueKind.RegionShift;
+
+        // The lowest bits of RSP are the count: see StateLayout.Bias.
+        bool isRegion = address.Kind == HostValueKind.Linear && instruction.Op2Register == Register.RSP;
         return isRegion ? new HostValue(HostValueKind.Region, address.Root, address.Low) : default;
     }
 

@@ -32,9 +32,6 @@ internal enum HostValueKind
     /// <summary>From linear to host address, good for the root's bytes from Low to High.</summary>
     Distance,
 
-    /// <summary>The number by which an address is shifted for its region's.</summary>
-    RegionShift,
-
     /// <summary>The number of an address's region, which has an entry whatever it is.</summary>
     Region,
 
