@@ -12,6 +12,7 @@ internal sealed unsafe partial class DirectExecution
     private const int SignalBus = 7;
     private const int SignalFpe = 8;
     private const int SignalSegv = 11;
+    private const int SignalSys = 31;
 
     private readonly InstructionInfoFactory _info = new();
 
@@ -42,6 +43,12 @@ internal sealed unsafe partial class DirectExecution
                 return;
             case SignalTrap:
                 SettleTrap(space);
+                return;
+            case SignalSys:
+                // A call of the host's vsyscall page, which is not done, but whose RET is.
+                _state->Rip = space.Stub.Process.GetFault().Address;
+                _state->Gpr[4] -= 8;
+                RunOne();
                 return;
             case TracedProcess.InterruptSignal:
                 Count(DirectExit.Attention);

@@ -47,7 +47,7 @@ internal static class StubImage
     private const ushort And = 0x54;
     private const ushort Return = 0x06;
     private const uint Allow = 0x7FFF_0000;
-    private const uint KillProcess = 0x8000_0000;
+    private const uint Trap = 0x0003_0000;
     private const uint ArchX8664 = 0xC000_003E;
 
     private static ReadOnlySpan<byte> Code =>
@@ -130,7 +130,10 @@ internal static class StubImage
         BinaryPrimitives.WriteUInt64LittleEndian(header[48..], 4096);
     }
 
-    /// <summary>The seccomp filter: mmap, munmap and mprotect from the stub's own page of code, and nothing else.</summary>
+    /// <summary>
+    /// The seccomp filter: mmap, munmap and mprotect from the stub's own page of code. Everything else is not done, and a SIGSYS, which comes for the page of
+    /// old system calls (vsyscall) too, that the host's kernel does not stop at by itself.
+    /// </summary>
     private static void WriteFilter(Span<byte> area, ulong place, ulong address)
     {
         // Of struct seccomp_data: number 0, architecture 4, instruction pointer 8.
@@ -148,7 +151,7 @@ internal static class StubImage
             (JumpIfEqual, 1, 0, (uint)CallMunmap),
             (JumpIfEqual, 0, 1, (uint)CallMprotect),
             (Return, 0, 0, Allow),
-            (Return, 0, 0, KillProcess),
+            (Return, 0, 0, Trap),
         ];
 
         // struct sock_fprog, and the instructions behind it.

@@ -125,7 +125,7 @@ internal sealed unsafe class StubProcess : IDisposable
             // A request for attention that came too late for what ran then, or somebody else's signal.
             stop = _process.Run();
         }
-        while (stop.Kind == TraceStopKind.Event || (stop.Kind == TraceStopKind.Signal && stop.Signal is not (5 or 11 or 7 or 4 or 8)));
+        while (stop.Kind == TraceStopKind.Event || (stop.Kind == TraceStopKind.Signal && stop.Signal is not (5 or 11 or 7 or 4 or 8 or 31)));
         if (stop.Kind == TraceStopKind.Ended)
         {
             throw new HostException("direct execution: its process has ended; wait", 10);

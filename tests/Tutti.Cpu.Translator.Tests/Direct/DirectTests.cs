@@ -326,6 +326,23 @@ public class DirectTests
         Assert.True(direct.Counters.Entries > 0);
     }
 
+    /// <summary>Hosts have a page there.</summary>
+    [Fact]
+    public void The_hosts_page_of_old_system_calls_is_not_there()
+    {
+        using TestMachine machine = Machine(out DirectExecution direct);
+        Code(machine, static a =>
+        {
+            a.mov(rsi, 0xFFFF_FFFF_FF60_0000);
+            a.call(rsi);
+        });
+        Run(machine, PageFault);
+        Assert.Equal(0xFFFF_FFFF_FF60_0000, machine.Registers.Cr2);
+        Assert.Equal(0xFFFF_FFFF_FF60_0000, machine.Frame(1));
+        Assert.Equal(TestMachine.UserStack - 8, machine.Frame(4));
+        Assert.True(direct.Counters.Entries > 0);
+    }
+
     [Fact]
     public void Bases_and_vectors_stay_the_guests_own()
     {
