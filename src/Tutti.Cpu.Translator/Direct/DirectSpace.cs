@@ -5,6 +5,7 @@ using Tutti.Memory;
 namespace Tutti.Cpu.Translator;
 
 /// <summary>One address space whose user code runs in a process of its own, and what that process is shown.</summary>
+/// <remarks>SAFETY: the only pointers are to whole pages of guest RAM, and are handed on.</remarks>
 internal sealed unsafe class DirectSpace : IShownPlace, IDisposable
 {
     private readonly StubProcess _stub;
