@@ -332,7 +332,13 @@ internal sealed unsafe class UserWindow : IDisposable
             return 0;
         }
 
-        bool write = slot.CanWrite && (entry & Changeable) == Changeable && !_memory.Pages.HasCode(index);
+        bool write = slot.CanWrite && (entry & Changeable) == Changeable;
+        if (write)
+        {
+            _memory.Pages.NoteWritable(index);
+            write = !_memory.Pages.HasCode(index);
+        }
+
         int right = write ? 2 : 1;
         if (slot.Shown[page] >= right && slot.Shown[page] != 0 && !isWanted)
         {
