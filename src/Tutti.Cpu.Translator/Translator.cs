@@ -207,7 +207,6 @@ internal sealed unsafe partial class Translator : ITranslationTier
         if (hit)
         {
             Counters.Invalidations++;
-            ForgetDropped();
         }
 
         return hit;
@@ -218,7 +217,6 @@ internal sealed unsafe partial class Translator : ITranslationTier
         if (_cache.HasBlocks(page))
         {
             _cache.DropPage(page);
-            ForgetDropped();
         }
     }
 
@@ -417,7 +415,7 @@ internal sealed unsafe partial class Translator : ITranslationTier
             ExitKind.Fault => AfterFault(),
             ExitKind.Link => info.IsFar ? LinkFar(info) : Link(info),
             ExitKind.Jump => Jump(info),
-            ExitKind.Landed => Land(),
+            ExitKind.Landed => Land(info),
             ExitKind.Interpret => Interpret(),
             ExitKind.InvalidatePage => InvalidateAddressed(),
             _ => 0,
@@ -496,10 +494,17 @@ internal sealed unsafe partial class Translator : ITranslationTier
         return 0;
     }
 
-    /// <summary>After SYSCALL, SYSRET or IRETQ: all is done, and a target that is not canonical faults where it is fetched.</summary>
-    private long Land()
+    /// <summary>After SYSCALL, SYSRET or IRETQ, or where a block was that is gone: all is done, and a target that is not canonical faults where it is fetched.</summary>
+    private long Land(ExitInfo info)
     {
         _state->Rip = _exit->Address;
+        if (info.IsStale)
+        {
+            // Whether of user or supervisor code: the other one has no such entry, or looks it up anew.
+            _tables.ForgetJump(TlbSet.User, _state->Rip);
+            _tables.ForgetJump(TlbSet.Supervisor, _state->Rip);
+        }
+
         return 0;
     }
 
@@ -756,14 +761,6 @@ internal sealed unsafe partial class Translator : ITranslationTier
 
         _exit->SseMissing = _exit->AvxMissing = _exit->X87Missing = 1;
         return block.FarEntry;
-    }
-
-    private void ForgetDropped()
-    {
-        foreach (TranslatedBlock block in _cache.Dropped.Where(static block => block.FarEntry != 0))
-        {
-            _tables.ForgetJump(block.Set.Tables(), block.FarEntry);
-        }
     }
 
     private void ForgetJumps(bool all)

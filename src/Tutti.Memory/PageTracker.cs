@@ -7,6 +7,7 @@ public sealed class PageTracker
 {
     private const byte DirtyMark = 1;
     private const byte CodeMark = 2;
+    private const byte WritableMark = 4;
     private readonly byte[] _marks;
 
     internal PageTracker(GuestMemory memory)
@@ -19,7 +20,7 @@ public sealed class PageTracker
 
     /// <summary>Whether a processor has decoded bytes of this page since <see cref="ClearCode"/>.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public bool HasCode(long page) => (_marks[page] & CodeMark) != 0;
+    public bool HasCode(long page) => (Volatile.Read(ref _marks[page]) & CodeMark) != 0;
 
     /// <summary>Marks a page as decoded; true when it was not marked before.</summary>
     public bool SetCode(long page) => Set(page, CodeMark);
@@ -42,6 +43,22 @@ public sealed class PageTracker
 
     /// <summary>Returns whether the page was dirty and clears the mark in one step.</summary>
     public bool TakeDirty(long page) => Clear(page, DirtyMark);
+
+    /// <summary>
+    /// A processor is about to remember that it may write to the page, unless <see cref="HasCode"/> says, after this, that it must not. Who marks a page as
+    /// decoded and then finds this mark takes that right from all processors.
+    /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public void NoteWritable(long page)
+    {
+        if ((Volatile.Read(ref _marks[page]) & WritableMark) == 0)
+        {
+            Set(page, WritableMark);
+        }
+    }
+
+    /// <summary>Returns whether a processor may remember that it may write to the page, and clears the mark in one step.</summary>
+    public bool TakeWritable(long page) => Clear(page, WritableMark);
 
     private bool Set(long page, byte mark) => (Replace(page, mark, 0) & mark) == 0;
 

@@ -330,7 +330,13 @@ public sealed unsafe class Tlb
         entry->Addend = (long)host - (long)page;
         long index = _memory.GetPageIndex(translation.Physical);
         _memory.NoteUse(index);
-        if (translation.Writable && !_memory.Pages.HasCode(index))
+        if (!translation.Writable)
+        {
+            return;
+        }
+
+        _memory.Pages.NoteWritable(index);
+        if (!_memory.Pages.HasCode(index))
         {
             entry->WriteTag = page;
             _memory.Pages.SetDirty(index);

@@ -48,7 +48,7 @@ internal sealed class CodePages(GuestMemory memory)
         {
             _users.TryGetValue(page, out ulong users);
             _users[page] = users | (1UL << claimant.Index);
-            if (!memory.Pages.SetCode(page))
+            if (!memory.Pages.SetCode(page) || !memory.Pages.TakeWritable(page))
             {
                 return;
             }

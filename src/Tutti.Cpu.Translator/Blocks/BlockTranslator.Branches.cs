@@ -69,8 +69,9 @@ internal sealed unsafe partial class BlockTranslator
         else
         {
             long over = _emit.BeginJumpIf(condition ^ 1);
-            Poll(target);
+            long leaves = BeginPoll();
             NearJump(target);
+            EndPoll(leaves, ExitInfo.Pack(ExitKind.Attention, target));
             _emit.EndShort(over);
         }
 
@@ -117,12 +118,9 @@ internal sealed unsafe partial class BlockTranslator
             return;
         }
 
-        if (NeedsPoll(target))
-        {
-            Poll(target);
-        }
-
+        long leaves = NeedsPoll(target) ? BeginPoll() : 0;
         NearJump(target);
+        EndPoll(leaves, ExitInfo.Pack(ExitKind.Attention, target));
         _ends = true;
     }
 

@@ -10,10 +10,10 @@ namespace Tutti.Cpu.Translator;
 internal sealed unsafe class TranslationCache : IDisposable
 {
     /// <summary>Bytes of host code for one vCPU; untouched pages cost nothing.</summary>
-    private const long Capacity = 64 << 20;
+    private const long Capacity = 128 << 20;
 
     /// <summary>Blocks, dropped ones among them, before all go: some of them take no host code, but all take memory. A boot has 50,000.</summary>
-    private const int MaxBlocks = 1 << 18;
+    private const int MaxBlocks = 1 << 19;
 
     /// <summary>Instructions that are remembered as better left alone.</summary>
     private const int MaxUngrouped = 1 << 14;
@@ -45,8 +45,6 @@ internal sealed unsafe class TranslationCache : IDisposable
 
     /// <summary>How often groups have crossed a page's end, by the address of their first instruction.</summary>
     private readonly Dictionary<ulong, int> _groupCrossings = [];
-
-    private readonly List<TranslatedBlock> _dropped = [];
 
     /// <summary>Blocks that jumps of other pages lead straight to, or have led.</summary>
     private readonly List<TranslatedBlock> _userTargets = [];
@@ -110,19 +108,12 @@ internal sealed unsafe class TranslationCache : IDisposable
         BeginEmission();
         bool isCrossing = !_translator.TryTranslate(page, physical, set, offset => Find((physical & ~0xFFFUL) | (uint)offset, set) is { IsCrossing: false });
         int length = isCrossing ? 4096 - (int)(physical & 0xFFF) : _translator.ByteLength;
-        TranslatedBlock block = _translator.Accesses.Count == 0
-            ? new TranslatedBlock(physical, set, length, _translator.FarEntry, _translator.NearEntry)
-            {
-                IsCrossing = isCrossing,
-                BytesBefore = (ushort)_translator.BytesBefore,
-            }
-            : new WindowBlock(physical, set, length, _translator.FarEntry, _translator.NearEntry)
-            {
-                IsCrossing = isCrossing,
-                BytesBefore = (ushort)_translator.BytesBefore,
-                Accesses = [.. _translator.Accesses],
-            };
-        if (block is WindowBlock window && !isCrossing)
+        (long far, long near) = isCrossing ? (0, 0) : (_translator.FarEntry, _translator.NearEntry);
+        ushort before = (ushort)_translator.BytesBefore;
+        TranslatedBlock block = isCrossing || _translator.Accesses.Count == 0
+            ? new TranslatedBlock(physical, set, length, far, near) { IsCrossing = isCrossing, BytesBefore = before }
+            : new WindowBlock(physical, set, length, far, near) { BytesBefore = before, Accesses = [.. _translator.Accesses] };
+        if (block is WindowBlock window)
         {
             _windowBlocks.Add(window);
         }
@@ -290,9 +281,6 @@ internal sealed unsafe class TranslationCache : IDisposable
         return new DirectJump(SiteOf(stub), stub, targetOffset, set);
     }
 
-    /// <summary>The blocks that the last call of <see cref="Invalidate"/> or <see cref="DropPage"/> has dropped.</summary>
-    public IReadOnlyList<TranslatedBlock> Dropped => _dropped;
-
     /// <summary>The block whose host code has faulted, which begins at or before an address.</summary>
     public WindowBlock FindFaulted(long rip)
     {
@@ -316,7 +304,6 @@ internal sealed unsafe class TranslationCache : IDisposable
     /// <summary>Drops the blocks of a page that hold one of the bytes; true when there was one.</summary>
     public bool Invalidate(long page, ulong address, int length)
     {
-        _dropped.Clear();
         if (!_pages.TryGetValue(page, out TranslatedBlock? block))
         {
             return false;
@@ -382,7 +369,6 @@ internal sealed unsafe class TranslationCache : IDisposable
     /// <summary>Drops all blocks of a page.</summary>
     public void DropPage(long page)
     {
-        _dropped.Clear();
         _pages.Remove(page, out TranslatedBlock? block);
         for (; block != null; block = block.NextInPage)
         {
@@ -397,7 +383,6 @@ internal sealed unsafe class TranslationCache : IDisposable
         _crossings.Clear();
         _blockCount = 0;
         _pages.Clear();
-        _dropped.Clear();
         _windowBlocks.Clear();
         _userTargets.Clear();
         _supervisorTargets.Clear();
@@ -412,7 +397,6 @@ internal sealed unsafe class TranslationCache : IDisposable
         _prepared = 0;
         _crossings.TrimExcess();
         _pages.TrimExcess();
-        _dropped.TrimExcess();
     }
 
     public void Dispose() => _region.Dispose();
@@ -433,7 +417,6 @@ internal sealed unsafe class TranslationCache : IDisposable
     // Who still runs the block leaves it at its next exit; nothing leads into it any more.
     private void Drop(TranslatedBlock block)
     {
-        _dropped.Add(block);
         if (block.NextPage == 0)
         {
             RemoveFromBucket(block);
@@ -446,6 +429,12 @@ internal sealed unsafe class TranslationCache : IDisposable
 
         LeadBack(block.Incoming);
         LeadBack(block.IncomingFar);
+        if (block.FarEntry != 0)
+        {
+            // Entries of the jump cache still lead here: whoever comes leaves, and the entry is forgotten then.
+            _emit.WriteCall(block.FarEntry, Common.StaleEntry);
+        }
+
         block.Incoming = block.IncomingFar = 0;
     }
 

@@ -32,6 +32,9 @@ internal sealed partial class CommonCode
         Fault = _emit.Here;
         _emit.MoveImmediate(HostRegister.Test, ExitInfo.Pack(ExitKind.Fault, 0));
         _emit.Call(Exit);
+        StaleEntry = _emit.Here;
+        _emit.MoveImmediate(HostRegister.Test, ExitInfo.Pack(ExitKind.Landed, 0) | (int)ExitInfo.StaleBit);
+        _emit.Jump(Exit);
         Enter = _emit.Here;
         EmitEnter();
         EmitStubCode();
@@ -46,6 +49,9 @@ internal sealed partial class CommonCode
 
     /// <summary>Where entries of the jump cache lead that hold nothing.</summary>
     public long Leave { get; }
+
+    /// <summary>Called where a block that is gone was entered by linear address.</summary>
+    public long StaleEntry { get; }
 
     /// <summary>Where an access goes on that has faulted on the host.</summary>
     public long Fault { get; }

@@ -376,6 +376,13 @@ internal sealed unsafe class Emitter
     /// <summary>Sets the distance of an earlier rel32 so that it leads to <paramref name="target"/>.</summary>
     public void Patch(long site, long target) => *(int*)(site - _toExecute) = (int)(target - (site + 4));
 
+    /// <summary>Writes CALL rel32 over earlier code.</summary>
+    public void WriteCall(long place, long target)
+    {
+        *(byte*)(place - _toExecute) = 0xE8;
+        Patch(place + 1, target);
+    }
+
     /// <summary>Makes an earlier jump lead here.</summary>
     public void PatchHere(long site) => Patch(site, Here);
 

@@ -290,8 +290,14 @@ internal sealed unsafe class ShownPages
             return PageRights.None;
         }
 
-        bool write = slot.CanWrite && (entry & Changeable) == Changeable && !_memory.Pages.HasCode(index);
-        bool execute = _place.ShowsCode && slot.CanExecute && (entry & PageTableEntry.NoExecute) == 0 && (wanted == PageRights.Execute || !write)
+        bool write = slot.CanWrite && (entry & Changeable) == Changeable && wanted != PageRights.Execute;
+        if (write)
+        {
+            _memory.Pages.NoteWritable(index);
+            write = !_memory.Pages.HasCode(index);
+        }
+
+        bool execute = _place.ShowsCode && slot.CanExecute && (entry & PageTableEntry.NoExecute) == 0 && !write
             && _place.MayExecute(linear, _memory.GetPointer(entry & PageTableEntry.AddressMask), wanted == PageRights.Execute);
         PageRights rights = PageRights.Read | (execute ? PageRights.Execute : write ? PageRights.Write : PageRights.None);
         if (wanted == PageRights.None && shown != PageRights.None && (rights & ~shown) == PageRights.None)

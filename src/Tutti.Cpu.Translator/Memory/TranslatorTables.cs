@@ -298,21 +298,22 @@ internal sealed unsafe class TranslatorTables : IDisposable
         }
     }
 
-    /// <summary>Forgets a block that has been dropped, whatever linear addresses lead to it.</summary>
-    public void ForgetJump(TlbSet set, long farEntry)
+    /// <summary>Forgets where the code at a linear address runs.</summary>
+    public void ForgetJump(TlbSet set, ulong linear)
     {
         if (set == TlbSet.SupervisorOpen)
         {
             return;
         }
 
-        var targets = new Span<ulong>(Table(StateLayout.JumpTargets(set)), StateLayout.JumpCount);
-        int index = 0;
-        for (int found; (found = targets[index..].IndexOf((ulong)farEntry)) >= 0; index++)
+        int first = JumpIndexOf(linear);
+        foreach (int index in (ReadOnlySpan<int>)[first, SecondIndexOf(first)])
         {
-            index += found;
-            Table(StateLayout.JumpTags(set))[index] = NoJumpTag(index);
-            targets[index] = _leave;
+            if (Table(StateLayout.JumpTags(set))[index] == 1UL - linear)
+            {
+                Table(StateLayout.JumpTags(set))[index] = NoJumpTag(index);
+                Table(StateLayout.JumpTargets(set))[index] = _leave;
+            }
         }
     }
 

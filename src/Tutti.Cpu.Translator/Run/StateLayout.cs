@@ -217,7 +217,7 @@ internal static unsafe class StateLayout
     public const int StackSize = 256 << 10;
 
     public const int TlbCount = 32768;
-    public const int JumpCount = 32768;
+    public const int JumpCount = 65536;
 
     /// <summary>Access sites for reads, as many for writes, and as many frames.</summary>
     public const int SiteCount = 1024;
@@ -441,6 +441,11 @@ internal readonly record struct ExitInfo(uint Value)
     public bool IsCall => (Value & CallBit) != 0;
 
     public const uint CallBit = 1u << 30;
+
+    /// <summary>Of <see cref="ExitKind.Landed"/>: the jump cache has led to a block that is gone.</summary>
+    public bool IsStale => (Value & StaleBit) != 0;
+
+    public const uint StaleBit = 1u << 16;
 
     public int StackChange => (short)(Value >> 16);
 
