@@ -599,6 +599,12 @@ internal sealed unsafe class Translator : ITranslationTier
             {
                 return 0;
             }
+
+            if (_windows.TryRetire())
+            {
+                ForgetJumps(false);
+                return 0;
+            }
         }
         else if (!_windows.TryOpenRegions())
         {

@@ -82,6 +82,9 @@ internal sealed unsafe class UserWindow : IDisposable
 
     public long MappedPages { get; private set; }
 
+    /// <summary>Calls to the host that took pages away, so far.</summary>
+    public long Clears { get; private set; }
+
     public long Comparisons { get; private set; }
 
     /// <summary>Distance from a linear address of a region to the host's; null where the region is not shown.</summary>
@@ -415,6 +418,7 @@ internal sealed unsafe class UserWindow : IDisposable
 
         slot.Shown[page] = 0;
         slot.ShownCount--;
+        Clears++;
         NoteRanges(2);
         if (!WindowOf(number).TryClear(OffsetOf(number, page), 4096))
         {
