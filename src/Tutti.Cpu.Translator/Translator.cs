@@ -578,6 +578,12 @@ internal sealed unsafe partial class Translator : ITranslationTier
             {
                 return 0;
             }
+
+            if (_windows.TryRetire())
+            {
+                ForgetJumps(false);
+                return 0;
+            }
         }
         else if (!_windows.TryOpenRegions())
         {

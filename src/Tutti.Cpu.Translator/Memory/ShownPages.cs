@@ -85,6 +85,9 @@ internal sealed unsafe class ShownPages
 
     public long MappedPages { get; private set; }
 
+    /// <summary>Calls to the host that took pages away, so far.</summary>
+    public long Clears { get; private set; }
+
     public long Comparisons { get; private set; }
 
     /// <summary>
@@ -380,6 +383,7 @@ internal sealed unsafe class ShownPages
     {
         slot.Shown[page] = PageRights.None;
         slot.ShownCount--;
+        Clears++;
         NoteRanges(2);
         if (!_place.TryClear(LinearOf(number, page), 4096))
         {

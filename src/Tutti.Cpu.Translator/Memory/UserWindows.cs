@@ -18,10 +18,24 @@ internal sealed unsafe class UserWindows : IDisposable
 
     private const int WindowsOfAll = 8;
 
-    /// <summary>How often, a millisecond apart at least, an address space must be found running.</summary>
+    /// <summary>
+    /// How often in a row, a millisecond apart at least, an address space must be found running, with no more than so many flushes between two times: where
+    /// processes come and go, each new one has the tables of one that has ended.
+    /// </summary>
     private const int HotNotes = 12;
 
-    private const int MaxNoted = 256;
+    private const int MaxFlushes = 2;
+
+    /// <summary>Notes that an address space must wait whose window has cost more than it gave.</summary>
+    private const int NotesToRest = 1000;
+
+    private const int MaxResting = 256;
+
+    /// <summary>Faults and pages taken away, some 10 us each, of which so many within so many milliseconds, so often in a row, cost more than a window gives.</summary>
+    private const int CountedChanges = 1024;
+
+    private const int MinMilliseconds = 150;
+    private const int MaxCostly = 3;
 
     /// <summary>
     /// Added to an address without a region, gives one that is not canonical, whatever the address: bits 47 and 48 differ, and nothing that is
@@ -34,8 +48,15 @@ internal sealed unsafe class UserWindows : IDisposable
     private readonly ulong* _table;
     private readonly int _maxWindows;
     private readonly List<UserWindow> _windows = [];
-    private readonly Dictionary<ulong, int> _notes = [];
+    private readonly Dictionary<ulong, int> _resting = [];
+    private ulong _noted;
+    private int _notes;
+    private int _flushes;
+    private int _flushesAtNote;
     private UserWindow? _current;
+    private long _countedFrom;
+    private long _countedAt;
+    private int _costly;
     private bool _isReady;
     private bool _isOff;
 
@@ -93,24 +114,28 @@ internal sealed unsafe class UserWindows : IDisposable
             return false;
         }
 
-        if (_notes.Count >= MaxNoted)
+        bool goesOn = root == _noted && _flushes - _flushesAtNote <= MaxFlushes;
+        _notes = goesOn ? _notes + 1 : 1;
+        _noted = root;
+        _flushesAtNote = _flushes;
+        if (_resting.TryGetValue(root, out int rest))
         {
-            _notes.Clear();
+            _resting[root] = rest - 1;
+            if (rest > 0)
+            {
+                return false;
+            }
+
+            _resting.Remove(root);
         }
 
-        ref int notes = ref CollectionsMarshal.GetValueRefOrAddDefault(_notes, root, out _);
-        if (++notes < HotNotes)
-        {
-            return false;
-        }
-
-        _notes.Remove(root);
-        return TryAdd(root);
+        return _notes >= HotNotes && TryAdd(root);
     }
 
     /// <summary>The guest has dropped translations: what is shown is compared with its tables before it is used again.</summary>
     public void MarkStale()
     {
+        _flushes++;
         foreach (UserWindow window in _windows)
         {
             window.Pages.IsStale = true;
@@ -148,6 +173,40 @@ internal sealed unsafe class UserWindows : IDisposable
     {
         Faults++;
         return _current != null && _current.Pages.TryShow(linear, write ? PageRights.Write : PageRights.Read);
+    }
+
+    /// <summary>
+    /// Lets the current window go where it changes so often that it costs more than it gives: that of a process which forks all the time has all its pages
+    /// taken away each time. True when it has gone: then its code is looked up anew.
+    /// </summary>
+    public bool TryRetire()
+    {
+        if (IsAlways || _current == null || Faults + _current.Pages.Clears - _countedFrom is >= 0 and < CountedChanges)
+        {
+            return false;
+        }
+
+        long now = Environment.TickCount64;
+        _costly = now - _countedAt < MinMilliseconds ? _costly + 1 : 0;
+        _countedFrom = Faults + _current.Pages.Clears;
+        _countedAt = now;
+        if (_costly < MaxCostly)
+        {
+            return false;
+        }
+
+        _costly = 0;
+        UserWindow retired = _current;
+        SetTable(null);
+        _windows.Remove(retired);
+        if (_resting.Count >= MaxResting)
+        {
+            _resting.Clear();
+        }
+
+        _resting[retired.Root] = NotesToRest;
+        retired.Dispose();
+        return true;
     }
 
     /// <summary>Opens what the address space has got since; true when there is something new.</summary>
@@ -189,7 +248,7 @@ internal sealed unsafe class UserWindows : IDisposable
         }
 
         _windows.Clear();
-        _notes.Clear();
+        _resting.Clear();
     }
 
     public void Dispose()
