@@ -357,26 +357,42 @@ internal sealed unsafe partial class BlockTranslator
         FarJump(ExitInfo.Pack(ExitKind.Attention, offset));
     }
 
-    private void TranslateNext()
+    /// <summary>Ends the block where it has no more instructions; true where it has.</summary>
+    private bool TryEnd()
     {
+        _index = InstructionCount;
         if (_offset >= 4096)
         {
             ContinueFar(_offset);
-            return;
         }
-
-        if (InstructionCount == MaxInstructions)
+        else if (_index == MaxInstructions || (_index == _decoded && _joins))
         {
             NearJump(_offset);
             _ends = true;
-            return;
+        }
+        else if (_index == _decoded && _isCut)
+        {
+            // It crosses the page's end: a block of its own, which is found by linear address only.
+            ContinueFar(_offset);
+        }
+        else if (_index == _decoded)
+        {
+            Interpret();
+            InstructionCount++;
+            _offset++;
+        }
+        else
+        {
+            return false;
         }
 
-        _index = InstructionCount;
-        if (_index == _decoded && _joins)
+        return true;
+    }
+
+    private void TranslateNext()
+    {
+        if (TryEnd())
         {
-            NearJump(_offset);
-            _ends = true;
             return;
         }
 
@@ -387,20 +403,6 @@ internal sealed unsafe partial class BlockTranslator
         }
 
         _start = _emit.Here;
-        if (_index == _decoded && _isCut)
-        {
-            // It crosses the page's end: a block of its own, which is found by linear address only.
-            ContinueFar(_offset);
-            return;
-        }
-
-        if (_index == _decoded)
-        {
-            Interpret();
-            _offset++;
-            return;
-        }
-
         Instruction instruction = _instructions[_index];
         if (_passedCount < _followedCount && _followed[_passedCount] == _index)
         {
