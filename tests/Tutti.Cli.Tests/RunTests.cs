@@ -210,6 +210,7 @@ public sealed partial class RunTests : IDisposable
     {
         using Session session = Start(new TinyKernel().Print("go").Echo());
         session.Expect("go");
+        WaitUntilLoaded(session.Process);
         using (Process limit = Process.Start("prlimit", ["--pid", session.Process.Id.ToString(CultureInfo.InvariantCulture), "--nofile=4:4"]))
         {
             limit.WaitForExit();
@@ -220,6 +221,22 @@ public sealed partial class RunTests : IDisposable
         session.Expect("leaves Tutti");
         session.Type("\u0001x");
         session.CheckEnd(0);
+    }
+
+    /// <summary>
+    /// Waits until the process has loaded what it loads by itself: a limit that comes between the opening of an assembly and its mapping ends the runtime, with
+    /// "Out of memory.".
+    /// </summary>
+    private static void WaitUntilLoaded(Process process)
+    {
+        int before = -1;
+        for (int now = Count(); now != before; now = Count())
+        {
+            before = now;
+            Thread.Sleep(1000);
+        }
+
+        int Count() => File.ReadLines($"/proc/{process.Id}/maps").Count(static line => line.EndsWith(".dll", StringComparison.Ordinal) || line.EndsWith(".so", StringComparison.Ordinal));
     }
 
     [Fact]
