@@ -7,7 +7,7 @@ namespace Tutti.Host;
 public sealed class AddressWindow : IDisposable
 {
     /// <summary>Unreadable bytes before and behind the window.</summary>
-    public const long Guard = 4L << 30;
+    public const long Guard = 64L << 30;
 
     private const int NoMemory = LibC.MAP_PRIVATE | LibC.MAP_ANONYMOUS | LibC.MAP_NORESERVE;
     private readonly MappedRange _range;

@@ -31,17 +31,7 @@ internal sealed class AccessGroup
 
 /// <summary>What an instruction has of a group.</summary>
 /// <param name="Displacement">Of its operand, from the base as it is at the leader.</param>
-internal readonly record struct GroupMember(AccessGroup? Group, int Displacement)
-{
-    /// <summary>Counts the values of the operand's base, RSP for what is pushed and popped, that are no constants added to the one before.</summary>
-    public int Version { get; init; }
-
-    /// <summary>Those constants, in all.</summary>
-    public int Moved { get; init; }
-
-    /// <summary>Whether both are known.</summary>
-    public bool HasVersion { get; init; }
-}
+internal readonly record struct GroupMember(AccessGroup? Group, int Displacement);
 
 /// <summary>
 /// Finds the groups of a block before it is emitted: operands with the same base and index registers, not changed in between, whose
@@ -101,12 +91,6 @@ internal sealed class AccessGroups
             else
             {
                 members[i] = IsEligible(instruction, rule) && canGroup(i) ? Enter(i, instruction, rule) : default;
-            }
-
-            Register reached = StackAccess(instruction) != null ? Register.RSP : instruction.MemoryBase;
-            if (reached.IsGPR64())
-            {
-                members[i] = members[i] with { Version = Version(reached), Moved = Moved(reached), HasVersion = true };
             }
 
             Note(instruction, rule);
@@ -267,7 +251,8 @@ internal sealed class AccessGroups
         }
     }
 
-    private static int Written(in Instruction instruction, CopyRule rule)
+    /// <summary>The general registers that an instruction changes, as bits; all of them where it is not copied. Stack instructions and those that end a block are not asked for.</summary>
+    public static int Written(in Instruction instruction, CopyRule rule)
     {
         if (rule.IsNothing || instruction.FlowControl == FlowControl.ConditionalBranch || instruction.Code.IsJmpShortOrNear())
         {

@@ -99,9 +99,16 @@ internal sealed unsafe partial class BlockTranslator
         else
         {
             RmOperand place = Lookup(instruction, is64 ? 8 : 4, write: false, aligned: false);
-            _emit.Rex(is64, HostRegister.Address, place.Index, place.Register);
+            _emit.Rex(is64, HostRegister.Address, Math.Max(place.Index, 0), place.Register);
             _emit.Byte(0x8B);
-            _emit.Operand(HostRegister.Address, place.Register, place.Index, 0, place.Displacement);
+            if (place.Index < 0)
+            {
+                _emit.Operand(HostRegister.Address, place.Register, place.Displacement);
+            }
+            else
+            {
+                _emit.Operand(HostRegister.Address, place.Register, place.Index, 0, place.Displacement);
+            }
         }
 
         if (!is64 && signed)

@@ -104,6 +104,7 @@ internal sealed unsafe partial class BlockTranslator
     {
         _heldSlot = -1;
         _region = default;
+        _origins.Clear();
         _cachedGuest = NoRegister;
         _hasPolled = false;
         for (int i = _forward.Count - 1; i >= 0; i--)

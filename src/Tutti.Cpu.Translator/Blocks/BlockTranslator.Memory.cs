@@ -237,9 +237,11 @@ internal sealed unsafe partial class BlockTranslator
     {
         if (isAccessedNext && UsesWindow)
         {
-            WindowDistance(HostRegister.GuestRsp);
+            BringDistance(_origins[Number(Register.RSP)].Plus(displacement), HostRegister.GuestRsp);
             return;
         }
+
+        _region = default;
 
         _hasPolled = true;
         _emit.Load(HostRegister.Test, StateLayout.StackTag(_set));
@@ -274,6 +276,9 @@ internal sealed unsafe partial class BlockTranslator
         bool is32 = baseRegister.IsGPR32() || indexRegister.IsGPR32();
         int displacement = (int)(long)instruction.MemoryDisplacement64 + (moved ?? 0);
         bool segmented = instruction.MemorySegment is Register.FS or Register.GS;
+
+        // R15 may have the distance of a region.
+        int spare = _hasWindow ? HostRegister.Test : HostRegister.Distance;
         if (baseRegister == Register.RIP)
         {
             _emit.Load(to, StateLayout.CodePage);
@@ -289,8 +294,7 @@ internal sealed unsafe partial class BlockTranslator
             int found = baseRegister == Register.None ? -1 : isCached ? HostRegister.Address : FromGuest(Number(baseRegister), HostRegister.Address);
             if (indexRegister != Register.None)
             {
-                int index = FromGuest(Number(indexRegister), HostRegister.Distance);
-                _region = index == HostRegister.Distance ? default : _region;
+                int index = FromGuest(Number(indexRegister), spare);
                 int scale = BitOperations.Log2((uint)instruction.MemoryIndexScale);
                 if (found < 0)
                 {
@@ -324,9 +328,8 @@ internal sealed unsafe partial class BlockTranslator
 
         if (segmented)
         {
-            _region = default;
-            _emit.Load(HostRegister.Distance, instruction.MemorySegment == Register.FS ? StateLayout.FsBase : StateLayout.GsBase);
-            _emit.Lea(to, to, HostRegister.Distance, 0, 0);
+            _emit.Load(spare, instruction.MemorySegment == Register.FS ? StateLayout.FsBase : StateLayout.GsBase);
+            _emit.Lea(to, to, spare, 0, 0);
         }
 
         return to;

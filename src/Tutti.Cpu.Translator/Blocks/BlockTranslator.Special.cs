@@ -95,13 +95,14 @@ internal sealed unsafe partial class BlockTranslator
         const int Rbp = 5;
         if (UsesWindow)
         {
-            WindowDistance(Rbp);
+            BringDistance(_origins[Rbp], Rbp);
         }
         else
         {
             EmitGenericLookup(Rbp, 8, false, 0, out long miss);
             _stubs.Add(new Stub(miss, ExitInfo.Pack(ExitKind.TlbMiss, _offset, 8), _start, Rbp, 0, 0, _set));
             _emit.LoadTable(HostRegister.Distance, HostRegister.Distance, StateLayout.Distances(_set, false));
+            _region = default;
         }
 
         _emit.LoadMemory(HostRegister.Address, Rbp, HostRegister.Distance, 0);

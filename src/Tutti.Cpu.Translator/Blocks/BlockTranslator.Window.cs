@@ -1,31 +1,25 @@
 using Iced.Intel;
+using Tutti.Host;
 
 namespace Tutti.Cpu.Translator;
 
 /// <summary>
-/// Accesses of user code by the host's page tables: nothing is looked up but the region of the address. What the host's
-/// tables do not show faults, and the instruction is tried again, or interpreted.
+/// Accesses of user code by the host's page tables: nothing is looked up but the region of the address, or of what it comes from. What the
+/// host's tables do not show faults, and the instruction is tried again, or interpreted.
 /// </summary>
 internal sealed unsafe partial class BlockTranslator
 {
-    /// <summary>Displacements that are left to the access itself, with what has been added to the register since: they reach no farther than a region's guard.</summary>
-    private const long MaxWindowDisplacement = 1 << 30;
-
-    /// <summary>Of which register's region R15 has the distance, as the register was.</summary>
-    /// <param name="Guest">Its number, plus 1; 0 for none.</param>
-    /// <param name="Version">Counts the register's values that are no constants added to the one before.</param>
-    /// <param name="Moved">Those constants, in all.</param>
-    private readonly record struct HeldRegion(int Guest, int Version, int Moved);
+    /// <summary>How far an address may be from the one whose region's distance it is reached by: 4 GiB less than is unreadable around a region.</summary>
+    private const long MaxReach = AddressWindow.Guard - (4L << 30);
 
     private readonly List<ulong> _accesses = [];
+    private readonly Origins _origins = new();
 
     /// <summary>The block's accesses go by the window.</summary>
     private bool _hasWindow;
 
-    private HeldRegion _region;
-
-    /// <summary>The same where the instruction begins.</summary>
-    private HeldRegion _regionAtStart;
+    /// <summary>R15 has the distance of the region in which a number of this origin and between these bounds lies.</summary>
+    private OriginValue _region;
 
     /// <summary>Where the block's accesses are that may fault: see <see cref="WindowBlock.Accesses"/>.</summary>
     public IReadOnlyList<ulong> Accesses => _accesses;
@@ -36,60 +30,113 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>Brings what must be added to an operand's address to R15, and gives the operand. RCX is free afterwards, and R14 unless the operand names it.</summary>
     private RmOperand WindowOperand(in Instruction instruction)
     {
-        long displacement = (long)instruction.MemoryDisplacement64;
-        bool isPlain = instruction.MemoryBase.IsGPR64() && instruction.MemoryIndex == Register.None
-            && instruction.MemorySegment is not (Register.FS or Register.GS) && Math.Abs(displacement) < MaxWindowDisplacement;
-        if (!isPlain)
+        OriginValue address = _origins.AddressOf(instruction);
+        bool isSegmented = instruction.MemorySegment is Register.FS or Register.GS;
+        bool isAbsolute = instruction.MemoryBase == Register.None && instruction.MemoryIndex == Register.None;
+        if (isAbsolute && !isSegmented && address.IsKnown)
         {
-            int address = EmitAddress(instruction);
-            WindowDistance(address);
-            return RmOperand.InMemory(address, HostRegister.Distance, 0);
+            BringDistance(address, HostRegister.Address);
+            return RmOperand.InMemory(HostRegister.Distance, -1, (int)(long)instruction.MemoryDisplacement64);
         }
 
-        int guest = Number(instruction.MemoryBase);
-        int from = HostRegister.OfGuest(guest);
-        if (from == HostRegister.InState)
+        int from;
+        int displacement = (int)(long)instruction.MemoryDisplacement64;
+        if (isSegmented ? isAbsolute : instruction.MemoryBase == Register.RIP)
         {
+            _cachedGuest = NoRegister;
             from = HostRegister.Address;
-            if (_cachedGuest != guest)
-            {
-                _emit.Load(from, StateLayout.Gpr(guest));
-                _cachedGuest = guest;
-            }
+            _emit.Load(from, !isSegmented ? StateLayout.CodePage : instruction.MemorySegment == Register.FS ? StateLayout.FsBase : StateLayout.GsBase);
         }
-
-        GroupMember member = _members[_index];
-        var region = new HeldRegion(guest + 1, member.Version, member.Moved);
-        if (region with { Moved = _region.Moved } == _region && Math.Abs(displacement + region.Moved - _region.Moved) < MaxWindowDisplacement)
+        else if (!isSegmented && instruction.MemoryBase.IsGPR64() && instruction.MemoryIndex == Register.None)
         {
-            NoteAccess();
+            from = HostRegister.OfGuest(Number(instruction.MemoryBase));
+            if (from == HostRegister.InState)
+            {
+                from = HostRegister.Address;
+                if (_cachedGuest != Number(instruction.MemoryBase))
+                {
+                    _cachedGuest = Number(instruction.MemoryBase);
+                    _emit.Load(from, StateLayout.Gpr(_cachedGuest));
+                }
+            }
         }
         else
         {
-            WindowDistance(from);
-            _region = member.HasVersion ? region : default;
+            from = EmitAddress(instruction);
+            displacement = 0;
         }
 
-        return RmOperand.InMemory(from, HostRegister.Distance, (int)displacement);
+        BringDistance(address, from);
+        return RmOperand.InMemory(from, HostRegister.Distance, displacement);
     }
 
-    /// <summary>Brings what must be added to the address in a register to R15. Notes the instruction as one that may fault.</summary>
-    private void WindowDistance(int from)
+    /// <summary>Brings what must be added to an address to R15, and notes the instruction as one that may fault.</summary>
+    /// <param name="address">What is known of it.</param>
+    /// <param name="from">The register with the address, or, where that is known, with whatever it comes from.</param>
+    private void BringDistance(OriginValue address, int from)
     {
-        NoteAccess();
-        _region = default;
-        _emit.ShiftRight(HostRegister.Distance, from, HostRegister.State);
+        int closest = address.IsNear(_region, MaxReach) ? _origins.FindClosest(address, MaxReach) : -1;
+        if (closest >= 0)
+        {
+            // Whoever goes on after a fault has the region of that one: it counts for all that follow, too.
+            NoteAccess(closest);
+            _region = _region.Or(_origins[closest]);
+            return;
+        }
+
+        NoteAccess(-1);
+        if (address.IsNear(OriginValue.Number(0, 0), MaxReach))
+        {
+            _region = OriginValue.Number(0, 0);
+            _emit.Load(HostRegister.Distance, StateLayout.Regions);
+            return;
+        }
+
+        int oldest = address.IsKnown ? _origins.FindOldest(address, MaxReach) : -1;
+        if (oldest < 0 || (from == HostRegister.Address && oldest == _cachedGuest))
+        {
+            _region = oldest < 0 ? address : _origins[oldest];
+            _emit.ShiftRight(HostRegister.Distance, from, HostRegister.State);
+        }
+        else
+        {
+            _region = _origins[oldest];
+            EmitRegionOf(oldest);
+        }
+
         _emit.LoadTable(HostRegister.Distance, HostRegister.Distance, StateLayout.Regions);
     }
 
-    /// <summary>Whether an instruction that is not copied leaves R15 alone but for what its operand says.</summary>
-    private static bool KeepsRegion(in Instruction instruction) =>
-        instruction.Code is Code.Lea_r32_m or Code.Lea_r64_m or Code.Push_r64 or Code.Pushq_imm32 or Code.Pushq_imm8 or Code.Pop_r64;
-
-    private void NoteAccess()
+    private void EmitRegionOf(int place)
     {
-        ulong access = WindowBlock.Pack((int)(_start - FarEntry), _offset, _cachedAtStart, _regionAtStart.Guest - 1);
-        if (_accesses.Count == 0 || _accesses[^1] != access)
+        int home = place < Origins.CodePage ? HostRegister.OfGuest(place) : HostRegister.InState;
+        if (home != HostRegister.InState)
+        {
+            _emit.ShiftRight(HostRegister.Distance, home, HostRegister.State);
+            return;
+        }
+
+        int offset = place switch
+        {
+            Origins.CodePage => StateLayout.CodePage,
+            Origins.Fs => StateLayout.FsBase,
+            Origins.Gs => StateLayout.GsBase,
+            _ => StateLayout.Gpr(place),
+        };
+        _emit.ShiftRightState(HostRegister.Distance, offset, HostRegister.State);
+    }
+
+    /// <summary>Whether an instruction that is not copied leaves R15 alone but for what its operand says.</summary>
+    private static bool KeepsRegion(in Instruction instruction) => instruction.Code is Code.Lea_r32_m or Code.Lea_r64_m
+        or Code.Push_r64 or Code.Push_rm64 or Code.Pushq_imm32 or Code.Pushq_imm8 or Code.Pop_r64 or Code.Leaveq;
+
+    /// <summary>Notes the instruction as one that may fault.</summary>
+    /// <param name="region">The register of whose region R15 must have the distance where the instruction begins; less than 0 for none.</param>
+    private void NoteAccess(int region)
+    {
+        // The first of an instruction's accesses says what R15 must be where it begins: what comes to it later is made in between.
+        ulong access = WindowBlock.Pack((int)(_start - FarEntry), _offset, _cachedAtStart, region);
+        if (_accesses.Count == 0 || WindowBlock.DistanceOf(_accesses[^1]) != WindowBlock.DistanceOf(access))
         {
             _accesses.Add(access);
         }

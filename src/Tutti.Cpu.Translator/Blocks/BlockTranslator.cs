@@ -235,7 +235,14 @@ internal sealed unsafe partial class BlockTranslator
         }
 
         FindLabels();
-        _groups.Find(_instructions.AsSpan(0, _decoded), _members, CanGroup, _isLabel);
+        if (_hasWindow)
+        {
+            Array.Clear(_members, 0, _decoded);
+        }
+        else
+        {
+            _groups.Find(_instructions.AsSpan(0, _decoded), _members, CanGroup, _isLabel);
+        }
     }
 
     /// <summary>Decodes to the next unconditional jump; gives where in the page that leads, or -1 where the block cannot go along.</summary>
@@ -274,7 +281,7 @@ internal sealed unsafe partial class BlockTranslator
         return -1;
     }
 
-    private bool CanGroup(int index) => !_hasWindow && (Ungrouped.Count == 0 || !Ungrouped.Contains(_pagePhysical + _instructions[index].IP));
+    private bool CanGroup(int index) => Ungrouped.Count == 0 || !Ungrouped.Contains(_pagePhysical + _instructions[index].IP);
 
     private void Begin(int offset, TlbSet set)
     {
@@ -290,7 +297,8 @@ internal sealed unsafe partial class BlockTranslator
         _offset = offset;
         _hasPolled = false;
         _heldSlot = -1;
-        _region = _regionAtStart = default;
+        _region = default;
+        _origins.Clear();
         _cachedGuest = _cachedAtStart = NoRegister;
         _loopEntry = 0;
         _blockOffset = _runOffset = _low = _high = offset;
@@ -413,13 +421,6 @@ internal sealed unsafe partial class BlockTranslator
         int held = _heldSlot;
         int cached = _cachedGuest;
         _cachedGuest = _cachedAtStart = _cachedAfter = NoRegister;
-        if (_region.Guest > 0 && HostRegister.OfGuest(_region.Guest - 1) == HostRegister.InState && cached != _region.Guest - 1)
-        {
-            // R14 has had something else since.
-            _region = default;
-        }
-
-        _regionAtStart = _region;
         _heldSlot = _members[_index].Group is { Slot: >= 0 } && AccessGroups.StackAccess(instruction) != null ? held : -1;
         if (!TryTranslateBranch(instruction) && !TryTranslateSpecial(instruction) && !TryTranslateSystem(instruction)
             && !TryTranslateArithmetic(instruction))
@@ -439,6 +440,11 @@ internal sealed unsafe partial class BlockTranslator
             // Whatever its lookups have brought there: it has gone on from that.
             _cachedGuest = _cachedAfter;
             _region = KeepsRegion(instruction) ? _region : default;
+        }
+
+        if (_hasWindow)
+        {
+            _origins.Apply(instruction, CopyRule.Of(instruction));
         }
 
         _offset += instruction.Length;

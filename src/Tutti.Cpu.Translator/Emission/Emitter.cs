@@ -281,6 +281,16 @@ internal sealed unsafe class Emitter
         Byte(0xC0 | ((to & 7) << 3) | (from & 7));
     }
 
+    /// <summary>SHRX r64, [RSP+offset], r64.</summary>
+    public void ShiftRightState(int to, int offset, int count)
+    {
+        Byte(0xC4);
+        Byte(((to >> 3) == 0 ? 0x80 : 0) | 0x62);
+        Byte(0x80 | ((~count & 15) << 3) | 3);
+        Byte(0xF7);
+        Operand(to, HostRegister.State, offset);
+    }
+
     /// <summary>JRCXZ over the bytes that follow until <see cref="EndShort"/>.</summary>
     public long BeginJumpIfZero()
     {

@@ -181,6 +181,11 @@ internal sealed class CallRules
             : IsReturn(target) ? call.NextIP : null;
     }
 
+    /// <summary>The registers that a routine which comes back changes.</summary>
+    public ReadOnlySpan<int> Changed(in Instruction call) => _loads.Contains((long)call.NearBranch64) ? [HostRegister.Test]
+        : _counters.Contains((long)call.NearBranch64) ? [HostRegister.Rax, HostRegister.Rdx, HostRegister.Test, HostRegister.GuestRcx, HostRegister.Address, HostRegister.Distance]
+        : [HostRegister.Test, HostRegister.Address, HostRegister.Distance];
+
     /// <summary>IRETQ comes back to be tried again only.</summary>
     private bool IsReturn(long target) => target == _block.Common.InterruptReturn;
 

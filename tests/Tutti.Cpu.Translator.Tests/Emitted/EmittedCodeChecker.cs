@@ -11,6 +11,9 @@ internal sealed record EmittedBlock(byte[] Bytes, ulong Start, ulong NearEntry, 
 {
     /// <summary>Where else other blocks jump into it.</summary>
     public IReadOnlyList<ulong> Entries { get; init; } = [];
+
+    /// <summary>Where it is gone on at after a fault of a window, the guest's register that R14 has there, and that of whose region R15 has the distance.</summary>
+    public IReadOnlyDictionary<ulong, (int Cached, int Region)> Retries { get; init; } = new Dictionary<ulong, (int Cached, int Region)>();
 }
 
 /// <summary>
@@ -25,6 +28,7 @@ internal sealed class EmittedCodeChecker
     private readonly HostEvaluator _evaluator;
     private readonly MemoryRules _memory;
     private readonly CallRules _calls;
+    private readonly ReachRules _reaches = new();
     private readonly Dictionary<ulong, Instruction> _code = [];
     private readonly HashSet<ulong> _labels = [];
     private readonly Dictionary<ulong, HostState> _states = [];
@@ -38,8 +42,8 @@ internal sealed class EmittedCodeChecker
     {
         _block = block;
         _calls = new CallRules(block with { Set = block.Set.Tables() }, Report);
-        _evaluator = new HostEvaluator(block.Set.Tables(), block.Set == TlbSet.UserWindow, _calls.Frames);
-        _memory = new MemoryRules(block.Set.Tables(), _evaluator, Report);
+        _evaluator = new HostEvaluator(block.Set.Tables(), _calls.Frames);
+        _memory = new MemoryRules(block.Set.Tables(), _evaluator, block.Set == TlbSet.UserWindow, Report);
     }
 
     /// <summary>All violations, each with the host instruction; none where the code is as it should be.</summary>
@@ -271,13 +275,18 @@ internal sealed class EmittedCodeChecker
             return AfterCall(state, instruction, place);
         }
 
+        if (_block.Retries.TryGetValue(instruction.IP, out (int Cached, int Region) retry))
+        {
+            ReachRules.Retry(state, retry.Cached, retry.Region, place);
+        }
+
         _memory.Check(state, instruction);
         if (instruction.FlowControl == FlowControl.ConditionalBranch)
         {
             HostState taken = state.Copy();
             HostValue tested = state.Registers[HostRegister.Test];
-            _evaluator.Apply(taken, instruction, place);
-            _evaluator.Apply(state, instruction, place);
+            Apply(taken, instruction, place);
+            Apply(state, instruction, place);
             if (instruction.Code == Code.Loop_rel8_64_RCX && tested.Kind == HostValueKind.Check)
             {
                 AddFact(state, tested);
@@ -297,8 +306,14 @@ internal sealed class EmittedCodeChecker
             return null;
         }
 
-        _evaluator.Apply(state, instruction, place);
+        Apply(state, instruction, place);
         return instruction.FlowControl == FlowControl.Next ? instruction.NextIP : null;
+    }
+
+    private void Apply(HostState state, in Instruction instruction, int place)
+    {
+        _reaches.Apply(state, instruction, place);
+        _evaluator.Apply(state, instruction, place);
     }
 
     private void EnterTarget(in Instruction branch, HostState state)
@@ -314,11 +329,16 @@ internal sealed class EmittedCodeChecker
         ulong? retry = _calls.RetryOf(call);
         if (retry is { } again && _code.ContainsKey(again))
         {
-            // Once the miss is mended: registers hold whatever they may.
+            // Once the miss is mended: registers hold whatever they may, but for the guest's, of which lookups take nothing for granted.
             HostState mended = state.Copy();
-            mended.ForgetRegisters(place);
+            mended.ForgetRegisters(place, keepsGuest: true);
             _labels.Add(again);
             Enter(again, mended);
+        }
+
+        foreach (int register in _calls.Changed(call))
+        {
+            state.Reaches[register] = state.FreshReach(place, register);
         }
 
         return _calls.Apply(state, call, place) ? call.NextIP : null;

@@ -137,43 +137,6 @@ public sealed unsafe class EmittedCodeCheckerTests : IDisposable
     }
 
     [Fact]
-    public void Passes_accesses_by_the_hosts_page_tables()
-    {
-        Assert.Empty(Check(
-            () =>
-            {
-                Region(Rdx);
-                _emit.LoadMemory(Rax, Rdx, Distance, 1 << 30);
-                _emit.StoreMemory(Rax, Rdx, Distance, -(1 << 30));
-                _emit.Lea(Address, Rdx, Distance, 0, 8);
-                _emit.LoadMemory(Rax, Address, -1, 0);
-                _emit.Bytes([0x48, 0x83, 0xC2, 8]); // ADD RDX, 8
-                _emit.LoadMemory(Rax, Rdx, Distance, 0);
-            },
-            TlbSet.UserWindow));
-    }
-
-    [Fact]
-    public void Finds_each_way_to_get_round_the_table_of_regions()
-    {
-        AssertFinds("without a lookup", () => { Region(Rdx); _emit.LoadMemory(Rax, Rdx, Distance, 0); }, TlbSet.User);
-        AssertFinds("without a lookup", () => { Region(Rdx); _emit.LoadMemory(Rax, Rbx, Distance, 0); }, TlbSet.UserWindow);
-        AssertFinds("without a lookup", () => { Region(Rdx); _emit.Not(Distance); _emit.LoadMemory(Rax, Rdx, Distance, 0); }, TlbSet.UserWindow);
-        AssertFinds("without a lookup", () => { Region(Rdx); _emit.Move(Rdx, Rbx); _emit.LoadMemory(Rax, Rdx, Distance, 0); }, TlbSet.UserWindow);
-        AssertFinds("past what has been looked up", () => { Region(Rdx); _emit.LoadMemory(Rax, Rdx, Distance, int.MaxValue); }, TlbSet.UserWindow);
-        AssertFinds("past what has been looked up", () => { Region(Rdx); _emit.Bytes([0x48, 0x81, 0xC2]); _emit.Int32(int.MaxValue); _emit.LoadMemory(Rax, Rdx, Distance, 0); }, TlbSet.UserWindow);
-        AssertFinds("without a lookup", () => { Region(Rdx); _emit.Bytes([0x48, 0x01, 0xCA]); _emit.LoadMemory(Rax, Rdx, Distance, 0); }, TlbSet.UserWindow);
-        AssertFinds("no mask has bounded", () => Region(Rdx, count: Test), TlbSet.UserWindow);
-        AssertFinds("that regions do not have", () => Region(Rdx, table: StateLayout.Regions + 8), TlbSet.UserWindow);
-    }
-
-    private void Region(int address, int count = State, int? table = null)
-    {
-        _emit.ShiftRight(Distance, address, count);
-        _emit.LoadTable(Distance, Distance, table ?? StateLayout.Regions);
-    }
-
-    [Fact]
     public void Passes_sites_of_one_access_and_of_a_group()
     {
         Assert.Empty(Check(() =>

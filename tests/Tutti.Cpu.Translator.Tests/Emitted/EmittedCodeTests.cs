@@ -123,6 +123,7 @@ public sealed unsafe class EmittedCodeTests : IDisposable
         IReadOnlyCollection<string> violations = EmittedCodeChecker.Check(
             new EmittedBlock(emitted, (ulong)block.FarEntry, (ulong)block.NearEntry, block.Set, _cache.Common, _entries.Contains)
             {
+                Retries = Retries(block),
                 Entries = block.NextPage != 0 ? [] : [.. _cache.Entries.Select(static entry => (ulong)entry.Host)],
             });
         if (violations.Count > 0)
@@ -130,5 +131,17 @@ public sealed unsafe class EmittedCodeTests : IDisposable
             Assert.Fail($"{where}, {block.Set}, offset {block.Physical & 0xFFF:x}, guest bytes {Convert.ToHexString(guest)}:\n"
                 + $"{string.Join('\n', violations)}\nemitted {Convert.ToHexString(emitted)}");
         }
+    }
+
+    /// <summary>Where the block goes on after faults.</summary>
+    private static Dictionary<ulong, (int Cached, int Region)> Retries(TranslatedBlock block)
+    {
+        Dictionary<ulong, (int Cached, int Region)> retries = [];
+        foreach (ulong access in block is WindowBlock window ? window.Accesses : [])
+        {
+            retries.Add((ulong)(block.FarEntry + WindowBlock.DistanceOf(access)), (WindowBlock.CachedOf(access), WindowBlock.RegionOf(access)));
+        }
+
+        return retries;
     }
 }

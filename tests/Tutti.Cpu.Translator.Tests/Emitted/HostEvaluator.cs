@@ -4,15 +4,11 @@ namespace Tutti.Cpu.Translator.Tests.Emitted;
 
 /// <summary>Follows the values that lookups are made of through one instruction; everything else becomes a number of its own.</summary>
 /// <param name="set">The tables of the block.</param>
-/// <param name="hasWindow">Whether the block may go by the host's page tables.</param>
 /// <param name="frames">What the records of its frames are filled for.</param>
-internal sealed class HostEvaluator(TlbSet set, bool hasWindow, IReadOnlyDictionary<int, (int Size, bool Write)> frames)
+internal sealed class HostEvaluator(TlbSet set, IReadOnlyDictionary<int, (int Size, bool Write)> frames)
 {
     /// <summary>As the scale of one byte's comparison: another byte of the same record has been compared before it.</summary>
     private const int Second = -1;
-
-    /// <summary>Bytes on both sides of an address that its region's distance holds for: less than is unreadable around it.</summary>
-    private const long RegionReach = (1L << 30) + 64;
 
     private readonly InstructionInfoFactory _factory = new();
 
@@ -26,7 +22,6 @@ internal sealed class HostEvaluator(TlbSet set, bool hasWindow, IReadOnlyDiction
             Code.Mov_rm64_r64 or Code.Mov_r64_rm64 when instruction.Op0Kind == OpKind.Register => Move(state, instruction),
             Code.Lea_r64_m => EffectiveAddress(state, instruction),
             Code.VEX_Pext_r64_r64_rm64 => Extract(state, instruction),
-            Code.VEX_Shrx_r64_rm64_r64 when hasWindow && instruction.Op1Kind == OpKind.Register => Region(state, instruction),
             Code.Add_rm64_imm8 or Code.Add_rm64_imm32 or Code.Sub_rm64_imm8 or Code.Sub_rm64_imm32 or Code.Add_RAX_imm32 or Code.Sub_RAX_imm32
                 or Code.Inc_rm64 or Code.Dec_rm64 when instruction.Op0Kind == OpKind.Register => Moved(state, instruction),
             _ => null,
@@ -216,15 +211,6 @@ internal sealed class HostEvaluator(TlbSet set, bool hasWindow, IReadOnlyDiction
         return slot < 0 ? default : state.Slots[slot];
     }
 
-    private static HostValue Region(HostState state, in Instruction instruction)
-    {
-        HostValue address = state.Registers[Number(instruction.Op1Register)];
-
-        // The lowest bits of RSP are the count: see StateLayout.Bias.
-        bool isRegion = address.Kind == HostValueKind.Linear && instruction.Op2Register == Register.RSP;
-        return isRegion ? new HostValue(HostValueKind.Region, address.Root, address.Low) : default;
-    }
-
     /// <summary>Whether there is one comparison only that a fact about this tag can be of: the newest.</summary>
     public bool IsSingle(int table) => table == StateLayout.StackTag(set) || SiteOf(table) >= 0 || IsFrame(table);
 
@@ -263,14 +249,6 @@ internal sealed class HostEvaluator(TlbSet set, bool hasWindow, IReadOnlyDiction
         if (index.Kind == HostValueKind.JumpIndex)
         {
             return IsJumpTags(offset) ? new HostValue(HostValueKind.Tag, index.Root, Table: offset) : default;
-        }
-
-        if (index.Kind == HostValueKind.Region)
-        {
-            // Around a region nothing is mapped so far, and every entry that is no region's leads to no address at all.
-            return offset == StateLayout.Regions
-                ? index with { Kind = HostValueKind.Distance, Low = index.Low - RegionReach, High = index.Low + RegionReach, Write = true }
-                : default;
         }
 
         foreach (bool write in (ReadOnlySpan<bool>)[false, true])

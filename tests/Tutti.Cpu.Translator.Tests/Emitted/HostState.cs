@@ -32,9 +32,6 @@ internal enum HostValueKind
     /// <summary>From linear to host address, good for the root's bytes from Low to High.</summary>
     Distance,
 
-    /// <summary>The number of an address's region, which has an entry whatever it is.</summary>
-    Region,
-
     /// <summary>A host address: bytes Low to High from here are the guest's.</summary>
     Host,
 }
@@ -54,12 +51,16 @@ internal sealed class HostState
     public const int Saved = StateLayout.SlotCount;
 
     private const int MergedPlace = 32;
+    private const int MergedReach = 64;
 
     public HostValue[] Registers { get; } = new HostValue[16];
 
     public HostValue[] Slots { get; } = new HostValue[StateLayout.SlotCount + 1];
 
     public HashSet<HostValue> Facts { get; } = [];
+
+    /// <summary>How far registers, and fields of the state, are from other numbers: see <see cref="ReachRules"/>.</summary>
+    public Reach[] Reaches { get; } = [.. Enumerable.Repeat(Reach.Unknown, ReachRules.Count)];
 
     public static HostState Unknown(int place)
     {
@@ -73,6 +74,7 @@ internal sealed class HostState
         var copy = new HostState();
         Registers.CopyTo(copy.Registers, 0);
         Slots.CopyTo(copy.Slots, 0);
+        Reaches.CopyTo(copy.Reaches, 0);
         copy.Facts.UnionWith(Facts);
         return copy;
     }
@@ -97,7 +99,8 @@ internal sealed class HostState
     }
 
     /// <summary>After an exit: registers come back with whatever they hold, slots stay.</summary>
-    public void ForgetRegisters(int place)
+    /// <param name="keepsGuest">The guest's registers, and what the state has of it, are what they were.</param>
+    public void ForgetRegisters(int place, bool keepsGuest = false)
     {
         Facts.Clear();
         Slots[Saved] = default;
@@ -105,6 +108,25 @@ internal sealed class HostState
         {
             Registers[i] = Fresh(place, i);
         }
+
+        for (int i = 0; i < Reaches.Length; i++)
+        {
+            bool isGuests = i is not (HostRegister.Test or HostRegister.Address or HostRegister.Distance);
+            Reaches[i] = isGuests && keepsGuest ? Reaches[i] : FreshReach(place, i);
+        }
+    }
+
+    /// <summary>Another number that others may be near to.</summary>
+    /// <param name="number">Of the register or field; or where ways meet more than that.</param>
+    public Reach FreshReach(int place, int number)
+    {
+        int root = 1 + (place * 2 * MergedReach) + number;
+        for (int i = 0; i < Reaches.Length; i++)
+        {
+            Reaches[i] = Reaches[i].Root == root ? Reach.Unknown : Reaches[i];
+        }
+
+        return new Reach(ReachKind.Linear, root, 0, 0);
     }
 
     /// <summary>Makes registers numbers of their own where ways meet that bring different ones.</summary>
@@ -112,6 +134,12 @@ internal sealed class HostState
     {
         foreach (int register in merged)
         {
+            if (register >= MergedReach)
+            {
+                Reaches[register - MergedReach] = FreshReach(place, register);
+                continue;
+            }
+
             Registers[register] = Fresh(place, register + MergedPlace);
         }
     }
@@ -142,9 +170,39 @@ internal sealed class HostState
             Slots[i] = met;
         }
 
+        changed |= MeetReaches(other, place, merged);
         int facts = Facts.Count;
         Facts.IntersectWith(other.Facts);
         return changed || facts != Facts.Count;
+    }
+
+    private bool MeetReaches(HostState other, int place, HashSet<int> merged)
+    {
+        bool changed = false;
+        for (int i = 0; i < Reaches.Length; i++)
+        {
+            Reach before = Reaches[i];
+            Reach two = other.Reaches[i];
+            if (before == two)
+            {
+                continue;
+            }
+
+            if (before.Kind == ReachKind.Linear && two.Kind == ReachKind.Linear)
+            {
+                // Bounds that grow would grow for ever in a loop.
+                merged.Add(i + MergedReach);
+                Reaches[i] = FreshReach(place, i + MergedReach);
+            }
+            else
+            {
+                Reaches[i] = Reach.Either(before, two);
+            }
+
+            changed |= Reaches[i] != before;
+        }
+
+        return changed;
     }
 
     private static bool Mentions(HostValue value, int root) =>

@@ -9,7 +9,7 @@ internal delegate void Violation(string rule, in Instruction instruction);
 /// What an instruction may do to memory: read the state, write the few fields of it that are the code's to write, and reach
 /// the guest's RAM by an address that a lookup has just made.
 /// </summary>
-internal sealed class MemoryRules(TlbSet set, HostEvaluator evaluator, Violation report)
+internal sealed class MemoryRules(TlbSet set, HostEvaluator evaluator, bool hasWindow, Violation report)
 {
     private readonly InstructionInfoFactory _factory = new();
 
@@ -61,7 +61,15 @@ internal sealed class MemoryRules(TlbSet set, HostEvaluator evaluator, Violation
     {
         HostValue place = evaluator.EffectiveAddress(state, instruction);
         bool isBitString = instruction.Mnemonic is Mnemonic.Bt or Mnemonic.Bts or Mnemonic.Btr or Mnemonic.Btc && instruction.Op1Kind == OpKind.Register;
-        if (place.Kind != HostValueKind.Host || place.Count != 0)
+        Reach reach = hasWindow && !isBitString ? ReachRules.Address(state, instruction) : Reach.Unknown;
+        if (reach.Kind == ReachKind.Host)
+        {
+            if (!ReachRules.IsNear(reach, size))
+            {
+                report("reaches past what has been looked up", instruction);
+            }
+        }
+        else if (place.Kind != HostValueKind.Host || place.Count != 0)
         {
             report("reaches memory without a lookup", instruction);
         }
@@ -138,7 +146,7 @@ internal sealed class MemoryRules(TlbSet set, HostEvaluator evaluator, Violation
                 report("reads a table that is not the block's", instruction);
             }
         }
-        else if (index.Kind == HostValueKind.Region)
+        else if (hasWindow && state.Reaches[HostEvaluator.Number(instruction.MemoryIndex)].Kind == ReachKind.Index)
         {
             if (table != StateLayout.Regions || instruction.Code != Code.Mov_r64_rm64)
             {
