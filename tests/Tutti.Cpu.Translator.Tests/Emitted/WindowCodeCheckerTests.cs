@@ -56,8 +56,18 @@ public sealed unsafe class WindowCodeCheckerTests : IDisposable
             Finds("without a lookup", () => { Code(any); Region(Rdx); _emit.Lea(Address, Rdx, Rsi, 0, 0); Read(Address); });
         }
 
-        Finds("past what has been looked up", () => { Code("89CE"); Region(Rdx); Code("48C1E605"); _emit.Lea(Address, Rdx, Rsi, 0, 0); Read(Address); });
-        Finds("past what has been looked up", () => { Code("89CE"); Region(Rdx); Code("488D14F2488D14F2488D14F2"); Read(Rdx); });
+        Finds("without a lookup", () => { Code("89CE"); Region(Rdx); Code("48C1E605"); _emit.Lea(Address, Rdx, Rsi, 0, 0); Read(Address); });
+        Finds("without a lookup", () => { Code("89CE"); Region(Rdx); Code("488D14F2488D14F2"); Read(Rdx); });
+        Finds("past what has been looked up", () =>
+        {
+            Region(Rdx);
+            for (int i = 0; i < 33; i++)
+            {
+                Code("4881C2FFFFFF7F"); // ADD RDX, 7FFFFFFFh
+            }
+
+            Read(Rdx);
+        });
         Assert.Contains("without a lookup", string.Join(' ', Check(() => { Region(Rdx); Read(Rdx); }, TlbSet.User)), StringComparison.Ordinal);
     }
 
