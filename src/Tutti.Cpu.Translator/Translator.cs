@@ -17,8 +17,11 @@ internal sealed unsafe partial class Translator : ITranslationTier
     private const uint AllSseMasked = 0x1F80;
     private const int AllX87Masked = 0x3F;
 
-    /// <summary>Jumps to other pages by way of the jump cache, for each that is led straight to its target.</summary>
-    private const uint JumpsPerLink = 16;
+    /// <summary>
+    /// Jumps to other pages by way of the jump cache, for each that is led straight to its target: that costs a microsecond, and saves some
+    /// nanoseconds each time until the guest changes its address space.
+    /// </summary>
+    private const uint JumpsPerLink = 128;
 
     /// <summary>No page-fault error code.</summary>
     private const long NoError = -1;
@@ -33,12 +36,6 @@ internal sealed unsafe partial class Translator : ITranslationTier
     private readonly delegate* unmanaged<HotState*, long, void> _enter;
     private readonly bool _tracesBlocks;
     private readonly bool _tracesExits;
-
-    /// <summary>Linear addresses of pages that the jump cache leads into.</summary>
-    private readonly HashSet<ulong> _jumpPages = [];
-
-    /// <summary>A bit for each of the numbers that the lowest bits of those pages make: most pages that are asked for are none of them.</summary>
-    private readonly ulong[] _jumpPageBits = new ulong[256];
 
     /// <summary>The instruction that has missed the TLB last, and for which page.</summary>
     private ulong _missRip = 1;
@@ -67,6 +64,7 @@ internal sealed unsafe partial class Translator : ITranslationTier
         _hot = (HotState*)((byte*)_state - StateLayout.Cpu);
         _exit = (ExitState*)((byte*)_hot + StateLayout.Exit);
         _tables = new TranslatorTables(_hot, _cache.Hot, _nowhere.Address, _cache.Common.Leave);
+        _spaces = new AddressSpaces(_tables);
         _exit->FaultExit = (ulong)_cache.Common.Fault;
         bool canFault = processor.Memory.HostFile >= 0 && _direct == null && FaultHandler.TryAdd(_cache.Range.Start, _cache.Range.Length);
         _windows = new UserWindows(_hot, _state, processor.Memory, canFault, everythingHasWindow, processor.ProcessorCount);
@@ -135,40 +133,6 @@ internal sealed unsafe partial class Translator : ITranslationTier
         }
     }
 
-    public void FlushTlb(bool keepsGlobal)
-    {
-        _tables.Flush(keepsGlobal);
-        _windows.MarkStale();
-        _direct?.MarkStale();
-
-        // All code is looked up anew from here, so that the mark comes back where it must.
-        ForgetJumps(!keepsGlobal || _processor.Tlb.HasFetchedLocalCode);
-        _processor.Tlb.HasFetchedLocalCode = false;
-    }
-
-    public void InvalidatePage(ulong linear)
-    {
-        _tables.Invalidate(linear);
-        _windows.Invalidate(linear);
-        _direct?.Invalidate(linear);
-        if (IsJumpPage(linear >> 12) || _tables.IsInLargePage(linear))
-        {
-            _windows.MarkStale();
-            _direct?.MarkStale();
-            ForgetJumps(true);
-        }
-    }
-
-    public void DropKeys(uint keys)
-    {
-        _tables.DropKeys(keys);
-        if ((keys & 1) != 0)
-        {
-            // Windows show pages of key 0 only.
-            ForgetJumps(false);
-        }
-    }
-
     public void NoteReturn(ushort code, ushort stack, Descriptor codeDescriptor, Descriptor stackDescriptor)
     {
         if (_returnLimit != _state->Gdtr.Limit)
@@ -225,7 +189,8 @@ internal sealed unsafe partial class Translator : ITranslationTier
         _tables.Sites.Clear();
         _tables.Sites.Forget();
         _cache.Clear();
-        ForgetJumps(true);
+        ForgetUserJumps(ofAll: true);
+        ForgetSupervisorJumps();
     }
 
     public long ByteCount => _cache.UsedBytes;
@@ -234,7 +199,8 @@ internal sealed unsafe partial class Translator : ITranslationTier
     {
         _windows.Clear();
         _direct?.Clear();
-        ForgetJumps(true);
+        ForgetUserJumps(ofAll: true);
+        ForgetSupervisorJumps();
         _cache.ReleaseMemory();
         _jumpPages.TrimExcess();
     }
@@ -286,16 +252,17 @@ internal sealed unsafe partial class Translator : ITranslationTier
 
         if (block != null && !KeepsJumps)
         {
-            ulong rip = _state->Rip;
-            _tables.SetJump(set.Tables(), rip, block.FarEntry);
             if (_jumpPages.Count >= MaxJumpPages)
             {
                 // One page of RAM may be code at any number of linear ones.
-                ForgetJumps(true);
-                _tables.SetJump(set.Tables(), rip, block.FarEntry);
+                ForgetUserJumps(ofAll: true);
+                ForgetSupervisorJumps();
+                _jumpPages.Clear();
+                Array.Clear(_jumpPageBits);
             }
 
-            AddJumpPage(rip >> 12);
+            SetJump(set, block);
+            AddJumpPage(_state->Rip >> 12);
         }
 
         return block;
@@ -581,7 +548,7 @@ internal sealed unsafe partial class Translator : ITranslationTier
 
             if (_windows.TryRetire())
             {
-                ForgetJumps(false);
+                ForgetUserJumps(ofAll: false);
                 return 0;
             }
         }
@@ -746,7 +713,8 @@ internal sealed unsafe partial class Translator : ITranslationTier
     {
         ulong target = _exit->Address;
         long site = (long)_exit->Site;
-        _exit->LinkCountdown = JumpsPerLink;
+        bool links = _exit->LinkCountdown == 0;
+        _exit->LinkCountdown = links ? JumpsPerLink : _exit->LinkCountdown;
         if (!CpuState.IsCanonical(_state, target))
         {
             _state->Gpr[4] += info.IsCall ? 8UL : 0;
@@ -760,7 +728,7 @@ internal sealed unsafe partial class Translator : ITranslationTier
             return 0;
         }
 
-        if (before == Counters.Flushes)
+        if (links && before == Counters.Flushes)
         {
             _cache.LinkFar(site, block);
         }
@@ -768,23 +736,4 @@ internal sealed unsafe partial class Translator : ITranslationTier
         _exit->SseMissing = _exit->AvxMissing = _exit->X87Missing = 1;
         return block.FarEntry;
     }
-
-    private void ForgetJumps(bool all)
-    {
-        _tables.ForgetJumps(all);
-        _cache.ForgetFarLinks(all);
-        if (all)
-        {
-            _jumpPages.Clear();
-            Array.Clear(_jumpPageBits);
-        }
-    }
-
-    private void AddJumpPage(ulong page)
-    {
-        _jumpPageBits[(page >> 6) & 255] |= 1UL << (int)(page & 63);
-        _jumpPages.Add(page);
-    }
-
-    private bool IsJumpPage(ulong page) => (_jumpPageBits[(page >> 6) & 255] >> (int)(page & 63) & 1) != 0 && _jumpPages.Contains(page);
 }

@@ -179,8 +179,22 @@ public sealed unsafe class Tlb
         _jumpCache.Flush();
     }
 
-    /// <summary>Drops all translations but those of global pages: a write of CR3.</summary>
-    internal void FlushButGlobal()
+    /// <summary>Drops all translations but those of global pages.</summary>
+    public void FlushButGlobal()
+    {
+        DropLocal();
+        Follower?.FlushTlb(keepsGlobal: true);
+    }
+
+    /// <summary>The same where CR3 has been written; whoever keeps translations apart by PCID need not drop those of others.</summary>
+    /// <param name="keeps">Those of the new PCID stay, too.</param>
+    internal void SwitchSpace(bool keeps)
+    {
+        DropLocal();
+        Follower?.SwitchSpace(keeps);
+    }
+
+    private void DropLocal()
     {
         int kept = 0;
         for (int i = 0; i < _filledCount; i++)
@@ -199,7 +213,6 @@ public sealed unsafe class Tlb
 
         _filledCount = kept;
         _fetches.Flush();
-        Follower?.FlushTlb(keepsGlobal: true);
         _jumpCache.Flush();
     }
 

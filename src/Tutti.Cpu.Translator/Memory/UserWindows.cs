@@ -49,10 +49,6 @@ internal sealed unsafe class UserWindows : IDisposable
     private readonly int _maxWindows;
     private readonly List<UserWindow> _windows = [];
     private readonly Dictionary<ulong, int> _resting = [];
-    private ulong _noted;
-    private int _notes;
-    private int _flushes;
-    private int _flushesAtNote;
     private UserWindow? _current;
     private long _countedFrom;
     private long _countedAt;
@@ -106,18 +102,16 @@ internal sealed unsafe class UserWindows : IDisposable
     }
 
     /// <summary>Takes note that user mode was found running; true when the address space has a window from now on, and had none.</summary>
-    public bool Note()
+    public bool Note(AddressSpace space)
     {
-        ulong root = _state->Cr3 & PageTableEntry.AddressMask;
+        ulong root = space.Root;
         if (_isOff || !IsPlain(_state) || _windows.Exists(w => w.Root == root))
         {
             return false;
         }
 
-        bool goesOn = root == _noted && _flushes - _flushesAtNote <= MaxFlushes;
-        _notes = goesOn ? _notes + 1 : 1;
-        _noted = root;
-        _flushesAtNote = _flushes;
+        space.Notes = space.Flushes - space.FlushesAtNote <= MaxFlushes ? space.Notes + 1 : 1;
+        space.FlushesAtNote = space.Flushes;
         if (_resting.TryGetValue(root, out int rest))
         {
             _resting[root] = rest - 1;
@@ -129,16 +123,16 @@ internal sealed unsafe class UserWindows : IDisposable
             _resting.Remove(root);
         }
 
-        return _notes >= HotNotes && TryAdd(root);
+        return space.Notes >= HotNotes && TryAdd(root);
     }
 
     /// <summary>The guest has dropped translations: what is shown is compared with its tables before it is used again.</summary>
-    public void MarkStale()
+    /// <param name="root">Of an address space; not given for all of them.</param>
+    public void MarkStale(ulong? root = null)
     {
-        _flushes++;
         foreach (UserWindow window in _windows)
         {
-            window.Pages.IsStale = true;
+            window.Pages.IsStale |= root == null || window.Root == root;
         }
     }
 
