@@ -8,11 +8,8 @@ internal sealed unsafe partial class Translator
 {
     private readonly AddressSpaces _spaces;
 
-    /// <summary>Linear addresses of pages that the jump cache leads into.</summary>
-    private readonly HashSet<ulong> _jumpPages = [];
-
-    /// <summary>A bit for each of the numbers that the lowest bits of those pages make: most pages that are asked for are none of them.</summary>
-    private readonly ulong[] _jumpPageBits = new ulong[256];
+    private readonly JumpPages _userPages = new();
+    private readonly JumpPages _supervisorPages = new();
 
     public void FlushTlb(bool keepsGlobal)
     {
@@ -52,11 +49,20 @@ internal sealed unsafe partial class Translator
         _tables.Invalidate(linear);
         _windows.Invalidate(linear);
         _direct?.Invalidate(linear);
-        if (IsJumpPage(linear >> 12) || _tables.IsInLargePage(linear))
+        bool isLarge = _tables.IsInLargePage(linear);
+        if (isLarge)
         {
             _windows.MarkStale();
             _direct?.MarkStale();
+        }
+
+        if (isLarge || _userPages.Holds(linear))
+        {
             ForgetUserJumps(ofAll: true);
+        }
+
+        if (isLarge || _supervisorPages.Holds(linear))
+        {
             ForgetSupervisorJumps();
         }
     }
@@ -75,14 +81,38 @@ internal sealed unsafe partial class Translator
 
     private ulong Root => _state->Cr3 & PageTableEntry.AddressMask;
 
+    /// <summary>Lets jumps to RIP find its block.</summary>
     private void SetJump(TlbSet set, TranslatedBlock block)
     {
-        if (set.Tables() == TlbSet.User)
+        bool isUser = set.Tables() == TlbSet.User;
+        AddJumpPage(_state->Rip);
+        if (isUser)
         {
             _spaces.Current.HasWindow = set == TlbSet.UserWindow;
         }
 
         _tables.SetJump(set.Tables(), _state->Rip, block.FarEntry);
+    }
+
+    /// <summary>Code of the current privilege at a linear address has been translated or is remembered.</summary>
+    private void AddJumpPage(ulong linear)
+    {
+        bool isUser = _state->Cpl == 3;
+        JumpPages pages = isUser ? _userPages : _supervisorPages;
+        if (pages.IsFull)
+        {
+            pages.Clear();
+            if (isUser)
+            {
+                ForgetUserJumps(ofAll: true);
+            }
+            else
+            {
+                ForgetSupervisorJumps();
+            }
+        }
+
+        pages.Add(linear);
     }
 
     private void ForgetUserJumps(bool ofAll)
@@ -113,12 +143,4 @@ internal sealed unsafe partial class Translator
             ForgetSupervisorJumps();
         }
     }
-
-    private void AddJumpPage(ulong page)
-    {
-        _jumpPageBits[(page >> 6) & 255] |= 1UL << (int)(page & 63);
-        _jumpPages.Add(page);
-    }
-
-    private bool IsJumpPage(ulong page) => (_jumpPageBits[(page >> 6) & 255] >> (int)(page & 63) & 1) != 0 && _jumpPages.Contains(page);
 }

@@ -11,9 +11,6 @@ namespace Tutti.Cpu.Translator;
 /// </summary>
 internal sealed unsafe partial class Translator : ITranslationTier
 {
-    /// <summary>Linear pages of code that are remembered.</summary>
-    private const int MaxJumpPages = 1 << 16;
-
     private const uint AllSseMasked = 0x1F80;
     private const int AllX87Masked = 0x3F;
 
@@ -46,6 +43,9 @@ internal sealed unsafe partial class Translator : ITranslationTier
 
     private readonly UserWindows _windows;
     private CounterClock? _counter;
+
+    /// <summary>The access for which a page fault was raised that its window did not show; RIP 0 for none.</summary>
+    private (ulong Rip, ulong Linear, bool Write) _awaited;
 
     /// <summary>The access that has faulted last: see <see cref="WindowBlock.Accesses"/>.</summary>
     private ulong _faulted;
@@ -110,6 +110,11 @@ internal sealed unsafe partial class Translator : ITranslationTier
         while (Volatile.Read(ref _state->Attention) == 0 && _state->FaultVector < 0 && CanRun)
         {
             _keepsJumps = false;
+            if (_state->Cpl == 3 && _awaited.Rip != 0)
+            {
+                ShowAwaited();
+            }
+
             if (_state->Cpl == 3 && _direct != null && _direct.TryRun(out _keepsJumps))
             {
                 continue;
@@ -202,7 +207,8 @@ internal sealed unsafe partial class Translator : ITranslationTier
         ForgetUserJumps(ofAll: true);
         ForgetSupervisorJumps();
         _cache.ReleaseMemory();
-        _jumpPages.TrimExcess();
+        _userPages.TrimExcess();
+        _supervisorPages.TrimExcess();
     }
 
     public IEnumerable<EngineCounter> ReadCounters() => [.. Counters.Read(_cache, _windows), .. _direct?.ReadCounters() ?? []];
@@ -252,17 +258,7 @@ internal sealed unsafe partial class Translator : ITranslationTier
 
         if (block != null && !KeepsJumps)
         {
-            if (_jumpPages.Count >= MaxJumpPages)
-            {
-                // One page of RAM may be code at any number of linear ones.
-                ForgetUserJumps(ofAll: true);
-                ForgetSupervisorJumps();
-                _jumpPages.Clear();
-                Array.Clear(_jumpPageBits);
-            }
-
             SetJump(set, block);
-            AddJumpPage(_state->Rip >> 12);
         }
 
         return block;
@@ -333,7 +329,7 @@ internal sealed unsafe partial class Translator : ITranslationTier
             block = _cache.TranslateCrossing(bytes, pages, physical, nextPhysical, set);
         }
 
-        AddJumpPage(next >> 12);
+        AddJumpPage(next);
         return block;
     }
 
@@ -564,6 +560,17 @@ internal sealed unsafe partial class Translator : ITranslationTier
         return block.FarEntry + WindowBlock.DistanceOf(access);
     }
 
+    /// <summary>Shows the page for which a page fault was raised, when the guest comes back to the access: its second fault on the host would cost more than all of this.</summary>
+    private void ShowAwaited()
+    {
+        (ulong rip, ulong linear, bool write) = _awaited;
+        _awaited = default;
+        if (rip == _state->Rip && Set == TlbSet.UserWindow && _processor.Tlb.TryFillTlb(linear, write ? Access.Write : Access.Read))
+        {
+            _windows.TryShow(linear, write);
+        }
+    }
+
     /// <summary>An access that its window cannot show: raises its fault, or has the instruction interpreted. One that comes often goes by the tables from then on.</summary>
     private long AfterFault()
     {
@@ -573,16 +580,23 @@ internal sealed unsafe partial class Translator : ITranslationTier
         }
 
         _state->Rip = _hot->CodePage + (ulong)WindowBlock.OffsetOf(_faulted);
+        bool hides = _processor.Fetch.TryFindCode(out ulong physical, out _) && _cache.NoteCrossing(physical);
+        if (hides)
+        {
+            _cache.Hot.NoteHidden(physical);
+            Invalidate(_processor.Memory.GetPageIndex(physical), physical, 1);
+        }
+
         if (_missError != NoError)
         {
+            // One that is the first to reach many pages finds them by the tables: what it would find here is not shown yet.
+            _awaited = (_state->Rip, _exit->FaultAddress, (_exit->FaultError & PageFaultError.Write) != 0);
             _processor.Tlb.RaisePageFault(_exit->FaultAddress, (uint)_missError);
             return 0;
         }
 
-        if (_processor.Fetch.TryFindCode(out ulong physical, out _) && _cache.NoteCrossing(physical))
+        if (hides)
         {
-            _cache.Hot.NoteHidden(physical);
-            Invalidate(_processor.Memory.GetPageIndex(physical), physical, 1);
             return 0;
         }
 

@@ -40,7 +40,7 @@ internal sealed unsafe class TranslationCache : IDisposable
     /// <summary>Blocks by the hash of their address and set.</summary>
     private readonly TranslatedBlock?[] _buckets = new TranslatedBlock?[BucketCount];
 
-    /// <summary>A bit for where blocks begin or may be entered, or have once; each decoded instruction asks.</summary>
+    /// <summary>A bit for where blocks begin or may be entered, or have once: each decoded instruction asks, and most are told no.</summary>
     private readonly ulong[] _known = new ulong[1 << (KnownBits - 6)];
 
     private readonly Func<int, bool> _isKnown;
@@ -104,6 +104,12 @@ internal sealed unsafe class TranslationCache : IDisposable
 
     public TranslatedBlock? Find(ulong physical, TlbSet set)
     {
+        int bit = KnownBit(physical, set);
+        if ((_known[bit >> 6] >> (bit & 63) & 1) == 0)
+        {
+            return null;
+        }
+
         TranslatedBlock? block = Bucket(physical, set);
         while (block != null && (block.Physical != physical || block.Set != set))
         {
@@ -222,12 +228,7 @@ internal sealed unsafe class TranslationCache : IDisposable
     }
 
     /// <summary>Whether there is a block that begins, or can be entered, at an offset in the page that is being translated.</summary>
-    private bool IsKnown(int offset)
-    {
-        ulong physical = _translated.Page | (uint)offset;
-        int bit = KnownBit(physical, _translated.Set);
-        return (_known[bit >> 6] >> (bit & 63) & 1) != 0 && Find(physical, _translated.Set) is { IsCrossing: false };
-    }
+    private bool IsKnown(int offset) => Find(_translated.Page | (uint)offset, _translated.Set) is { IsCrossing: false };
 
     /// <summary>The bits of a page lie together.</summary>
     private static int KnownBit(ulong physical, TlbSet set) =>

@@ -306,7 +306,8 @@ internal sealed unsafe class ShownPages
     private void NoteWritten(ulong host, ulong linear)
     {
         ref ulong place = ref CollectionsMarshal.GetValueRefOrAddDefault(_written, host, out bool exists);
-        _hasAliases |= exists && place != linear && (RightsOf(place) & PageRights.Write) != 0;
+        _hasAliases |= exists && place != linear && (RightsOf(place) & PageRights.Write) != 0
+            && HostOf(_slots[place >> SlotShift], (int)(place >> 12) & (SlotPages - 1)) == host;
         place = linear;
     }
 

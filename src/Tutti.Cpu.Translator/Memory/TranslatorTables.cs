@@ -318,10 +318,11 @@ internal sealed unsafe class TranslatorTables : IDisposable
     public void ClearJumps(TlbSet set)
     {
         // No address that is looked up has the index of its own tag here; see NoJumpTag.
-        ulong* tags = Table(StateLayout.JumpTags(set));
-        for (int index = 0; index < StateLayout.JumpCount; index++)
+        var tags = new Span<ulong>(Table(StateLayout.JumpTags(set)), StateLayout.JumpCount);
+        (tags[0], tags[1]) = (NoJumpTag(0), NoJumpTag(1));
+        for (int done = 2; done < tags.Length; done *= 2)
         {
-            tags[index] = NoJumpTag(index);
+            tags[..done].CopyTo(tags[done..]);
         }
     }
 
@@ -383,7 +384,7 @@ internal sealed unsafe class TranslatorTables : IDisposable
     /// <summary>The other entry that an address may have.</summary>
     private static int SecondIndexOf(int index) => (index + (StateLayout.JumpCount / 2)) & (StateLayout.JumpCount - 1);
 
-    /// <summary>One of the two entries of an address: its own if it has one, a free one, or each in turn.</summary>
+    /// <summary>One of the two entries of an address: its own if it has one, one that is nobody's or another address space's, or each in turn.</summary>
     private int ChooseJump(TlbSet set, ulong linear)
     {
         ulong* tags = Table(StateLayout.JumpTags(set));
@@ -400,13 +401,20 @@ internal sealed unsafe class TranslatorTables : IDisposable
             return second;
         }
 
-        if (tags[first] == 1UL - linear || tags[first] == NoJumpTag(first))
+        if (tags[first] == 1UL - linear || !IsInUse(set, first, tags[first]))
         {
             return first;
         }
 
         _isSecondNext = !_isSecondNext;
-        return tags[second] == NoJumpTag(second) || _isSecondNext ? second : first;
+        return _isSecondNext || !IsInUse(set, second, tags[second]) ? second : first;
+    }
+
+    /// <summary>Whether lookups in the current address space can find an entry.</summary>
+    private bool IsInUse(TlbSet set, int index, ulong tag)
+    {
+        int own = JumpIndexOf(set, 1UL - tag);
+        return own == index || SecondIndexOf(own) == index;
     }
 
     /// <summary>The tag of an empty entry: of an address that is not canonical, and whose index is even where this one is odd, with any salt.</summary>
