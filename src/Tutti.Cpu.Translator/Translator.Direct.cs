@@ -23,7 +23,7 @@ internal sealed unsafe partial class Translator
         if (_direct!.Note())
         {
             // What user mode has translated leads on by itself.
-            ForgetJumps(false);
+            ForgetUserJumps(ofAll: false);
             return true;
         }
 
@@ -48,10 +48,10 @@ internal sealed unsafe partial class Translator
             return;
         }
 
-        if (_windows.Note())
+        if (_windows.Note(_spaces.Current))
         {
             // What user mode has runs by the tables.
-            ForgetJumps(false);
+            ForgetUserJumps(ofAll: false);
         }
 
         ulong cr2 = _state->Cr2;

@@ -29,7 +29,7 @@ internal sealed unsafe partial class Translator
         _exit->CounterOffset = (ulong)((_counter?.Nanoseconds ?? 0) + _state->TscOffset);
         _exit->BasesForbidden = (_state->Cr4 & Cr4.FsGsBase) != 0 ? 0 : 1;
         _exit->KeysForbidden = (_state->Cr4 & Cr4.ProtectionKeyEnable) != 0 ? 0 : 1;
-        _exit->ReturnForbidden = _returnLimit == _state->Gdtr.Limit && _processor.InterruptReturns.ReturnsPlainly ? 0 : 1;
+        _exit->ReturnForbidden = _returnLimit == _state->Gdtr.Limit && _processor.InterruptReturns.ReturnsPlainly && _awaited.Rip == 0 ? 0 : 1;
     }
 
     private void FollowClock()

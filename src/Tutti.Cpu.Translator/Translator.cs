@@ -11,14 +11,14 @@ namespace Tutti.Cpu.Translator;
 /// </summary>
 internal sealed unsafe partial class Translator : ITranslationTier
 {
-    /// <summary>Linear pages of code that are remembered.</summary>
-    private const int MaxJumpPages = 1 << 16;
-
     private const uint AllSseMasked = 0x1F80;
     private const int AllX87Masked = 0x3F;
 
-    /// <summary>Jumps to other pages by way of the jump cache, for each that is led straight to its target.</summary>
-    private const uint JumpsPerLink = 16;
+    /// <summary>
+    /// Jumps to other pages by way of the jump cache, for each that is led straight to its target: that costs a microsecond, and saves some
+    /// nanoseconds each time until the guest changes its address space.
+    /// </summary>
+    private const uint JumpsPerLink = 128;
 
     /// <summary>No page-fault error code.</summary>
     private const long NoError = -1;
@@ -34,12 +34,6 @@ internal sealed unsafe partial class Translator : ITranslationTier
     private readonly bool _tracesBlocks;
     private readonly bool _tracesExits;
 
-    /// <summary>Linear addresses of pages that the jump cache leads into.</summary>
-    private readonly HashSet<ulong> _jumpPages = [];
-
-    /// <summary>A bit for each of the numbers that the lowest bits of those pages make: most pages that are asked for are none of them.</summary>
-    private readonly ulong[] _jumpPageBits = new ulong[256];
-
     /// <summary>The instruction that has missed the TLB last, and for which page.</summary>
     private ulong _missRip = 1;
     private ulong _missPage;
@@ -49,6 +43,9 @@ internal sealed unsafe partial class Translator : ITranslationTier
 
     private readonly UserWindows _windows;
     private CounterClock? _counter;
+
+    /// <summary>The access for which a page fault was raised that its window did not show; RIP 0 for none.</summary>
+    private (ulong Rip, ulong Linear, bool Write) _awaited;
 
     /// <summary>The access that has faulted last: see <see cref="WindowBlock.Accesses"/>.</summary>
     private ulong _faulted;
@@ -67,6 +64,7 @@ internal sealed unsafe partial class Translator : ITranslationTier
         _hot = (HotState*)((byte*)_state - StateLayout.Cpu);
         _exit = (ExitState*)((byte*)_hot + StateLayout.Exit);
         _tables = new TranslatorTables(_hot, _cache.Hot, _nowhere.Address, _cache.Common.Leave);
+        _spaces = new AddressSpaces(_tables);
         _exit->FaultExit = (ulong)_cache.Common.Fault;
         bool canFault = processor.Memory.HostFile >= 0 && _direct == null && FaultHandler.TryAdd(_cache.Range.Start, _cache.Range.Length);
         _windows = new UserWindows(_hot, _state, processor.Memory, canFault, everythingHasWindow, processor.ProcessorCount);
@@ -112,6 +110,11 @@ internal sealed unsafe partial class Translator : ITranslationTier
         while (Volatile.Read(ref _state->Attention) == 0 && _state->FaultVector < 0 && CanRun)
         {
             _keepsJumps = false;
+            if (_state->Cpl == 3 && _awaited.Rip != 0)
+            {
+                ShowAwaited();
+            }
+
             if (_state->Cpl == 3 && _direct != null && _direct.TryRun(out _keepsJumps))
             {
                 continue;
@@ -132,40 +135,6 @@ internal sealed unsafe partial class Translator : ITranslationTier
         if (_state->Cpl == 3 && _state->FaultVector < 0 && CanRun)
         {
             NoteRunning();
-        }
-    }
-
-    public void FlushTlb(bool keepsGlobal)
-    {
-        _tables.Flush(keepsGlobal);
-        _windows.MarkStale();
-        _direct?.MarkStale();
-
-        // All code is looked up anew from here, so that the mark comes back where it must.
-        ForgetJumps(!keepsGlobal || _processor.Tlb.HasFetchedLocalCode);
-        _processor.Tlb.HasFetchedLocalCode = false;
-    }
-
-    public void InvalidatePage(ulong linear)
-    {
-        _tables.Invalidate(linear);
-        _windows.Invalidate(linear);
-        _direct?.Invalidate(linear);
-        if (IsJumpPage(linear >> 12) || _tables.IsInLargePage(linear))
-        {
-            _windows.MarkStale();
-            _direct?.MarkStale();
-            ForgetJumps(true);
-        }
-    }
-
-    public void DropKeys(uint keys)
-    {
-        _tables.DropKeys(keys);
-        if ((keys & 1) != 0)
-        {
-            // Windows show pages of key 0 only.
-            ForgetJumps(false);
         }
     }
 
@@ -225,7 +194,8 @@ internal sealed unsafe partial class Translator : ITranslationTier
         _tables.Sites.Clear();
         _tables.Sites.Forget();
         _cache.Clear();
-        ForgetJumps(true);
+        ForgetUserJumps(ofAll: true);
+        ForgetSupervisorJumps();
     }
 
     public long ByteCount => _cache.UsedBytes;
@@ -234,9 +204,11 @@ internal sealed unsafe partial class Translator : ITranslationTier
     {
         _windows.Clear();
         _direct?.Clear();
-        ForgetJumps(true);
+        ForgetUserJumps(ofAll: true);
+        ForgetSupervisorJumps();
         _cache.ReleaseMemory();
-        _jumpPages.TrimExcess();
+        _userPages.TrimExcess();
+        _supervisorPages.TrimExcess();
     }
 
     public IEnumerable<EngineCounter> ReadCounters() => [.. Counters.Read(_cache, _windows), .. _direct?.ReadCounters() ?? []];
@@ -286,16 +258,7 @@ internal sealed unsafe partial class Translator : ITranslationTier
 
         if (block != null && !KeepsJumps)
         {
-            ulong rip = _state->Rip;
-            _tables.SetJump(set.Tables(), rip, block.FarEntry);
-            if (_jumpPages.Count >= MaxJumpPages)
-            {
-                // One page of RAM may be code at any number of linear ones.
-                ForgetJumps(true);
-                _tables.SetJump(set.Tables(), rip, block.FarEntry);
-            }
-
-            AddJumpPage(rip >> 12);
+            SetJump(set, block);
         }
 
         return block;
@@ -366,7 +329,7 @@ internal sealed unsafe partial class Translator : ITranslationTier
             block = _cache.TranslateCrossing(bytes, pages, physical, nextPhysical, set);
         }
 
-        AddJumpPage(next >> 12);
+        AddJumpPage(next);
         return block;
     }
 
@@ -581,7 +544,7 @@ internal sealed unsafe partial class Translator : ITranslationTier
 
             if (_windows.TryRetire())
             {
-                ForgetJumps(false);
+                ForgetUserJumps(ofAll: false);
                 return 0;
             }
         }
@@ -597,6 +560,17 @@ internal sealed unsafe partial class Translator : ITranslationTier
         return block.FarEntry + WindowBlock.DistanceOf(access);
     }
 
+    /// <summary>Shows the page for which a page fault was raised, when the guest comes back to the access: its second fault on the host would cost more than all of this.</summary>
+    private void ShowAwaited()
+    {
+        (ulong rip, ulong linear, bool write) = _awaited;
+        _awaited = default;
+        if (rip == _state->Rip && Set == TlbSet.UserWindow && _processor.Tlb.TryFillTlb(linear, write ? Access.Write : Access.Read))
+        {
+            _windows.TryShow(linear, write);
+        }
+    }
+
     /// <summary>An access that its window cannot show: raises its fault, or has the instruction interpreted. One that comes often goes by the tables from then on.</summary>
     private long AfterFault()
     {
@@ -606,16 +580,23 @@ internal sealed unsafe partial class Translator : ITranslationTier
         }
 
         _state->Rip = _hot->CodePage + (ulong)WindowBlock.OffsetOf(_faulted);
+        bool hides = _processor.Fetch.TryFindCode(out ulong physical, out _) && _cache.NoteCrossing(physical);
+        if (hides)
+        {
+            _cache.Hot.NoteHidden(physical);
+            Invalidate(_processor.Memory.GetPageIndex(physical), physical, 1);
+        }
+
         if (_missError != NoError)
         {
+            // One that is the first to reach many pages finds them by the tables: what it would find here is not shown yet.
+            _awaited = (_state->Rip, _exit->FaultAddress, (_exit->FaultError & PageFaultError.Write) != 0);
             _processor.Tlb.RaisePageFault(_exit->FaultAddress, (uint)_missError);
             return 0;
         }
 
-        if (_processor.Fetch.TryFindCode(out ulong physical, out _) && _cache.NoteCrossing(physical))
+        if (hides)
         {
-            _cache.Hot.NoteHidden(physical);
-            Invalidate(_processor.Memory.GetPageIndex(physical), physical, 1);
             return 0;
         }
 
@@ -746,7 +727,8 @@ internal sealed unsafe partial class Translator : ITranslationTier
     {
         ulong target = _exit->Address;
         long site = (long)_exit->Site;
-        _exit->LinkCountdown = JumpsPerLink;
+        bool links = _exit->LinkCountdown == 0;
+        _exit->LinkCountdown = links ? JumpsPerLink : _exit->LinkCountdown;
         if (!CpuState.IsCanonical(_state, target))
         {
             _state->Gpr[4] += info.IsCall ? 8UL : 0;
@@ -760,7 +742,7 @@ internal sealed unsafe partial class Translator : ITranslationTier
             return 0;
         }
 
-        if (before == Counters.Flushes)
+        if (links && before == Counters.Flushes)
         {
             _cache.LinkFar(site, block);
         }
@@ -768,23 +750,4 @@ internal sealed unsafe partial class Translator : ITranslationTier
         _exit->SseMissing = _exit->AvxMissing = _exit->X87Missing = 1;
         return block.FarEntry;
     }
-
-    private void ForgetJumps(bool all)
-    {
-        _tables.ForgetJumps(all);
-        _cache.ForgetFarLinks(all);
-        if (all)
-        {
-            _jumpPages.Clear();
-            Array.Clear(_jumpPageBits);
-        }
-    }
-
-    private void AddJumpPage(ulong page)
-    {
-        _jumpPageBits[(page >> 6) & 255] |= 1UL << (int)(page & 63);
-        _jumpPages.Add(page);
-    }
-
-    private bool IsJumpPage(ulong page) => (_jumpPageBits[(page >> 6) & 255] >> (int)(page & 63) & 1) != 0 && _jumpPages.Contains(page);
 }

@@ -168,13 +168,20 @@ internal static unsafe class ControlInstructions
         }
 
         SoftwareProcessor processor = SoftwareProcessor.From(state);
-        if (type == 0)
+        bool isCurrent = noPcids || pcid == (state->Cr3 & 0xFFF);
+
+        // Flushing more than is asked for is always right.
+        if (type == 2)
+        {
+            processor.Tlb.Flush();
+        }
+        else if (type == 0 && isCurrent)
         {
             processor.Tlb.InvalidatePage(linear);
         }
         else
         {
-            processor.Tlb.Flush();
+            processor.Tlb.FlushButGlobal();
         }
 
         return Flow.Leave(state, op);

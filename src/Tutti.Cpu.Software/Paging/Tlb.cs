@@ -25,17 +25,43 @@ public sealed unsafe class Tlb
     /// <summary>All sets, one behind the other.</summary>
     private readonly TlbEntry* _entries;
 
-    /// <summary>Indexes of the entries, of all sets, that hold a page: what a flush has to look at.</summary>
-    private readonly ushort[] _filled = new ushort[TlbSets * TlbEntry.Count];
+    /// <summary>Indexes of the entries, of all sets, that hold a page which is not global, and of those that hold a global one: what a flush has to look at.</summary>
+    private readonly EntryList _local = new();
 
-    /// <summary>Which entries stand in that list: a page that is dropped alone stays in it.</summary>
-    private readonly bool[] _isListed = new bool[TlbSets * TlbEntry.Count];
+    private readonly EntryList _global = new();
 
     private readonly LargePages _largePages = new();
 
     private readonly FetchTlb _fetches = new();
 
-    private int _filledCount;
+    /// <summary>Entries, each once. A page that is dropped alone, or whose place another one has taken, stays listed.</summary>
+    private sealed class EntryList
+    {
+        private readonly ushort[] _numbers = new ushort[TlbSets * TlbEntry.Count];
+        private readonly bool[] _isListed = new bool[TlbSets * TlbEntry.Count];
+        private int _count;
+
+        public ReadOnlySpan<ushort> Numbers => _numbers.AsSpan(0, _count);
+
+        public void Add(int number)
+        {
+            if (!_isListed[number])
+            {
+                _isListed[number] = true;
+                _numbers[_count++] = (ushort)number;
+            }
+        }
+
+        public void Clear()
+        {
+            foreach (ushort number in Numbers)
+            {
+                _isListed[number] = false;
+            }
+
+            _count = 0;
+        }
+    }
 
     internal Tlb(CpuState* state, TlbEntry* entries, GuestMemory memory, PageWalker walker, Breakpoints breakpoints, JumpCache jumpCache)
     {
@@ -166,40 +192,45 @@ public sealed unsafe class Tlb
     /// <summary>Drops every translation.</summary>
     public void Flush()
     {
-        for (int i = 0; i < _filledCount; i++)
+        DropLocal();
+        foreach (ushort number in _global.Numbers)
         {
-            Drop(_entries + _filled[i]);
-            _isListed[_filled[i]] = false;
+            Drop(_entries + number);
         }
 
-        _filledCount = 0;
+        _global.Clear();
         _largePages.Clear();
-        _fetches.Flush();
         Follower?.FlushTlb(keepsGlobal: false);
-        _jumpCache.Flush();
     }
 
-    /// <summary>Drops all translations but those of global pages: a write of CR3.</summary>
-    internal void FlushButGlobal()
+    /// <summary>Drops all translations but those of global pages.</summary>
+    public void FlushButGlobal()
     {
-        int kept = 0;
-        for (int i = 0; i < _filledCount; i++)
+        DropLocal();
+        Follower?.FlushTlb(keepsGlobal: true);
+    }
+
+    /// <summary>The same where CR3 has been written; whoever keeps translations apart by PCID need not drop those of others.</summary>
+    /// <param name="keeps">Those of the new PCID stay, too.</param>
+    internal void SwitchSpace(bool keeps)
+    {
+        DropLocal();
+        Follower?.SwitchSpace(keeps);
+    }
+
+    private void DropLocal()
+    {
+        foreach (ushort number in _local.Numbers)
         {
-            TlbEntry* entry = _entries + _filled[i];
-            if ((entry->PageMask & TlbEntry.GlobalMark) != 0)
-            {
-                _filled[kept++] = _filled[i];
-            }
-            else
+            TlbEntry* entry = _entries + number;
+            if ((entry->PageMask & TlbEntry.GlobalMark) == 0)
             {
                 Drop(entry);
-                _isListed[_filled[i]] = false;
             }
         }
 
-        _filledCount = kept;
+        _local.Clear();
         _fetches.Flush();
-        Follower?.FlushTlb(keepsGlobal: true);
         _jumpCache.Flush();
     }
 
@@ -220,17 +251,21 @@ public sealed unsafe class Tlb
             keys |= ((changed >> (2 * key)) & 3) != 0 ? 1u << key : 0;
         }
 
-        for (int i = 0; i < _filledCount; i++)
+        DropKeys(_local, keys);
+        DropKeys(_global, keys);
+        Follower?.DropKeys(keys);
+    }
+
+    private void DropKeys(EntryList list, uint keys)
+    {
+        foreach (ushort number in list.Numbers)
         {
-            TlbEntry* entry = _entries + _filled[i];
+            TlbEntry* entry = _entries + number;
             if ((entry->KeyBit & keys) != 0)
             {
-                // It stays in the list, empty: the next flush takes it out.
                 Drop(entry);
             }
         }
-
-        Follower?.DropKeys(keys);
     }
 
     /// <summary>Drops the translation of one linear page (INVLPG), which may be a large one with many entries.</summary>
@@ -238,9 +273,14 @@ public sealed unsafe class Tlb
     {
         if (_largePages.MayHold(linear))
         {
-            for (int i = 0; i < _filledCount; i++)
+            foreach (ushort number in _local.Numbers)
             {
-                DropIfHolds(_entries + _filled[i], linear);
+                DropIfHolds(_entries + number, linear);
+            }
+
+            foreach (ushort number in _global.Numbers)
+            {
+                DropIfHolds(_entries + number, linear);
             }
 
             _fetches.Flush();
@@ -264,9 +304,15 @@ public sealed unsafe class Tlb
     {
         long host = (long)_memory.GetPointer(physicalPage);
         Follower?.DropWriteTags((ulong)host);
-        for (int i = 0; i < _filledCount; i++)
+        DropWriteTags(_local, host);
+        DropWriteTags(_global, host);
+    }
+
+    private void DropWriteTags(EntryList list, long host)
+    {
+        foreach (ushort number in list.Numbers)
         {
-            TlbEntry* entry = _entries + _filled[i];
+            TlbEntry* entry = _entries + number;
             if (entry->WriteTag != TlbEntry.NoTag && (long)entry->WriteTag + entry->Addend == host)
             {
                 entry->WriteTag = TlbEntry.NoTag;
@@ -311,13 +357,7 @@ public sealed unsafe class Tlb
 
         ulong page = linear & ~0xFFFUL;
         TlbEntry* entry = set + ((linear >> 12) & (TlbEntry.Count - 1));
-        int number = (int)(entry - _entries);
-        if (!_isListed[number])
-        {
-            _isListed[number] = true;
-            _filled[_filledCount++] = (ushort)number;
-        }
-
+        (translation.Global ? _global : _local).Add((int)(entry - _entries));
         if (translation.PageMask > 0xFFF)
         {
             _largePages.Add(linear, translation.PageMask);

@@ -131,7 +131,7 @@ public sealed unsafe class ControlRegisters
     public bool TryWriteCr3(ulong value)
     {
         // Writes of bits that the mode does not know are ignored outside long mode.
-        bool keeps = (_state->Cr4 & Cr4.PcidEnable) != 0;
+        bool keeps = (_state->Cr4 & Cr4.PcidEnable) != 0 && (value & Cr3NoFlush) != 0;
         if (keeps)
         {
             value &= ~Cr3NoFlush;
@@ -142,9 +142,8 @@ public sealed unsafe class ControlRegisters
             return Faults.Refuse(_state, ExceptionVector.GeneralProtection);
         }
 
-        // Flushing more than PCID asks for is always right.
         _state->Cr3 = value;
-        _tlb.FlushButGlobal();
+        _tlb.SwitchSpace(keeps);
         return true;
     }
 

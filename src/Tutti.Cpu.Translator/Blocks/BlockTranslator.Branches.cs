@@ -269,8 +269,7 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>Looks the address in R14 up in the jump cache of a set; leaves the entry's index in R15.</summary>
     private void BeginFarJump(int missInfo, TlbSet set)
     {
-        _emit.MoveImmediate(HostRegister.Distance, 0);
-        _emit.Crc32(HostRegister.Distance, HostRegister.Address);
+        _emit.HashJump(set);
         _emit.Extract(HostRegister.Distance, HostRegister.Distance, StateLayout.JumpMask);
         _emit.LoadTable(HostRegister.Test, HostRegister.Distance, StateLayout.JumpTags(set));
         _emit.Lea(HostRegister.Test, HostRegister.Test, HostRegister.Address, 0, 0);

@@ -26,6 +26,9 @@ internal sealed unsafe class TranslationCache : IDisposable
 
     private const int BucketCount = 1 << 17;
 
+    /// <summary>Log2 of the bits by which most places that no block begins at are told.</summary>
+    private const int KnownBits = 21;
+
     /// <summary>In a jump's stub, where the distance from there back to the jump stands, and the next jump with the same target.</summary>
     private const int StubDistance = 9;
     private const int StubNext = 11;
@@ -36,6 +39,14 @@ internal sealed unsafe class TranslationCache : IDisposable
 
     /// <summary>Blocks by the hash of their address and set.</summary>
     private readonly TranslatedBlock?[] _buckets = new TranslatedBlock?[BucketCount];
+
+    /// <summary>A bit for where blocks begin or may be entered, or have once: each decoded instruction asks, and most are told no.</summary>
+    private readonly ulong[] _known = new ulong[1 << (KnownBits - 6)];
+
+    private readonly Func<int, bool> _isKnown;
+
+    /// <summary>The page whose code is being translated, and for which set.</summary>
+    private (ulong Page, TlbSet Set) _translated;
 
     /// <summary>Instructions that cross the end of their page, by their address and that of the next page.</summary>
     private readonly Dictionary<(ulong Physical, ulong NextPage), TranslatedBlock> _crossings = [];
@@ -66,6 +77,7 @@ internal sealed unsafe class TranslationCache : IDisposable
         BeginEmission();
         Common = new CommonCode(_emit);
         _translator = new BlockTranslator(_emit, Common);
+        _isKnown = IsKnown;
         _firstBlock = (_emit.Here - _region.ExecuteAddress + 63) & ~63L;
         _used = _firstBlock;
     }
@@ -92,6 +104,12 @@ internal sealed unsafe class TranslationCache : IDisposable
 
     public TranslatedBlock? Find(ulong physical, TlbSet set)
     {
+        int bit = KnownBit(physical, set);
+        if ((_known[bit >> 6] >> (bit & 63) & 1) == 0)
+        {
+            return null;
+        }
+
         TranslatedBlock? block = Bucket(physical, set);
         while (block != null && (block.Physical != physical || block.Set != set))
         {
@@ -106,7 +124,8 @@ internal sealed unsafe class TranslationCache : IDisposable
     public TranslatedBlock Translate(byte* page, long pageIndex, ulong physical, TlbSet set)
     {
         BeginEmission();
-        bool isCrossing = !_translator.TryTranslate(page, physical, set, offset => Find((physical & ~0xFFFUL) | (uint)offset, set) is { IsCrossing: false });
+        _translated = (physical & ~0xFFFUL, set);
+        bool isCrossing = !_translator.TryTranslate(page, physical, set, _isKnown);
         int length = isCrossing ? 4096 - (int)(physical & 0xFFF) : _translator.ByteLength;
         (long far, long near) = isCrossing ? (0, 0) : (_translator.FarEntry, _translator.NearEntry);
         ushort before = (ushort)_translator.BytesBefore;
@@ -119,8 +138,7 @@ internal sealed unsafe class TranslationCache : IDisposable
         }
 
         _blockCount++;
-        block.NextInBucket = Bucket(physical, set);
-        Bucket(physical, set) = block;
+        AddToBucket(block);
         AddToPage(pageIndex, block);
         if (!isCrossing)
         {
@@ -143,8 +161,7 @@ internal sealed unsafe class TranslationCache : IDisposable
             {
                 _blockCount++;
                 TranslatedBlock inner = new(physical, block.Set, high - entry.Offset, 0, entry.Host) { BytesBefore = (ushort)(entry.Offset - low) };
-                inner.NextInBucket = Bucket(physical, block.Set);
-                Bucket(physical, block.Set) = inner;
+                AddToBucket(inner);
                 AddToPage(pageIndex, inner);
             }
         }
@@ -210,6 +227,21 @@ internal sealed unsafe class TranslationCache : IDisposable
         }
     }
 
+    /// <summary>Whether there is a block that begins, or can be entered, at an offset in the page that is being translated.</summary>
+    private bool IsKnown(int offset) => Find(_translated.Page | (uint)offset, _translated.Set) is { IsCrossing: false };
+
+    /// <summary>The bits of a page lie together.</summary>
+    private static int KnownBit(ulong physical, TlbSet set) =>
+        (int)(((((physical >> 12 << 2) | (uint)set) * 0x9E37_79B9_7F4A_7C15) >> (64 - KnownBits)) ^ (physical & 0xFFF));
+
+    private void AddToBucket(TranslatedBlock block)
+    {
+        int bit = KnownBit(block.Physical, block.Set);
+        _known[bit >> 6] |= 1UL << (bit & 63);
+        block.NextInBucket = Bucket(block.Physical, block.Set);
+        Bucket(block.Physical, block.Set) = block;
+    }
+
     private void AddToPage(long pageIndex, TranslatedBlock block)
     {
         ref TranslatedBlock? first = ref CollectionsMarshal.GetValueRefOrAddDefault(_pages, pageIndex, out _);
@@ -240,18 +272,10 @@ internal sealed unsafe class TranslationCache : IDisposable
         target.IncomingFar = (int)(stub - _region.ExecuteAddress);
     }
 
-    /// <summary>Leads jumps to other pages back to their stubs: user mode's, and with <paramref name="all"/> the supervisor's too.</summary>
-    public void ForgetFarLinks(bool all)
+    /// <summary>Leads user mode's jumps to other pages, or the supervisor's, back to their stubs.</summary>
+    public void ForgetFarLinks(TlbSet set)
     {
-        Forget(_userTargets);
-        if (all)
-        {
-            Forget(_supervisorTargets);
-        }
-    }
-
-    private void Forget(List<TranslatedBlock> targets)
-    {
+        List<TranslatedBlock> targets = FarTargets(set);
         foreach (TranslatedBlock target in targets)
         {
             LeadBack(target.IncomingFar);
@@ -380,6 +404,7 @@ internal sealed unsafe class TranslationCache : IDisposable
     public void Clear()
     {
         Array.Clear(_buckets);
+        Array.Clear(_known);
         _crossings.Clear();
         _blockCount = 0;
         _pages.Clear();

@@ -78,8 +78,7 @@ internal sealed partial class CommonCode
 
     private void EmitFarLink(TlbSet set)
     {
-        _emit.MoveImmediate(HostRegister.Distance, 0);
-        _emit.Crc32(HostRegister.Distance, HostRegister.Address);
+        _emit.HashJump(set, Called);
         long other = LookUpJump(set);
         long found = _emit.Here;
         _emit.Load32(HostRegister.Test, StateLayout.LinkCountdown + Called);

@@ -239,8 +239,7 @@ internal sealed partial class CommonCode
         _emit.Load32(HostRegister.Rax, StateLayout.ReturnFlags + Called);
         _emit.LoadFlagsFromEax();
         _emit.Load(HostRegister.Rax, StateLayout.ReturnRax + Called);
-        _emit.MoveImmediate(HostRegister.Distance, 0);
-        _emit.Crc32(HostRegister.Distance, HostRegister.Address);
+        _emit.HashJump(set, Called);
         long other = LookUpJump(set);
         long found = _emit.Here;
         _emit.Lea(HostRegister.State, HostRegister.State, Called + StateLayout.Bias);

@@ -204,6 +204,23 @@ internal sealed unsafe class Emitter
         Byte(0xC0 | ((to & 7) << 3) | (from & 7));
     }
 
+    /// <summary>Makes of the linear address in R14 what <see cref="HotState.JumpMask"/> takes a jump-cache index from, in R15.</summary>
+    /// <param name="set">User mode's entries are those of the current address space: see <see cref="AddressSpaces"/>.</param>
+    /// <param name="called">What RSP is below the state.</param>
+    public void HashJump(TlbSet set, int called = 0)
+    {
+        if (set == TlbSet.User)
+        {
+            Load32(HostRegister.Distance, StateLayout.JumpSalt + called);
+        }
+        else
+        {
+            MoveImmediate(HostRegister.Distance, 0);
+        }
+
+        Crc32(HostRegister.Distance, HostRegister.Address);
+    }
+
     /// <summary>NOT r64, which leaves the flags alone.</summary>
     public void Not(int register)
     {

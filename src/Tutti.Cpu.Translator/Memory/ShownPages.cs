@@ -33,6 +33,12 @@ internal sealed unsafe class ShownPages
     private readonly GuestMemory _memory;
     private readonly IShownPlace _place;
     private readonly Dictionary<ulong, Slot> _slots = [];
+
+    /// <summary>Where pages have been shown for writes that may be still, by their host addresses.</summary>
+    private readonly Dictionary<ulong, ulong> _written = [];
+
+    /// <summary>Some page was to be shown for writes at two places.</summary>
+    private bool _hasAliases;
     private readonly int _levels;
     private int _ranges;
 
@@ -138,27 +144,45 @@ internal sealed unsafe class ShownPages
     /// <summary>Takes the right to write away from every alias of a page, given by its host address.</summary>
     public void DropWrites(ulong host)
     {
-        foreach ((ulong number, Slot slot) in _slots)
+        if (!_hasAliases)
         {
-            if (slot.ShownCount == 0)
+            if (_written.Remove(host, out ulong linear) && _slots.TryGetValue(linear >> SlotShift, out Slot? slot))
             {
-                continue;
+                TryDropWrites(linear >> SlotShift, slot, (int)(linear >> 12) & (SlotPages - 1), host);
             }
 
-            for (int page = 0; page < SlotPages; page++)
+            return;
+        }
+
+        foreach ((ulong number, Slot slot) in _slots)
+        {
+            for (int page = 0; slot.ShownCount != 0 && page < SlotPages; page++)
             {
-                if ((slot.Shown[page] & PageRights.Write) != 0 && (ulong)_memory.GetPointer(slot.Entries[page] & PageTableEntry.AddressMask) == host)
+                if (!TryDropWrites(number, slot, page, host))
                 {
-                    slot.Shown[page] = PageRights.Read;
-                    NoteRanges(2);
-                    if (!_place.TryProtect(LinearOf(number, page), 4096))
-                    {
-                        Clear();
-                        return;
-                    }
+                    return;
                 }
             }
         }
+    }
+
+    /// <summary>Takes the right to write away from a page, if it is the one that is meant; false where everything has been cleared instead.</summary>
+    private bool TryDropWrites(ulong number, Slot slot, int page, ulong host)
+    {
+        if ((slot.Shown[page] & PageRights.Write) == 0 || HostOf(slot, page) != host)
+        {
+            return true;
+        }
+
+        slot.Shown[page] = PageRights.Read;
+        NoteRanges(2);
+        if (_place.TryProtect(LinearOf(number, page), 4096))
+        {
+            return true;
+        }
+
+        Clear();
+        return false;
     }
 
     /// <summary>Shows a page no more.</summary>
@@ -216,6 +240,8 @@ internal sealed unsafe class ShownPages
     public void Forget()
     {
         _slots.Clear();
+        _written.Clear();
+        _hasAliases = false;
         NoteRanges(-_ranges);
     }
 
@@ -268,10 +294,24 @@ internal sealed unsafe class ShownPages
         {
             slot.ShownCount += slot.Shown[i] == PageRights.None ? 1 : 0;
             slot.Shown[i] = rights;
+            if ((rights & PageRights.Write) != 0)
+            {
+                NoteWritten(HostOf(slot, i), LinearOf(number, i));
+            }
         }
 
         return true;
     }
+
+    private void NoteWritten(ulong host, ulong linear)
+    {
+        ref ulong place = ref CollectionsMarshal.GetValueRefOrAddDefault(_written, host, out bool exists);
+        _hasAliases |= exists && place != linear && (RightsOf(place) & PageRights.Write) != 0
+            && HostOf(_slots[place >> SlotShift], (int)(place >> 12) & (SlotPages - 1)) == host;
+        place = linear;
+    }
+
+    private ulong HostOf(Slot slot, int page) => (ulong)_memory.GetPointer(slot.Entries[page] & PageTableEntry.AddressMask);
 
     /// <summary>How a page may be shown that is not yet, or not so: none for not at all. Takes its entry over.</summary>
     /// <param name="wanted">The right that it is asked for; none for a page around the one that is.</param>

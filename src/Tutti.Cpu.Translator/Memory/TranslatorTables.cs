@@ -1,4 +1,5 @@
 using System.Numerics;
+using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
 using Tutti.Cpu.Interpreter;
@@ -22,6 +23,7 @@ internal sealed unsafe class TranslatorTables : IDisposable
 
     private const byte InLocalList = 1;
     private const byte InGlobalList = 2;
+    private const byte InKeyedList = 4;
     private const byte Global = 0x40;
 
     /// <summary>In an entry's size: its rights depend on PKRU; the key is in its mark, from bit 4 on.</summary>
@@ -39,7 +41,7 @@ internal sealed unsafe class TranslatorTables : IDisposable
     /// </summary>
     private const ulong NoStack = 0x5A37_C1E6_94D2_B000;
 
-    /// <summary>Part of the tags of empty jump-cache entries: of an address that is not canonical.</summary>
+    /// <summary>In the tags of empty jump-cache entries: an address that is not canonical; the one behind it has an index of the other parity.</summary>
     private const ulong NoJump = 0x5A37_C1E6_0000_0000;
 
     private readonly byte* _base;
@@ -58,15 +60,16 @@ internal sealed unsafe class TranslatorTables : IDisposable
     /// <summary><see cref="Global"/>, <see cref="Keyed"/> and log2 of its page's size.</summary>
     private readonly byte* _sizes;
 
+    private readonly WriteEntries _writes = new(SetCount * StateLayout.TlbCount);
+
+    /// <summary>Entries of pages that have, or have had, another protection key than 0.</summary>
+    private readonly List<int> _keyed = [];
+
     /// <summary>Large pages with entries since the last flush.</summary>
     private readonly LargePages _largePages = new();
 
     private readonly nint _nowhere;
     private readonly ulong _leave;
-    /// <summary>Indexes of user mode's jumps: few, where all are forgotten at each change of the address space.</summary>
-    private readonly ushort[] _userJumps = new ushort[StateLayout.JumpCount];
-
-    private int _userJumpCount;
     private bool _isSecondNext;
     private int _localCount;
     private int _globalCount;
@@ -105,6 +108,7 @@ internal sealed unsafe class TranslatorTables : IDisposable
         foreach (TlbSet set in (ReadOnlySpan<TlbSet>)[TlbSet.User, TlbSet.Supervisor])
         {
             ClearJumps(set);
+            UseJumpSalt(0);
             new Span<ulong>(Table(StateLayout.JumpTargets(set)), StateLayout.JumpCount).Fill((ulong)leave);
         }
     }
@@ -112,7 +116,11 @@ internal sealed unsafe class TranslatorTables : IDisposable
     public AccessSites Sites { get; }
 
     /// <summary>Nobody may use the tables any more.</summary>
-    public void Dispose() => _lists.Dispose();
+    public void Dispose()
+    {
+        _lists.Dispose();
+        _writes.Dispose();
+    }
 
     /// <summary>Whether an access of this kind would hit.</summary>
     public bool Holds(TlbSet set, ulong linear, bool write) =>
@@ -128,7 +136,7 @@ internal sealed unsafe class TranslatorTables : IDisposable
         int slot = (((int)set * 2) + (write ? 1 : 0)) * StateLayout.TlbCount + index;
         ulong inPage = entry->PageMask & TlbEntry.InPage;
         byte global = (entry->PageMask & TlbEntry.GlobalMark) != 0 ? Global : (byte)0;
-        byte listed = (byte)(_marks[slot] & (InLocalList | InGlobalList));
+        byte listed = (byte)(_marks[slot] & (InLocalList | InGlobalList | InKeyedList));
         if (global != 0 && (listed & InGlobalList) == 0)
         {
             _global[_globalCount++] = slot;
@@ -141,6 +149,17 @@ internal sealed unsafe class TranslatorTables : IDisposable
         }
 
         uint key = entry->KeyBit;
+        if (key > 1 && (listed & InKeyedList) == 0)
+        {
+            _keyed.Add(slot);
+            listed |= InKeyedList;
+        }
+
+        if (write)
+        {
+            _writes.Set(((int)set * StateLayout.TlbCount) + index, entry->ReadTag + (ulong)entry->Addend);
+        }
+
         _marks[slot] = (byte)(listed | (key != 0 ? BitOperations.Log2(key) << KeyShift : 0));
         _sizes[slot] = (byte)(global | (key != 0 ? Keyed : 0) | BitOperations.PopCount(inPage));
         if (inPage > 0xFFF)
@@ -192,6 +211,13 @@ internal sealed unsafe class TranslatorTables : IDisposable
             Empty(_global[i]);
         }
 
+        foreach (int slot in _keyed)
+        {
+            _marks[slot] &= unchecked((byte)~InKeyedList);
+        }
+
+        _keyed.Clear();
+
         _globalCount = 0;
         _largePages.Clear();
     }
@@ -224,6 +250,12 @@ internal sealed unsafe class TranslatorTables : IDisposable
     public void DropKeys(uint keys)
     {
         DropPages();
+        if ((keys & 1) == 0)
+        {
+            DropKeysIn(CollectionsMarshal.AsSpan(_keyed), keys);
+            return;
+        }
+
         DropKeysIn(new ReadOnlySpan<int>(_local, _localCount), keys);
         DropKeysIn(new ReadOnlySpan<int>(_global, _globalCount), keys);
     }
@@ -232,8 +264,15 @@ internal sealed unsafe class TranslatorTables : IDisposable
     public void DropWriteTags(ulong host)
     {
         DropPages();
-        DropWriteTagsIn(new ReadOnlySpan<int>(_local, _localCount), host);
-        DropWriteTagsIn(new ReadOnlySpan<int>(_global, _globalCount), host);
+        for (int entry = _writes.First(host); entry >= 0; entry = _writes.Next(entry))
+        {
+            int set = entry / StateLayout.TlbCount;
+            int slot = (((set * 2) + 1) * StateLayout.TlbCount) + (entry & (StateLayout.TlbCount - 1));
+            if (PageOf(slot) + Table(StateLayout.Distances((TlbSet)set, true))[entry & (StateLayout.TlbCount - 1)] == host)
+            {
+                Empty(slot);
+            }
+        }
     }
 
     /// <summary>Remembers where the code at a linear address runs.</summary>
@@ -245,13 +284,7 @@ internal sealed unsafe class TranslatorTables : IDisposable
         }
 
         int index = ChooseJump(set, linear);
-        ulong* tag = Table(StateLayout.JumpTags(set)) + index;
-        if (set == TlbSet.User && *tag == NoJumpTag(index) && _userJumpCount < _userJumps.Length)
-        {
-            _userJumps[_userJumpCount++] = (ushort)index;
-        }
-
-        *tag = 1UL - linear;
+        Table(StateLayout.JumpTags(set))[index] = 1UL - linear;
         Table(StateLayout.JumpTargets(set))[index] = (ulong)farEntry;
     }
 
@@ -264,7 +297,7 @@ internal sealed unsafe class TranslatorTables : IDisposable
         }
 
         ulong* tags = Table(StateLayout.JumpTags(set));
-        int index = JumpIndexOf(linear);
+        int index = JumpIndexOf(set, linear);
         if (tags[index] != 1UL - linear)
         {
             index = SecondIndexOf(index);
@@ -277,24 +310,19 @@ internal sealed unsafe class TranslatorTables : IDisposable
         return (long)Table(StateLayout.JumpTargets(set))[index];
     }
 
-    /// <summary>Forgets where code runs: all of user mode's, and with <paramref name="all"/> the supervisor's too.</summary>
-    public void ForgetJumps(bool all)
+    /// <summary>Of all that is known of user mode's code, lets be found what has been remembered with the same salt.</summary>
+    /// <param name="salt">One of <see cref="JumpSalts"/>.</param>
+    public void UseJumpSalt(uint salt) => ((HotState*)_base)->JumpSalt = salt;
+
+    /// <summary>Forgets where code runs: user mode's of all address spaces, or the supervisor's.</summary>
+    public void ClearJumps(TlbSet set)
     {
-        // A list that is full has lost some.
-        if (_userJumpCount == _userJumps.Length)
+        // No address that is looked up has the index of its own tag here; see NoJumpTag.
+        var tags = new Span<ulong>(Table(StateLayout.JumpTags(set)), StateLayout.JumpCount);
+        (tags[0], tags[1]) = (NoJumpTag(0), NoJumpTag(1));
+        for (int done = 2; done < tags.Length; done *= 2)
         {
-            ClearJumps(TlbSet.User);
-        }
-
-        for (int i = 0; i < _userJumpCount; i++)
-        {
-            Table(StateLayout.JumpTags(TlbSet.User))[_userJumps[i]] = NoJumpTag(_userJumps[i]);
-        }
-
-        _userJumpCount = 0;
-        if (all)
-        {
-            ClearJumps(TlbSet.Supervisor);
+            tags[..done].CopyTo(tags[done..]);
         }
     }
 
@@ -306,7 +334,7 @@ internal sealed unsafe class TranslatorTables : IDisposable
             return;
         }
 
-        int first = JumpIndexOf(linear);
+        int first = JumpIndexOf(set, linear);
         foreach (int index in (ReadOnlySpan<int>)[first, SecondIndexOf(first)])
         {
             if (Table(StateLayout.JumpTags(set))[index] == 1UL - linear)
@@ -350,16 +378,17 @@ internal sealed unsafe class TranslatorTables : IDisposable
     private static int IndexOf(ulong linear) => (int)((linear >> 12) & (StateLayout.TlbCount - 1));
 
     // CRC32 spreads addresses well and leaves the flags alone.
-    private static int JumpIndexOf(ulong linear) => (int)(Sse42.X64.Crc32(0, linear) & JumpIndexMask);
+    private int JumpIndexOf(TlbSet set, ulong linear) =>
+        (int)(Sse42.X64.Crc32(set == TlbSet.User ? ((HotState*)_base)->JumpSalt : 0, linear) & JumpIndexMask);
 
     /// <summary>The other entry that an address may have.</summary>
     private static int SecondIndexOf(int index) => (index + (StateLayout.JumpCount / 2)) & (StateLayout.JumpCount - 1);
 
-    /// <summary>One of the two entries of an address: its own if it has one, a free one, or each in turn.</summary>
+    /// <summary>One of the two entries of an address: its own if it has one, one that is nobody's or another address space's, or each in turn.</summary>
     private int ChooseJump(TlbSet set, ulong linear)
     {
         ulong* tags = Table(StateLayout.JumpTags(set));
-        int first = JumpIndexOf(linear);
+        int first = JumpIndexOf(set, linear);
         int second = SecondIndexOf(first);
         if (first == 0 || second == 0)
         {
@@ -372,21 +401,24 @@ internal sealed unsafe class TranslatorTables : IDisposable
             return second;
         }
 
-        if (tags[first] == 1UL - linear || tags[first] == NoJumpTag(first))
+        if (tags[first] == 1UL - linear || !IsInUse(set, first, tags[first]))
         {
             return first;
         }
 
         _isSecondNext = !_isSecondNext;
-        return tags[second] == NoJumpTag(second) || _isSecondNext ? second : first;
+        return _isSecondNext || !IsInUse(set, second, tags[second]) ? second : first;
     }
 
-    /// <summary>The tag of an empty entry: of an address that is not canonical and has other entries.</summary>
-    private static ulong NoJumpTag(int index)
+    /// <summary>Whether lookups in the current address space can find an entry.</summary>
+    private bool IsInUse(TlbSet set, int index, ulong tag)
     {
-        int first = JumpIndexOf(NoJump);
-        return 1UL - (index == first || index == SecondIndexOf(first) ? NoJump + 1 : NoJump);
+        int own = JumpIndexOf(set, 1UL - tag);
+        return own == index || SecondIndexOf(own) == index;
     }
+
+    /// <summary>The tag of an empty entry: of an address that is not canonical, and whose index is even where this one is odd, with any salt.</summary>
+    private static ulong NoJumpTag(int index) => 1UL - ((index & 1) == (int)(Sse42.X64.Crc32(0, NoJump) & 1) ? NoJump + 1 : NoJump);
 
     private static TlbSet SetOf(int table) => (TlbSet)(table >> 1);
 
@@ -425,18 +457,6 @@ internal sealed unsafe class TranslatorTables : IDisposable
         }
     }
 
-    private void DropWriteTagsIn(ReadOnlySpan<int> slots, ulong host)
-    {
-        foreach (int slot in slots)
-        {
-            int table = slot / StateLayout.TlbCount;
-            if (IsWrite(table) && PageOf(slot) + Table(StateLayout.Distances(SetOf(table), true))[slot & (StateLayout.TlbCount - 1)] == host)
-            {
-                Empty(slot);
-            }
-        }
-    }
-
     private void Empty(int slot)
     {
         int table = slot / StateLayout.TlbCount;
@@ -453,14 +473,5 @@ internal sealed unsafe class TranslatorTables : IDisposable
             *Table(StateLayout.StackTag((TlbSet)set)) = NoStack;
             *Table(StateLayout.StackDistance((TlbSet)set)) = (ulong)_nowhere + NoStack - PageSize;
         }
-    }
-
-    private void ClearJumps(TlbSet set)
-    {
-        // The index of the tag's address is another one, so that no address finds it; nor does one that is led to entry 0.
-        var tags = new Span<ulong>(Table(StateLayout.JumpTags(set)), StateLayout.JumpCount);
-        tags.Fill(unchecked(1UL - NoJump));
-        int first = JumpIndexOf(NoJump);
-        tags[first] = tags[SecondIndexOf(first)] = unchecked(1UL - (NoJump + 1));
     }
 }

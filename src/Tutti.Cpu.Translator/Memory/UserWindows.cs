@@ -26,15 +26,17 @@ internal sealed unsafe class UserWindows : IDisposable
 
     private const int MaxFlushes = 2;
 
-    /// <summary>Notes that an address space must wait whose window has cost more than it gave.</summary>
-    private const int NotesToRest = 1000;
+    /// <summary>Notes that an address space must wait whose window has cost more than it gave; twice as many each time, up to the highest.</summary>
+    private const int NotesToRest = 250;
+
+    private const int MaxNotesToRest = 4000;
 
     private const int MaxResting = 256;
 
     /// <summary>Faults and pages taken away, some 10 us each, of which so many within so many milliseconds, so often in a row, cost more than a window gives.</summary>
     private const int CountedChanges = 1024;
 
-    private const int MinMilliseconds = 150;
+    private const int MinMilliseconds = 100;
     private const int MaxCostly = 3;
 
     /// <summary>
@@ -48,11 +50,7 @@ internal sealed unsafe class UserWindows : IDisposable
     private readonly ulong* _table;
     private readonly int _maxWindows;
     private readonly List<UserWindow> _windows = [];
-    private readonly Dictionary<ulong, int> _resting = [];
-    private ulong _noted;
-    private int _notes;
-    private int _flushes;
-    private int _flushesAtNote;
+    private readonly Dictionary<ulong, (int Left, int All)> _resting = [];
     private UserWindow? _current;
     private long _countedFrom;
     private long _countedAt;
@@ -106,39 +104,32 @@ internal sealed unsafe class UserWindows : IDisposable
     }
 
     /// <summary>Takes note that user mode was found running; true when the address space has a window from now on, and had none.</summary>
-    public bool Note()
+    public bool Note(AddressSpace space)
     {
-        ulong root = _state->Cr3 & PageTableEntry.AddressMask;
+        ulong root = space.Root;
         if (_isOff || !IsPlain(_state) || _windows.Exists(w => w.Root == root))
         {
             return false;
         }
 
-        bool goesOn = root == _noted && _flushes - _flushesAtNote <= MaxFlushes;
-        _notes = goesOn ? _notes + 1 : 1;
-        _noted = root;
-        _flushesAtNote = _flushes;
-        if (_resting.TryGetValue(root, out int rest))
+        space.Notes = space.Flushes - space.FlushesAtNote <= MaxFlushes ? space.Notes + 1 : 1;
+        space.FlushesAtNote = space.Flushes;
+        if (_resting.TryGetValue(root, out (int Left, int All) rest) && rest.Left > 0)
         {
-            _resting[root] = rest - 1;
-            if (rest > 0)
-            {
-                return false;
-            }
-
-            _resting.Remove(root);
+            _resting[root] = (rest.Left - 1, rest.All);
+            return false;
         }
 
-        return _notes >= HotNotes && TryAdd(root);
+        return space.Notes >= HotNotes && TryAdd(root);
     }
 
     /// <summary>The guest has dropped translations: what is shown is compared with its tables before it is used again.</summary>
-    public void MarkStale()
+    /// <param name="root">Of an address space; not given for all of them.</param>
+    public void MarkStale(ulong? root = null)
     {
-        _flushes++;
         foreach (UserWindow window in _windows)
         {
-            window.Pages.IsStale = true;
+            window.Pages.IsStale |= root == null || window.Root == root;
         }
     }
 
@@ -199,12 +190,13 @@ internal sealed unsafe class UserWindows : IDisposable
         UserWindow retired = _current;
         SetTable(null);
         _windows.Remove(retired);
-        if (_resting.Count >= MaxResting)
+        if (_resting.Count >= MaxResting && !_resting.ContainsKey(retired.Root))
         {
             _resting.Clear();
         }
 
-        _resting[retired.Root] = NotesToRest;
+        int rest = _resting.TryGetValue(retired.Root, out (int Left, int All) before) ? Math.Min(2 * before.All, MaxNotesToRest) : NotesToRest;
+        _resting[retired.Root] = (rest, rest);
         retired.Dispose();
         return true;
     }

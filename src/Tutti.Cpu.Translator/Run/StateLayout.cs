@@ -26,8 +26,13 @@ internal unsafe struct HotState
     /// </summary>
     public fixed ulong PageMasks[StateLayout.PageMaskCount];
 
-    /// <summary>Return addresses of calls.</summary>
-    public fixed ulong Calls[4];
+    /// <summary>Return addresses of calls, up to the host's RSP.</summary>
+    public fixed byte Calls[StateLayout.Bias - StateLayout.Calls];
+
+    private readonly ushort _unused;
+
+    /// <summary>Where the CRC begins that makes a jump-cache index of a linear address of user mode: see <see cref="AddressSpaces"/>.</summary>
+    public uint JumpSalt;
 }
 
 /// <summary>What translated code and <see cref="Translator"/> tell each other, behind <see cref="CpuState"/>.</summary>
@@ -236,6 +241,8 @@ internal static unsafe class StateLayout
     public const int JumpMask = 16;
     public const int PageMask = 24;
     public const int PageMaskCount = 7;
+    public const int Calls = PageMask + (8 * PageMaskCount);
+    public const int JumpSalt = Bias + 2;
 
     private const int Array = TlbCount * 8;
     private const int SetSize = 4 * Array;
