@@ -49,6 +49,8 @@ public static class HostFeatures
 
     public static bool Lzcnt => (LeafExtended1Ecx & (1 << 5)) != 0;
 
+    public static bool Movbe => (Leaf1Ecx & (1 << 22)) != 0;
+
     private static int MaxLeaf => X86Base.CpuId(0, 0).Eax;
 
     /// <summary>Whether instructions of an extension can run here; false for every extension that the engine does not know.</summary>
@@ -63,6 +65,7 @@ public static class HostFeatures
         CpuidFeature.BMI2 => Bmi2,
         CpuidFeature.ADX => Adx,
         CpuidFeature.LZCNT => Lzcnt,
+        CpuidFeature.MOVBE => Movbe,
         CpuidFeature.AVX => Avx,
         CpuidFeature.AVX2 => Avx2,
         CpuidFeature.FMA => Fma,

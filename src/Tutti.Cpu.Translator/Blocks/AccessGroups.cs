@@ -43,6 +43,7 @@ internal sealed class AccessGroups
     private const int MaxSpan = 192;
 
     private const int Rax = 1 << 0;
+    private const int Rcx = 1 << 1;
     private const int Rdx = 1 << 2;
     private const int All = 0xFFFF;
 
@@ -269,7 +270,7 @@ internal sealed class AccessGroups
             return All;
         }
 
-        int mask = rule.TouchesRax ? Rax : 0;
+        int mask = (rule.TouchesRax ? Rax : 0) | (rule.WritesRcx ? Rcx : 0);
         mask |= instruction.Mnemonic switch
         {
             Mnemonic.Mul or Mnemonic.Imul or Mnemonic.Cqo or Mnemonic.Cdq or Mnemonic.Cwd or Mnemonic.Cmpxchg16b or Mnemonic.Cmpxchg8b => Rax | Rdx,

@@ -155,6 +155,10 @@ internal sealed unsafe partial class BlockTranslator
         }
 
         Reencoder.Emit(_emit, raw, reg, rm, vvvv);
+        if (rule.WritesRcx)
+        {
+            _emit.Move32(HostRegister.GuestRcx, HostRegister.Test);
+        }
 
         // MULX may name one register twice: the first operand wins.
         TakeBack(rule.Vvvv, raw.Vvvv, vvvv, NoRegister);

@@ -70,6 +70,9 @@ internal sealed class CopyRule
     /// <summary>The instruction reads CL or RCX without naming it in a field.</summary>
     public bool ReadsRcx { get; private set; }
 
+    /// <summary>The instruction writes ECX without naming it in a field.</summary>
+    public bool WritesRcx { get; private init; }
+
     /// <summary>RAX, or a part of it, is an operand without a field.</summary>
     public bool TouchesRax { get; private set; }
 
@@ -109,7 +112,7 @@ internal sealed class CopyRule
 
         bool aligned = vex ? CopyTable.IsAlignedVex(mnemonic) : unit == StateUnit.Sse && !CopyTable.IsUnaligned(mnemonic);
         InstructionForm form = InstructionForm.Of(code);
-        var rule = new CopyRule { CanCopy = true, Opcode = form.Opcode, Unit = unit, NeedsAlignment = aligned };
+        var rule = new CopyRule { CanCopy = true, Opcode = form.Opcode, Unit = unit, NeedsAlignment = aligned, WritesRcx = CopyTable.WritesRcx(mnemonic) };
         for (int i = 0; i < form.OperandCount; i++)
         {
             if (!rule.TryAdd(form.KindOf(i), form.AccessOf(i)))

@@ -35,8 +35,7 @@ internal static class CopyTable
     /// <summary>Of those extensions: what reaches memory or registers that no field names, or changes how the unit works.</summary>
     private static bool IsSpecial(Mnemonic mnemonic) => mnemonic is
         Mnemonic.Ldmxcsr or Mnemonic.Vldmxcsr or Mnemonic.Stmxcsr or Mnemonic.Vstmxcsr or Mnemonic.Maskmovq or Mnemonic.Maskmovdqu
-        or Mnemonic.Vmaskmovdqu or Mnemonic.Pcmpestri or Mnemonic.Pcmpistri or Mnemonic.Vpcmpestri or Mnemonic.Vpcmpistri
-        or Mnemonic.Emms or Mnemonic.Vmaskmovps or Mnemonic.Vmaskmovpd or Mnemonic.Vpmaskmovd or Mnemonic.Vpmaskmovq
+        or Mnemonic.Vmaskmovdqu or Mnemonic.Emms or Mnemonic.Vmaskmovps or Mnemonic.Vmaskmovpd or Mnemonic.Vpmaskmovd or Mnemonic.Vpmaskmovq
         or Mnemonic.Monitor or Mnemonic.Mwait or Mnemonic.Pcmpestri64 or Mnemonic.Pcmpestrm64 or Mnemonic.Vpcmpestri64
         or Mnemonic.Vpcmpestrm64;
 
@@ -48,7 +47,12 @@ internal static class CopyTable
 
     /// <summary>SSE instructions with a 16-byte operand that need not be aligned.</summary>
     public static bool IsUnaligned(Mnemonic mnemonic) => mnemonic is
-        Mnemonic.Movups or Mnemonic.Movupd or Mnemonic.Movdqu or Mnemonic.Lddqu or Mnemonic.Pcmpestrm or Mnemonic.Pcmpistrm;
+        Mnemonic.Movups or Mnemonic.Movupd or Mnemonic.Movdqu or Mnemonic.Lddqu or Mnemonic.Pcmpestrm or Mnemonic.Pcmpistrm
+        or Mnemonic.Pcmpestri or Mnemonic.Pcmpistri;
+
+    /// <summary>Instructions whose result is in ECX, which no field names.</summary>
+    public static bool WritesRcx(Mnemonic mnemonic) => mnemonic is
+        Mnemonic.Pcmpestri or Mnemonic.Pcmpistri or Mnemonic.Vpcmpestri or Mnemonic.Vpcmpistri;
 
     /// <summary>VEX instructions whose operand must be aligned.</summary>
     public static bool IsAlignedVex(Mnemonic mnemonic) => mnemonic is
