@@ -143,6 +143,7 @@ public class WindowOriginTests
         Assert.Equal(72UL, machine.Registers.Gpr[2]);
         Assert.Equal(8UL, machine.Read<ulong>(FrameOf(RegionSize + 0x1018)));
         Assert.Equal(TestMachine.Data, machine.Registers.Gpr[3]);
+        Assert.Equal(0, Interpreted(machine));
     }
 
     [Theory]
@@ -168,6 +169,7 @@ public class WindowOriginTests
         machine.Registers.Gpr[7] = RegionSize;
         Run(machine, 6, TestMachine.Data);
         Assert.Equal(taken == 0 ? 30UL : 3UL, machine.Registers.Gpr[2]);
+        Assert.Equal(0, Interpreted(machine));
     }
 
     [Fact]
@@ -198,6 +200,9 @@ public class WindowOriginTests
         Assert.Equal(sum, machine.Registers.Gpr[0]);
         Assert.Equal(1023UL * 1023, machine.Registers.Gpr[2]);
     }
+
+    /// <summary>Accesses that have been carried out by the interpreter: right, but not by the region's distance.</summary>
+    private static long Interpreted(TestMachine machine) => Assert.IsType<Translator>(machine.Cpu.Tier).Counters.SlowAccesses;
 
     private static ulong FrameOf(ulong linear) => linear - (RegionSize - 0x2000) + Frames;
 
