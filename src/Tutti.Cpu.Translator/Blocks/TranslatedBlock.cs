@@ -50,7 +50,7 @@ internal sealed class WindowBlock(ulong physical, TlbSet set, int byteLength, lo
     /// <summary>
     /// The instructions that reach memory, in the order of their host code: bytes from <see cref="TranslatedBlock.FarEntry"/> to where it begins in
     /// bits 16 to 31, its offset in the guest's page in 0 to 11, in 12 to 14 which register R14 has there, by <see cref="CachedOf"/>, and in 32 to 36
-    /// the number, plus 1, of the register of whose region R15 has the distance.
+    /// the number, plus 1, of a register of whose region R15 may have the distance, 0 where the instruction brings that itself.
     /// </summary>
     public required ulong[] Accesses { get; init; }
 
