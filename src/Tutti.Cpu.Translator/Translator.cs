@@ -550,6 +550,11 @@ internal sealed unsafe partial class Translator : ITranslationTier
         }
         else if (!_windows.TryOpenRegions())
         {
+            if (_windows.TryRetire())
+            {
+                ForgetUserJumps(ofAll: false);
+            }
+
             return 0;
         }
 

@@ -38,6 +38,9 @@ internal sealed unsafe class UserWindow : IShownPlace, IDisposable
     /// <summary>Guest physical address of the top-level table.</summary>
     public ulong Root { get; }
 
+    /// <summary>The host has no room for a region that the guest uses.</summary>
+    public bool IsCramped { get; set; }
+
     bool IShownPlace.ShowsCode => false;
 
     bool IShownPlace.IsOfThisProcess => true;

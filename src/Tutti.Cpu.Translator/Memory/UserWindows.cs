@@ -167,11 +167,17 @@ internal sealed unsafe class UserWindows : IDisposable
     }
 
     /// <summary>
-    /// Lets the current window go where it changes so often that it costs more than it gives: that of a process which forks all the time has all its pages
+    /// Lets the current window go where the host has no room for all of it, or it changes so often that it costs more than it gives: that of a process which forks all the time has all its pages
     /// taken away each time. True when it has gone: then its code is looked up anew.
     /// </summary>
     public bool TryRetire()
     {
+        if (_current is { IsCramped: true } cramped)
+        {
+            Retire(cramped);
+            return true;
+        }
+
         if (IsAlways || _current == null || Faults + _current.Pages.Clears - _countedFrom is >= 0 and < CountedChanges)
         {
             return false;
@@ -187,18 +193,22 @@ internal sealed unsafe class UserWindows : IDisposable
         }
 
         _costly = 0;
-        UserWindow retired = _current;
+        Retire(_current);
+        return true;
+    }
+
+    private void Retire(UserWindow window)
+    {
         SetTable(null);
-        _windows.Remove(retired);
-        if (_resting.Count >= MaxResting && !_resting.ContainsKey(retired.Root))
+        _windows.Remove(window);
+        if (_resting.Count >= MaxResting && !_resting.ContainsKey(window.Root))
         {
             _resting.Clear();
         }
 
-        int rest = _resting.TryGetValue(retired.Root, out (int Left, int All) before) ? Math.Min(2 * before.All, MaxNotesToRest) : NotesToRest;
-        _resting[retired.Root] = (rest, rest);
-        retired.Dispose();
-        return true;
+        int rest = _resting.TryGetValue(window.Root, out (int Left, int All) before) ? Math.Min(2 * before.All, MaxNotesToRest) : NotesToRest;
+        _resting[window.Root] = (rest, rest);
+        window.Dispose();
     }
 
     /// <summary>Opens what the address space has got since; true when there is something new.</summary>
@@ -217,16 +227,27 @@ internal sealed unsafe class UserWindows : IDisposable
     /// <summary>What is added to an address of the current window for the host's.</summary>
     public ulong DistanceOf(ulong linear) => _table[linear >> StateLayout.RegionShift];
 
+    /// <summary>Opens regions, at the price of other windows where the host has no room: some are of processes that have ended.</summary>
     private bool TryOpenRegions(UserWindow window)
     {
-        try
+        while (true)
         {
-            return window.OpenRegions();
-        }
-        catch (HostException)
-        {
-            // What has no region is interpreted.
-            return false;
+            try
+            {
+                return window.OpenRegions();
+            }
+            catch (HostException)
+            {
+                UserWindow? other = _windows.Find(w => w != window);
+                if (other == null)
+                {
+                    window.IsCramped = true;
+                    return false;
+                }
+
+                _windows.Remove(other);
+                other.Dispose();
+            }
         }
     }
 
