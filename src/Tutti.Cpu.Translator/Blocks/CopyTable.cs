@@ -64,7 +64,7 @@ internal static class CopyTable
 
     public static bool IsCopied(Code code, Mnemonic mnemonic)
     {
-        if (UsesX87(code) && !Has(code, static feature => feature == CpuidFeature.MMX))
+        if (UsesX87(code) && !UsesMmx(code))
         {
             return !IsX87Special(mnemonic) && !Has(code, static feature => !IsPlainX87(feature) && feature is not (CpuidFeature.CMOV or CpuidFeature.SSE3));
         }
@@ -74,7 +74,8 @@ internal static class CopyTable
             return !UsesSystemRegister(code) && !IsOffset(code) && !IsOfAmbiguousSize(code);
         }
 
-        return !IsSpecial(mnemonic) && Has(code, IsExtension) && !Has(code, static feature => !IsExtension(feature) || !HostFeatures.Has(feature));
+        // MMX registers and vectors are two units here: what reaches both is interpreted.
+        return !IsSpecial(mnemonic) && !(UsesMmx(code) && UsesVectors(code)) && Has(code, IsExtension) && !Has(code, static feature => !IsExtension(feature) || !HostFeatures.Has(feature));
     }
 
     /// <summary>
@@ -83,8 +84,10 @@ internal static class CopyTable
     /// </summary>
     private static bool IsOfAmbiguousSize(Code code) => code is Code.Movsxd_r16_rm16;
 
-    public static bool UsesX87(Code code) =>
-        Has(code, static feature => feature is CpuidFeature.MMX || IsPlainX87(feature)) || HasOperand(code, static kind => kind
+    public static bool UsesX87(Code code) => UsesMmx(code) || Has(code, IsPlainX87);
+
+    private static bool UsesMmx(Code code) =>
+        Has(code, static feature => feature is CpuidFeature.MMX) || HasOperand(code, static kind => kind
             is OpCodeOperandKind.mm_reg or OpCodeOperandKind.mm_rm or OpCodeOperandKind.mm_or_mem);
 
     public static bool UsesVectors(Code code) => HasOperand(code, static kind => kind
