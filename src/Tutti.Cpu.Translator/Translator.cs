@@ -585,23 +585,17 @@ internal sealed unsafe partial class Translator : ITranslationTier
         }
 
         _state->Rip = _hot->CodePage + (ulong)WindowBlock.OffsetOf(_faulted);
-        bool hides = _processor.Fetch.TryFindCode(out ulong physical, out _) && _cache.NoteCrossing(physical);
-        if (hides)
-        {
-            _cache.Hot.NoteHidden(physical);
-            Invalidate(_processor.Memory.GetPageIndex(physical), physical, 1);
-        }
-
         if (_missError != NoError)
         {
-            // One that is the first to reach many pages finds them by the tables: what it would find here is not shown yet.
             _awaited = (_state->Rip, _exit->FaultAddress, (_exit->FaultError & PageFaultError.Write) != 0);
             _processor.Tlb.RaisePageFault(_exit->FaultAddress, (uint)_missError);
             return 0;
         }
 
-        if (hides)
+        if (_processor.Fetch.TryFindCode(out ulong physical, out _) && _cache.NoteCrossing(physical))
         {
+            _cache.Hot.NoteHidden(physical);
+            Invalidate(_processor.Memory.GetPageIndex(physical), physical, 1);
             return 0;
         }
 
