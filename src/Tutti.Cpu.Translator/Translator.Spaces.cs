@@ -32,7 +32,7 @@ internal sealed unsafe partial class Translator
         _tables.Flush(keepsGlobal: true);
         _direct?.MarkStale();
         ForgetLocalCode();
-        _cache.ForgetFarLinks(TlbSet.User);
+        ForgetLinks(TlbSet.User);
         if (!_spaces.Switch(Pcid, Root, keeps))
         {
             _windows.MarkStale(Root);
@@ -117,7 +117,7 @@ internal sealed unsafe partial class Translator
 
     private void ForgetUserJumps(bool ofAll)
     {
-        _cache.ForgetFarLinks(TlbSet.User);
+        ForgetLinks(TlbSet.User);
         if (ofAll)
         {
             _spaces.ForgetAll(Pcid, Root);
@@ -128,9 +128,16 @@ internal sealed unsafe partial class Translator
         }
     }
 
+    /// <summary>Forgets what leads from one page of code to another without the jump cache.</summary>
+    private void ForgetLinks(TlbSet set)
+    {
+        _cache.ForgetFarLinks(set);
+        _tables.ClearRing(set);
+    }
+
     private void ForgetSupervisorJumps()
     {
-        _cache.ForgetFarLinks(TlbSet.Supervisor);
+        ForgetLinks(TlbSet.Supervisor);
         _tables.ClearJumps(TlbSet.Supervisor);
         _processor.Tlb.HasFetchedLocalCode = false;
     }

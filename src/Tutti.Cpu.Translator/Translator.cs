@@ -63,7 +63,7 @@ internal sealed unsafe partial class Translator : ITranslationTier
         _state = processor.State;
         _hot = (HotState*)((byte*)_state - StateLayout.Cpu);
         _exit = (ExitState*)((byte*)_hot + StateLayout.Exit);
-        _tables = new TranslatorTables(_hot, _cache.Hot, _nowhere.Address, _cache.Common.Leave);
+        _tables = new TranslatorTables(_hot, _cache.Hot, _nowhere.Address, _cache.Common.Leave, _cache.Common.Land);
         _spaces = new AddressSpaces(_tables);
         _exit->FaultExit = (ulong)_cache.Common.Fault;
         bool canFault = processor.Memory.HostFile >= 0 && _direct == null && FaultHandler.TryAdd(_cache.Range.Start, _cache.Range.Length);
@@ -71,7 +71,7 @@ internal sealed unsafe partial class Translator : ITranslationTier
         _exit->LinkCountdown = JumpsPerLink;
         ForgetReturns();
         _state->PollMasks = &_hot->JumpMask;
-        _state->PollMaskCount = 1 + StateLayout.PageMaskCount;
+        _state->PollMaskCount = StateLayout.PollMaskCount;
 
         // SAFETY: Enter is a function of this shape, and its code is never overwritten.
         _enter = (delegate* unmanaged<HotState*, long, void>)_cache.Common.Enter;

@@ -171,54 +171,120 @@ internal sealed unsafe partial class BlockTranslator
 
     private void Call(int target, int next)
     {
-        bool isLinked = !IsInPage(target) && _set != TlbSet.SupervisorOpen;
-        long leaves = isLinked && UsesWindow && NeedsPoll(target) ? BeginPoll() : 0;
-        EmitPushAddress(next);
-        if (IsInPage(target))
+        if (_set == TlbSet.SupervisorOpen && !IsInPage(target))
         {
-            _emit.Lea(HostRegister.GuestRsp, HostRegister.GuestRsp, -8);
+            EmitPushAddress(next);
+            _emit.Load(HostRegister.Address, StateLayout.CodePage);
+            _emit.Lea(HostRegister.Address, HostRegister.Address, target);
+            FarJump(JumpInfo(-8), -8);
+            return;
+        }
+
+        bool isFar = !IsInPage(target);
+        long leaves = isFar && UsesWindow && NeedsPoll(target) ? BeginPoll() : 0;
+        EmitPushAddress(next);
+        _emit.Lea(HostRegister.GuestRsp, HostRegister.GuestRsp, -8);
+        bool isRemembered = IsRemembered(next);
+        if (isRemembered)
+        {
+            _emit.Extract(HostRegister.Distance, HostRegister.GuestRsp, StateLayout.RingIndexMask);
+            _emit.Not(HostRegister.Address);
+            _emit.StoreTable(HostRegister.Distance, StateLayout.RingTags(_set) + 8, HostRegister.Address);
+            EmitLanding(next, 0);
+            _emit.PopTable(HostRegister.Distance, StateLayout.RingLandings(_set) + 8);
+        }
+
+        _ends = true;
+        if (!isFar)
+        {
             if (NeedsPoll(target))
             {
                 Poll(target);
             }
 
             NearJump(target);
-            _ends = true;
             return;
         }
 
-        if (isLinked)
+        if (isRemembered)
         {
-            // R14 has the return address.
-            _emit.Lea(HostRegister.GuestRsp, HostRegister.GuestRsp, -8);
-            _emit.Lea(HostRegister.Address, HostRegister.Address, target - next);
-            FarLink(ExitInfo.Pack(ExitKind.Link, _offset) | (int)(ExitInfo.FarBit | ExitInfo.CallBit));
-            EndPoll(leaves, AttentionInfo);
-            _ends = true;
-            return;
+            _emit.Not(HostRegister.Address);
         }
 
-        _emit.Load(HostRegister.Address, StateLayout.CodePage);
-        _emit.Lea(HostRegister.Address, HostRegister.Address, target);
-        FarJump(JumpInfo(-8), -8);
+        // R14 has the return address.
+        _emit.Lea(HostRegister.Address, HostRegister.Address, target - next);
+        FarLink(ExitInfo.Pack(ExitKind.Link, _offset) | (int)(ExitInfo.FarBit | ExitInfo.CallBit));
+        EndPoll(leaves, AttentionInfo);
+    }
+
+    /// <summary>Whether RET finds its way back to behind a call without the jump cache: by linear address, and so not into another page.</summary>
+    private bool IsRemembered(int next) => next < 4096 && _set != TlbSet.SupervisorOpen;
+
+    /// <summary>
+    /// Calls what follows, so that the processor foretells where the guest's RET goes: here, with the linear address in R14. The way on from there
+    /// is a jump like any other.
+    /// </summary>
+    /// <param name="landing">Where the address of that place is wanted, as a displacement; 0 for nowhere.</param>
+    private void EmitLanding(int next, long landing)
+    {
+        long call = _emit.CallLater();
+        if (landing != 0)
+        {
+            _emit.PatchHere(landing);
+        }
+
+        EmitFarEntry(next);
+        AddLink(_emit.JumpLater(), next, _set);
+        _emit.PatchHere(call);
     }
 
     private void CallIndirect(in Instruction instruction)
     {
         // The target is read first, and nothing of it may be lost by the push: it waits in R14, the return address goes by RCX.
+        int next = (int)instruction.NextIP;
         LoadTarget(instruction);
         StackLookup(-8, 8, true, isAccessedNext: true);
         _emit.Load(HostRegister.Test, StateLayout.CodePage);
-        _emit.Lea(HostRegister.Test, HostRegister.Test, (int)instruction.NextIP);
+        _emit.Lea(HostRegister.Test, HostRegister.Test, next);
         _emit.StoreMemory(HostRegister.Test, HostRegister.GuestRsp, HostRegister.Distance, -8);
-        FarJump(JumpInfo(-8), -8);
+        if (!IsRemembered(next))
+        {
+            FarJump(JumpInfo(-8), -8);
+            return;
+        }
+
+        // That code goes on there is true whether the jump is taken or not.
+        _emit.Lea(HostRegister.Distance, HostRegister.GuestRsp, -8);
+        _emit.Extract(HostRegister.Distance, HostRegister.Distance, StateLayout.RingIndexMask);
+        _emit.Not(HostRegister.Test);
+        _emit.StoreTable(HostRegister.Distance, StateLayout.RingTags(_set) + 8, HostRegister.Test);
+        long landing = _emit.LeaLater(HostRegister.Test);
+        _emit.StoreTable(HostRegister.Distance, StateLayout.RingLandings(_set) + 8, HostRegister.Test);
+        BeginFarJump(JumpInfo(-8), _set);
+        _emit.Lea(HostRegister.GuestRsp, HostRegister.GuestRsp, -8);
+        EmitLanding(next, landing);
+        _emit.Lea(HostRegister.State, HostRegister.State, 8 + StateLayout.Bias);
+        _emit.JumpTable(HostRegister.Distance, StateLayout.JumpTargets(_set));
+        _ends = true;
     }
 
     private void Return(int drop)
     {
         RmOperand from = LookupStack(0, write: false);
         _emit.LoadMemory(HostRegister.Address, from.Register, from.Index, from.Displacement);
-        FarJump(drop < short.MaxValue - 8 ? JumpInfo(8 + drop) : InterpretInfo, 8 + drop);
+        if (drop != 0 || _set == TlbSet.SupervisorOpen)
+        {
+            FarJump(drop < short.MaxValue - 8 ? JumpInfo(8 + drop) : InterpretInfo, 8 + drop);
+            return;
+        }
+
+        _emit.Lea(HostRegister.GuestRsp, HostRegister.GuestRsp, 8);
+        _emit.Extract(HostRegister.Distance, HostRegister.GuestRsp, StateLayout.RingMask);
+        _emit.LoadTable(HostRegister.Test, HostRegister.Distance, StateLayout.RingTags(_set));
+        _emit.Lea(HostRegister.Test, HostRegister.Test, HostRegister.Address, 0, 2);
+        _stubs.Add(new Stub(_emit.JumpUnlessOneLater(), JumpInfo(8), 0, HostRegister.Address, 0, 0, _set) { IsReturn = true });
+        _emit.ReturnTable(HostRegister.Distance, StateLayout.RingLandings(_set));
+        _ends = true;
     }
 
     private void EmitPushAddress(int next)
@@ -356,6 +422,13 @@ internal sealed unsafe partial class BlockTranslator
                 _emit.Call(_common.SecondJump(stub.Set));
                 long resume = _emit.JumpLater();
                 _emit.Patch(resume, stub.Retry);
+                _emit.Int32(stub.Info);
+                continue;
+            }
+
+            if (stub.IsReturn)
+            {
+                _emit.Call(_common.Return(stub.Set));
                 _emit.Int32(stub.Info);
                 continue;
             }

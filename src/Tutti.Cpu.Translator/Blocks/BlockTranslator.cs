@@ -137,6 +137,9 @@ internal sealed unsafe partial class BlockTranslator
 
         /// <summary>A lookup of the jump cache: it goes on at <see cref="Retry"/> when the second entry is the one.</summary>
         public bool IsJump { get; init; }
+
+        /// <summary>A RET that its ring has not helped.</summary>
+        public bool IsReturn { get; init; }
     }
 
     /// <summary>Where the guest's time goes, as far as that is known.</summary>

@@ -76,6 +76,32 @@ internal sealed partial class CommonCode
     private long _farUserLink;
     private long _farSupervisorLink;
 
+    /// <summary>
+    /// Where RET goes on that its ring has not helped, with RSP as it is behind it: jumps to the linear address in R14 by the jump cache. Behind the
+    /// call stands an <see cref="ExitInfo"/>.
+    /// </summary>
+    public long Return(TlbSet set) => set == TlbSet.User ? _userReturn : _supervisorReturn;
+
+    private long _userReturn;
+    private long _supervisorReturn;
+
+    private void EmitReturn(TlbSet set)
+    {
+        _emit.Lea(HostRegister.GuestRsp, HostRegister.GuestRsp, -8);
+        _emit.HashJump(set, Called);
+        long other = LookUpJump(set);
+        long found = _emit.Here;
+        _emit.Lea(HostRegister.State, HostRegister.State, Called + StateLayout.Bias);
+        _emit.Lea(HostRegister.GuestRsp, HostRegister.GuestRsp, 8);
+        _emit.ReturnTable(HostRegister.Distance, StateLayout.JumpTargets(set));
+        _emit.PatchHere(other);
+        _emit.Lea(HostRegister.Distance, HostRegister.Distance, StateLayout.JumpCount / 2);
+        long miss = LookUpJump(set);
+        _emit.Jump(found);
+        _emit.PatchHere(miss);
+        EmitExitWithInfo(0);
+    }
+
     private void EmitFarLink(TlbSet set)
     {
         _emit.HashJump(set, Called);
@@ -116,6 +142,10 @@ internal sealed partial class CommonCode
         EmitFarLink(TlbSet.User);
         _farSupervisorLink = _emit.Here;
         EmitFarLink(TlbSet.Supervisor);
+        _userReturn = _emit.Here;
+        EmitReturn(TlbSet.User);
+        _supervisorReturn = _emit.Here;
+        EmitReturn(TlbSet.Supervisor);
         ExitInline = _emit.Here;
         EmitExitWithInfo(0);
         for (int register = 0; register < _misses.Length; register++)

@@ -222,9 +222,9 @@ internal sealed partial class CommonCode
         _emit.Operand(7, HostRegister.State, StateLayout.Returned + Called);
         _emit.Byte(ReturnTarget.User);
         long supervisor = _emit.JumpIfLater(5);
-        Land(TlbSet.User);
+        LandIn(TlbSet.User);
         _emit.PatchHere(supervisor);
-        Land(TlbSet.Supervisor);
+        LandIn(TlbSet.Supervisor);
         foreach (long site in _toInterpreter)
         {
             _emit.PatchHere(site);
@@ -234,7 +234,7 @@ internal sealed partial class CommonCode
         _emit.Jump(_exitNoted);
     }
 
-    private void Land(TlbSet set)
+    private void LandIn(TlbSet set)
     {
         _emit.Load32(HostRegister.Rax, StateLayout.ReturnFlags + Called);
         _emit.LoadFlagsFromEax();

@@ -29,6 +29,9 @@ internal sealed partial class CommonCode
         Leave = _emit.Here;
         _emit.MoveImmediate(HostRegister.Test, ExitInfo.Pack(ExitKind.Attention, 0));
         _emit.Call(Exit);
+        Land = _emit.Here;
+        _emit.MoveImmediate(HostRegister.Test, ExitInfo.Pack(ExitKind.Landed, 0));
+        _emit.Call(Exit);
         Fault = _emit.Here;
         _emit.MoveImmediate(HostRegister.Test, ExitInfo.Pack(ExitKind.Fault, 0));
         _emit.Call(Exit);
@@ -49,6 +52,9 @@ internal sealed partial class CommonCode
 
     /// <summary>Where entries of the jump cache lead that hold nothing.</summary>
     public long Leave { get; }
+
+    /// <summary>Where entries of a return ring lead that hold nothing: leaves, to go on at the linear address in R14.</summary>
+    public long Land { get; }
 
     /// <summary>Called where a block that is gone was entered by linear address.</summary>
     public long StaleEntry { get; }

@@ -122,6 +122,49 @@ internal sealed unsafe class Emitter
         TableOperand(4, index, offset);
     }
 
+    /// <summary>MOV [RSP+index*8+offset], r64.</summary>
+    public void StoreTable(int index, int offset, int from)
+    {
+        Rex(true, from, index, HostRegister.State);
+        Byte(0x89);
+        TableOperand(from, index, offset);
+    }
+
+    /// <summary>Goes on at [RSP+index*8+offset], as the last CALL that has not come back foretells: PUSH, RET.</summary>
+    public void ReturnTable(int index, int offset)
+    {
+        Rex(false, 0, index, 0);
+        Byte(0xFF);
+        TableOperand(6, index, offset);
+        Byte(0xC3);
+    }
+
+    /// <summary>POP [RSP+index*8+offset]; the address counts from RSP after the pop.</summary>
+    public void PopTable(int index, int offset)
+    {
+        Rex(false, 0, index, 0);
+        Byte(0x8F);
+        TableOperand(0, index, offset);
+    }
+
+    /// <summary>CALL rel32 to a place that is not known yet; gives where its distance stands.</summary>
+    public long CallLater()
+    {
+        Byte(0xE8);
+        Int32(0);
+        return Here - 4;
+    }
+
+    /// <summary>LEA r64, [RIP+displacement] of a place that is not known yet; gives where the displacement stands.</summary>
+    public long LeaLater(int to)
+    {
+        Rex(true, to, 0, 0);
+        Byte(0x8D);
+        Byte(((to & 7) << 3) | 5);
+        Int32(0);
+        return Here - 4;
+    }
+
     /// <summary>LEA r64, [base+displacement].</summary>
     public void Lea(int to, int baseRegister, int displacement)
     {

@@ -35,6 +35,9 @@ internal sealed unsafe class TranslatorTables : IDisposable
 
     private const ulong JumpIndexMask = StateLayout.JumpCount - 1UL;
 
+    /// <summary>Of RSP, which CALL and RET move by 8.</summary>
+    private const ulong RingIndexMask = (StateLayout.RingCount - 1UL) << 3;
+
     /// <summary>
     /// The tag of an address that is not canonical, for the stack's page when there is none. An access there would fault on a
     /// processor; here it reaches a page of its own.
@@ -70,6 +73,7 @@ internal sealed unsafe class TranslatorTables : IDisposable
 
     private readonly nint _nowhere;
     private readonly ulong _leave;
+    private readonly ulong _land;
     private bool _isSecondNext;
     private int _localCount;
     private int _globalCount;
@@ -78,11 +82,13 @@ internal sealed unsafe class TranslatorTables : IDisposable
     /// <param name="code">Says which access sites there are.</param>
     /// <param name="nowhere">A page that accesses without a stack page reach.</param>
     /// <param name="leave">Code that an empty entry of the jump cache leads to.</param>
-    public TranslatorTables(HotState* hot, HotCode code, nint nowhere, long leave)
+    /// <param name="land">Code that an empty entry of a return ring leads to.</param>
+    public TranslatorTables(HotState* hot, HotCode code, nint nowhere, long leave, long land)
     {
         _base = (byte*)hot;
         _nowhere = nowhere;
         _leave = (ulong)leave;
+        _land = (ulong)land;
         _local = (int*)_lists.Address;
         _global = _local + SlotCount;
         _marks = (byte*)(_global + SlotCount);
@@ -96,6 +102,7 @@ internal sealed unsafe class TranslatorTables : IDisposable
         exit->Masks[3] = 31;
         exit->Masks[4] = 63;
         exit->Masks[5] = ~0UL << 47;
+        exit->RingIndexMask = RingIndexMask;
         ArmLookups();
         for (int slot = 0; slot < SlotCount; slot++)
         {
@@ -108,7 +115,7 @@ internal sealed unsafe class TranslatorTables : IDisposable
         foreach (TlbSet set in (ReadOnlySpan<TlbSet>)[TlbSet.User, TlbSet.Supervisor])
         {
             ClearJumps(set);
-            UseJumpSalt(0);
+            ClearRing(set);
             new Span<ulong>(Table(StateLayout.JumpTargets(set)), StateLayout.JumpCount).Fill((ulong)leave);
         }
     }
@@ -326,6 +333,14 @@ internal sealed unsafe class TranslatorTables : IDisposable
         }
     }
 
+    /// <summary>Forgets where code goes on behind the calls of user mode, or of the supervisor.</summary>
+    public void ClearRing(TlbSet set)
+    {
+        // Of an entry that holds nothing the guest can guess the address: it leads out, to go on there.
+        new Span<ulong>(Table(StateLayout.RingTags(set)), StateLayout.RingCount + 1).Fill(ulong.MaxValue);
+        new Span<ulong>(Table(StateLayout.RingLandings(set)), StateLayout.RingCount + 1).Fill(_land);
+    }
+
     /// <summary>Forgets where the code at a linear address runs.</summary>
     public void ForgetJump(TlbSet set, ulong linear)
     {
@@ -355,19 +370,21 @@ internal sealed unsafe class TranslatorTables : IDisposable
         }
 
         hot->JumpMask = JumpIndexMask;
+        hot->RingMask = RingIndexMask;
     }
 
     /// <summary>Lets all lookups miss.</summary>
-    public void DisarmLookups() => new Span<ulong>(&((HotState*)_base)->JumpMask, 1 + StateLayout.PageMaskCount).Clear();
+    public void DisarmLookups() => new Span<ulong>(&((HotState*)_base)->JumpMask, StateLayout.PollMaskCount).Clear();
 
     /// <summary>Whether lookups find what is there: nobody has asked for attention since they were let.</summary>
     public bool AreLookupsArmed
     {
         get
         {
-            // SAFETY: eight masks in a row, each of which is read whole.
+            // SAFETY: nine masks in a row, each of which is read whole.
             ulong* masks = &((HotState*)_base)->JumpMask;
-            return !Vector256.EqualsAny(Vector256.Load(masks), Vector256<ulong>.Zero)
+            return Volatile.Read(ref ((HotState*)_base)->RingMask) != 0
+                && !Vector256.EqualsAny(Vector256.Load(masks), Vector256<ulong>.Zero)
                 && !Vector256.EqualsAny(Vector256.Load(masks + Vector256<ulong>.Count), Vector256<ulong>.Zero);
         }
     }

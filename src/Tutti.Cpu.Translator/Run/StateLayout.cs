@@ -26,6 +26,9 @@ internal unsafe struct HotState
     /// </summary>
     public fixed ulong PageMasks[StateLayout.PageMaskCount];
 
+    /// <summary>PEXT mask that makes an index of the return ring of RSP. Zero asks for attention: every RET then finds entry 0, which holds nothing.</summary>
+    public ulong RingMask;
+
     /// <summary>Return addresses of calls, up to the host's RSP.</summary>
     public fixed byte Calls[StateLayout.Bias - StateLayout.Calls];
 
@@ -120,6 +123,9 @@ internal unsafe struct ExitState
 
     /// <summary>PEXT masks of bits that a count below 8192 does not have, of bit 63, of all bits but the lowest, of the lowest five and six, of those that an address of the lower half does not have.</summary>
     public fixed ulong Masks[6];
+
+    /// <summary>What <see cref="HotState.RingMask"/> is while nothing asks for attention.</summary>
+    public ulong RingIndexMask;
 
     /// <summary>A register of the guest while its own place is used for something else.</summary>
     public ulong Saved;
@@ -227,6 +233,9 @@ internal static unsafe class StateLayout
     /// <summary>Access sites for reads, as many for writes, and as many frames.</summary>
     public const int SiteCount = 1024;
 
+    /// <summary>Calls that the return ring remembers: one for each 8 bytes of a stack of 8 KiB.</summary>
+    public const int RingCount = 1024;
+
     /// <summary>
     /// Bytes of a site's record: the TLB's tag of its page, and the distance to the host's address; of a frame's, 1 - RSP and the host's address of
     /// its first byte. Misses are counted elsewhere.
@@ -241,12 +250,19 @@ internal static unsafe class StateLayout
     public const int JumpMask = 16;
     public const int PageMask = 24;
     public const int PageMaskCount = 7;
-    public const int Calls = PageMask + (8 * PageMaskCount);
+    public const int RingMask = PageMask + (8 * PageMaskCount);
+    public const int Calls = RingMask + 8;
+
+    /// <summary>Masks that ask for attention where they are 0: one, those of pages, one.</summary>
+    public const int PollMaskCount = 1 + PageMaskCount + 1;
     public const int JumpSalt = Bias + 2;
 
     private const int Array = TlbCount * 8;
     private const int SetSize = 4 * Array;
     private const int JumpArray = JumpCount * 8;
+
+    /// <summary>One more: see <see cref="RingTags"/>.</summary>
+    private const int RingArray = (RingCount * 8) + 64;
 
     public static readonly int Cpu = sizeof(HotState);
     public static readonly int Exit = (Cpu + sizeof(CpuState) + 63) & ~63;
@@ -254,7 +270,8 @@ internal static unsafe class StateLayout
     public static readonly int Jumps = Tlb + (3 * SetSize);
     public static readonly int Sites = Jumps + (4 * JumpArray);
     public static readonly int SiteMisses = Sites + (3 * SiteCount * SiteSize);
-    public static readonly int TablesSize = SiteMisses + (3 * SiteCount * SiteSize);
+    public static readonly int Ring = SiteMisses + (3 * SiteCount * SiteSize);
+    public static readonly int TablesSize = Ring + (4 * RingArray);
 
     /// <summary>What is added to an address of user mode, by its bits from <see cref="RegionShift"/> on: 4 TiB have one number.</summary>
     public static readonly int Regions = (TablesSize + 4095) & ~4095;
@@ -316,6 +333,7 @@ internal static unsafe class StateLayout
     public static readonly int SignMask = ExitField(static e => &e->Masks[1]);
     public static readonly int NotOneMask = ExitField(static e => &e->Masks[2]);
     public static readonly int UpperHalfMask = ExitField(static e => &e->Masks[5]);
+    public static readonly int RingIndexMask = ExitField(static e => &e->RingIndexMask);
     public static readonly int BasesForbidden = ExitField(static e => &e->BasesForbidden);
     public static readonly int KeysForbidden = ExitField(static e => &e->KeysForbidden);
     public static readonly int Pkru = Field(static s => &s->Pkru);
@@ -356,6 +374,15 @@ internal static unsafe class StateLayout
     public static int JumpTags(TlbSet set) => Jumps + (set == TlbSet.User ? 2 * JumpArray : 0);
 
     public static int JumpTargets(TlbSet set) => JumpTags(set) + JumpArray;
+
+    /// <summary>
+    /// The return addresses of calls, each inverted, by RSP. CALL writes the entry behind the index that RSP has then, RET reads that of the index which
+    /// RSP has behind it: the same but where the index begins anew, and so nothing is ever written to entry 0.
+    /// </summary>
+    public static int RingTags(TlbSet set) => Ring + (set == TlbSet.User ? 2 * RingArray : 0);
+
+    /// <summary>Where code goes on behind a call, on the host.</summary>
+    public static int RingLandings(TlbSet set) => RingTags(set) + RingArray;
 
     public static int Slot(int number) => ExitField(static e => e->Slots) + (8 * number);
 

@@ -30,6 +30,7 @@ internal sealed class CallRules
     private readonly HashSet<long> _counters;
     private readonly Dictionary<long, TlbSet> _secondJumps;
     private readonly HashSet<long> _farLinks;
+    private readonly HashSet<long> _returns;
     private readonly HashSet<long> _misses;
     private readonly Dictionary<long, (int Size, bool Write)> _stackLookups = [];
     private readonly Dictionary<long, (int Alignment, bool Write)> _siteLookups = [];
@@ -43,6 +44,7 @@ internal sealed class CallRules
         _counters = [block.Common.ReadCounter, block.Common.ReadCounterOrdered];
         _secondJumps = new() { [block.Common.SecondJump(TlbSet.User)] = TlbSet.User, [block.Common.SecondJump(TlbSet.Supervisor)] = TlbSet.Supervisor };
         _farLinks = [block.Common.FarLink(TlbSet.User), block.Common.FarLink(TlbSet.Supervisor)];
+        _returns = [block.Common.Return(TlbSet.User), block.Common.Return(TlbSet.Supervisor)];
         _misses = [.. Enumerable.Range(0, 16).Where(register => register != HostRegister.State).Select(block.Common.Miss)];
         foreach (bool write in (ReadOnlySpan<bool>)[false, true])
         {
@@ -87,6 +89,16 @@ internal sealed class CallRules
             }
 
             return WordLength + LinkLength;
+        }
+
+        if (_returns.Contains(target))
+        {
+            if (InfoAt(call.NextIP) is not { Kind: ExitKind.Jump, StackChange: 8 } || target != _block.Common.Return(_block.Set))
+            {
+                _report("leaves with an info of another kind", call);
+            }
+
+            return WordLength;
         }
 
         if (_stackLookups.TryGetValue(target, out (int Size, bool Write) lookup))

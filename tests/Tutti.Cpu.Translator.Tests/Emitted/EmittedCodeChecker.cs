@@ -28,6 +28,7 @@ internal sealed class EmittedCodeChecker
     private readonly HostEvaluator _evaluator;
     private readonly MemoryRules _memory;
     private readonly CallRules _calls;
+    private readonly ReturnRules _returns;
     private readonly ReachRules _reaches = new();
     private readonly Dictionary<ulong, Instruction> _code = [];
     private readonly HashSet<ulong> _labels = [];
@@ -43,7 +44,8 @@ internal sealed class EmittedCodeChecker
         _block = block;
         _calls = new CallRules(block with { Set = block.Set.Tables() }, Report);
         _evaluator = new HostEvaluator(block.Set.Tables(), _calls.Frames);
-        _memory = new MemoryRules(block.Set.Tables(), _evaluator, block.Set == TlbSet.UserWindow, Report);
+        _returns = new ReturnRules(block, Report);
+        _memory = new MemoryRules(block.Set.Tables(), _evaluator, block.Set == TlbSet.UserWindow, _returns.Landings, Report);
     }
 
     /// <summary>All violations, each with the host instruction; none where the code is as it should be.</summary>
@@ -104,7 +106,7 @@ internal sealed class EmittedCodeChecker
                 Report("is not the jump that a slow lookup comes back to", instruction);
             }
 
-            if (instruction.FlowControl == FlowControl.Call)
+            if (instruction.FlowControl == FlowControl.Call && !_returns.TryAdd(instruction))
             {
                 data = _calls.Check(instruction, before);
                 at += (ulong)Math.Max(data, 0);
@@ -124,12 +126,15 @@ internal sealed class EmittedCodeChecker
         {
             CheckBranch(instruction);
         }
+
+        _labels.UnionWith(_returns.Landings);
+        _returns.Check(_code, _labels);
     }
 
     private void Add(in Instruction instruction)
     {
         _code.Add(instruction.IP, instruction);
-        if (ForbiddenInstructions.Reason(instruction) is { } reason)
+        if (!ReturnRules.IsOne(instruction) && ForbiddenInstructions.Reason(instruction) is { } reason)
         {
             Report(reason, instruction);
         }
@@ -172,7 +177,7 @@ internal sealed class EmittedCodeChecker
                 }
 
                 break;
-            case FlowControl.Next or FlowControl.Call:
+            case FlowControl.Next or FlowControl.Call or FlowControl.Return:
                 break;
             case FlowControl.IndirectBranch when instruction.MemoryBase == Register.RSP && instruction.MemoryIndex != Register.None:
                 break;
@@ -326,6 +331,13 @@ internal sealed class EmittedCodeChecker
 
     private ulong? AfterCall(HostState state, in Instruction call, int place)
     {
+        if (_returns.Landings.Contains(call.NextIP))
+        {
+            // Whoever comes back there, much has been done in between.
+            Enter(call.NextIP, HostState.Unknown(Place(call.NextIP)));
+            return call.NearBranch64;
+        }
+
         ulong? retry = _calls.RetryOf(call);
         if (retry is { } again && _code.ContainsKey(again))
         {

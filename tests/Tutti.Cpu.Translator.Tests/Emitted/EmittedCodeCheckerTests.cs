@@ -248,6 +248,88 @@ public sealed unsafe class EmittedCodeCheckerTests : IDisposable
     }
 
     [Fact]
+    public void Passes_calls_and_returns_by_the_ring() => Assert.Empty(Check(() =>
+    {
+        Remember();
+        CallOwn(() => _emit.PopTable(Distance, StateLayout.RingLandings(Set) + 8));
+        _emit.Extract(Distance, GuestRsp, StateLayout.RingIndexMask);
+        long landing = _emit.LeaLater(Test);
+        _emit.StoreTable(Distance, StateLayout.RingLandings(Set) + 8, Test);
+        CallOwn(() => _emit.Lea(State, State, 8 + StateLayout.Bias), landing);
+        long over = _emit.JumpIfLater(4);
+        Return();
+        _emit.PatchHere(over);
+    }));
+
+    [Fact]
+    public void Finds_each_way_to_get_off_the_ring()
+    {
+        const string NotForIt = "the return ring";
+        const string Stack = "the host's stack";
+        const int CallWithInfo = 9;
+        AssertFinds(NotForIt, () => Remember(mask: StateLayout.RingMask));
+        AssertFinds(NotForIt, () => Remember(tags: StateLayout.RingTags(Set)));
+        AssertFinds(NotForIt, () => Remember(tags: StateLayout.RingTags(TlbSet.Supervisor) + 8));
+        AssertFinds("more than read", () => Remember(mask: StateLayout.JumpMask));
+        AssertFinds(NotForIt, () => { Remember(); _emit.StoreTable(Distance, StateLayout.RingLandings(Set) + 8, Rax); });
+        AssertFinds(NotForIt, () => { Remember(); long at = _emit.LeaLater(Test); _emit.PatchHere(at); _emit.StoreTable(Distance, StateLayout.RingLandings(Set) + 8, Test); });
+        AssertFinds(NotForIt, () => { Remember(); CallOwn(() => _emit.PopTable(Distance, StateLayout.RingLandings(Set))); });
+        AssertFinds(NotForIt, () => { Remember(); CallOwn(() => _emit.PopTable(Distance, StateLayout.RingTags(Set) + 8)); });
+        AssertFinds(NotForIt, () => CallOwn(() => _emit.PopTable(Distance, StateLayout.RingLandings(Set) + 8)));
+        AssertFinds(Stack, () => CallOwn(() => _emit.Move(Rax, Rdx)));
+        AssertFinds(Stack, () => { Remember(); CallOwn(() => { _emit.Move(Rax, Rdx); _emit.PopTable(Distance, StateLayout.RingLandings(Set) + 8); }); });
+        AssertFinds("writes RSP", () => CallOwn(() => _emit.Lea(State, State, 16 + StateLayout.Bias)));
+        AssertFinds(Stack, () => { Remember(); _emit.PopTable(Distance, StateLayout.RingLandings(Set) + 8); });
+        AssertFinds(Stack, () => { long to = _emit.JumpIfLater(4); CallOwn(() => { _emit.PatchHere(to); _emit.Lea(State, State, 8 + StateLayout.Bias); }); });
+        AssertFinds(Stack, () => { long to = _emit.CallLater(); _emit.Move(Rax, Rdx); _emit.PatchHere(to); _emit.Lea(State, State, 8 + StateLayout.Bias); });
+        AssertFinds(Stack, () => _emit.Byte(0xC3));
+        AssertFinds(Stack, () => { long to = _emit.JumpIfLater(4); Return(); _emit.Patch(to, _emit.Here - CallWithInfo - 1); });
+        AssertFinds(NotForIt, () => Return(compares: false));
+        AssertFinds(NotForIt, () => Return(added: 1));
+        AssertFinds(NotForIt, () => Return(tags: StateLayout.RingTags(TlbSet.Supervisor)));
+        AssertFinds(NotForIt, () => Return(landings: StateLayout.RingLandings(TlbSet.Supervisor)));
+        AssertFinds("another kind", () => Return(info: ExitInfo.Pack(ExitKind.Attention, 0)));
+        AssertFinds("another kind", () => Return(set: TlbSet.Supervisor));
+    }
+
+    /// <summary>What CALL writes down, with the index left in R15.</summary>
+    private void Remember(int mask = 0, int tags = 0)
+    {
+        _emit.Extract(Distance, GuestRsp, mask == 0 ? StateLayout.RingIndexMask : mask);
+        _emit.StoreTable(Distance, tags == 0 ? StateLayout.RingTags(Set) + 8 : tags, Rax);
+    }
+
+    /// <summary>A call of the block's own code; whoever comes back leaves.</summary>
+    private void CallOwn(Action takesBack, long landing = 0)
+    {
+        long call = _emit.CallLater();
+        if (landing != 0)
+        {
+            _emit.PatchHere(landing);
+        }
+
+        long leaves = _emit.JumpLater();
+        _emit.PatchHere(call);
+        takesBack();
+        long over = _emit.JumpLater();
+        _emit.PatchHere(leaves);
+        EndWithExit();
+        _emit.PatchHere(over);
+    }
+
+    private void Return(bool compares = true, int added = 2, int tags = 0, int landings = 0, int info = 0, TlbSet set = Set)
+    {
+        _emit.Extract(Distance, GuestRsp, StateLayout.RingMask);
+        _emit.LoadTable(Test, Distance, tags == 0 ? StateLayout.RingTags(Set) : tags);
+        _emit.Lea(Test, Test, Address, 0, added);
+        long miss = compares ? _emit.JumpUnlessOneLater() : _emit.JumpIfLater(4);
+        _emit.ReturnTable(Distance, landings == 0 ? StateLayout.RingLandings(Set) : landings);
+        _emit.PatchHere(miss);
+        _emit.Call(_cache.Common.Return(set));
+        _emit.Int32(info == 0 ? ExitInfo.Pack(ExitKind.Jump, 0) | (8 << 16) : info);
+    }
+
+    [Fact]
     public void Passes_frames()
     {
         Assert.Empty(Check(() =>

@@ -20,6 +20,7 @@ internal sealed class HostEvaluator(TlbSet set, IReadOnlyDictionary<int, (int Si
         HostValue? known = instruction.Code switch
         {
             Code.Mov_rm64_r64 or Code.Mov_r64_rm64 when instruction.Op0Kind == OpKind.Register => Move(state, instruction),
+            Code.Lea_r64_m when instruction.MemoryBase == Register.RIP => new HostValue(HostValueKind.Code, Low: (long)instruction.MemoryDisplacement64),
             Code.Lea_r64_m => EffectiveAddress(state, instruction),
             Code.VEX_Pext_r64_r64_rm64 => Extract(state, instruction),
             Code.Add_rm64_imm8 or Code.Add_rm64_imm32 or Code.Sub_rm64_imm8 or Code.Sub_rm64_imm32 or Code.Add_RAX_imm32 or Code.Sub_RAX_imm32
@@ -34,6 +35,7 @@ internal sealed class HostEvaluator(TlbSet set, IReadOnlyDictionary<int, (int Si
 
         HostValue run = instruction.Code == Code.Lea_r64_m ? RunEnd(state, instruction) : default;
         bool isTlbIndex = instruction.Code == Code.VEX_Pext_r64_r64_rm64 && IsState(instruction, StateLayout.TlbIndexMask);
+        bool isRingIndex = instruction.Code == Code.VEX_Pext_r64_r64_rm64 && (IsState(instruction, StateLayout.RingMask) || IsState(instruction, StateLayout.RingIndexMask));
         bool isJumpIndex = instruction.Code == Code.VEX_Pext_r64_r64_rm64 && IsState(instruction, StateLayout.JumpMask);
         foreach (UsedRegister used in _factory.GetInfo(instruction).GetUsedRegisters())
         {
@@ -42,6 +44,7 @@ internal sealed class HostEvaluator(TlbSet set, IReadOnlyDictionary<int, (int Si
                 int number = Number(used.Register);
                 HostValue fresh = state.Fresh(place, number);
                 state.Registers[number] = isTlbIndex ? fresh with { Kind = HostValueKind.TlbIndex }
+                    : isRingIndex ? fresh with { Kind = HostValueKind.RingIndex, Table = (int)instruction.MemoryDisplacement64 }
                     : isJumpIndex ? fresh with { Kind = HostValueKind.JumpIndex }
                     : run.Count == 0 ? fresh : run with { Root = fresh.Root };
             }
@@ -117,6 +120,11 @@ internal sealed class HostEvaluator(TlbSet set, IReadOnlyDictionary<int, (int Si
             return constant == 0 ? tag with { Kind = HostValueKind.Check } : default;
         }
 
+        if (IsRingTags(tag.Table))
+        {
+            return constant == 2 ? tag with { Kind = HostValueKind.Check } : default;
+        }
+
         if (SiteOf(tag.Table) >= 0)
         {
             return tag with { Kind = HostValueKind.Sum, Root = address.Root, Low = address.Low + constant, High = address.Low + constant };
@@ -141,6 +149,8 @@ internal sealed class HostEvaluator(TlbSet set, IReadOnlyDictionary<int, (int Si
     private static HostValue Shift(HostValue value, long by) => value with { Low = value.Low - by, High = value.High - by };
 
     public static bool IsJumpTags(int table) => table == StateLayout.JumpTags(TlbSet.Supervisor) || table == StateLayout.JumpTags(TlbSet.User);
+
+    private bool IsRingTags(int table) => table == StateLayout.RingTags(set);
 
     /// <summary>The address of a run's last byte: first + count * scale - 1.</summary>
     private static HostValue RunEnd(HostState state, in Instruction instruction)
@@ -249,6 +259,11 @@ internal sealed class HostEvaluator(TlbSet set, IReadOnlyDictionary<int, (int Si
         if (index.Kind == HostValueKind.JumpIndex)
         {
             return IsJumpTags(offset) ? new HostValue(HostValueKind.Tag, index.Root, Table: offset) : default;
+        }
+
+        if (index.Kind == HostValueKind.RingIndex)
+        {
+            return IsRingTags(offset) ? new HostValue(HostValueKind.Tag, index.Root, Table: offset) : default;
         }
 
         foreach (bool write in (ReadOnlySpan<bool>)[false, true])

@@ -15,6 +15,12 @@ internal enum HostValueKind
     /// <summary>Bounded by the jump cache's index mask.</summary>
     JumpIndex,
 
+    /// <summary>Bounded by the mask of the return ring at offset Table.</summary>
+    RingIndex,
+
+    /// <summary>The address Low of emitted code.</summary>
+    Code,
+
     /// <summary>Read from a table of tags, or the stack's tag.</summary>
     Tag,
 

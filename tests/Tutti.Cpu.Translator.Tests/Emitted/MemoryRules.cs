@@ -9,7 +9,8 @@ internal delegate void Violation(string rule, in Instruction instruction);
 /// What an instruction may do to memory: read the state, write the few fields of it that are the code's to write, and reach
 /// the guest's RAM by an address that a lookup has just made.
 /// </summary>
-internal sealed class MemoryRules(TlbSet set, HostEvaluator evaluator, bool hasWindow, Violation report)
+/// <param name="landings">Where code goes on behind the block's calls of its own code.</param>
+internal sealed class MemoryRules(TlbSet set, HostEvaluator evaluator, bool hasWindow, IReadOnlySet<ulong> landings, Violation report)
 {
     private readonly InstructionInfoFactory _factory = new();
 
@@ -25,6 +26,16 @@ internal sealed class MemoryRules(TlbSet set, HostEvaluator evaluator, bool hasW
         if (instruction.IsStringInstruction)
         {
             CheckRun(state, instruction);
+            return;
+        }
+
+        if (ReturnRules.IsOne(instruction))
+        {
+            if (ReturnRules.IsPop(instruction) || ReturnRules.IsPush(instruction))
+            {
+                CheckRing(state, instruction, state.Registers[HostEvaluator.Number(instruction.MemoryIndex)]);
+            }
+
             return;
         }
 
@@ -133,7 +144,11 @@ internal sealed class MemoryRules(TlbSet set, HostEvaluator evaluator, bool hasW
     {
         HostValue index = state.Registers[HostEvaluator.Number(instruction.MemoryIndex)];
         int table = (int)instruction.MemoryDisplacement64;
-        if (writes || instruction.MemoryIndexScale != 8)
+        if (index.Kind == HostValueKind.RingIndex)
+        {
+            CheckRing(state, instruction, index);
+        }
+        else if (writes || instruction.MemoryIndexScale != 8)
         {
             report("does more than read an entry of a table", instruction);
         }
@@ -165,6 +180,31 @@ internal sealed class MemoryRules(TlbSet set, HostEvaluator evaluator, bool hasW
         else if (index.Kind != HostValueKind.JumpIndex || instruction.Code != Code.Mov_r64_rm64 || !HostEvaluator.IsJumpTags(table))
         {
             report("reads a table with an index that no mask has bounded", instruction);
+        }
+    }
+
+    /// <summary>
+    /// [RSP + index * 8 + table] of a return ring: tags are read, and written behind an entry that is not the first; landings are read where the tag has
+    /// been compared, and written with the address behind a call.
+    /// </summary>
+    private void CheckRing(HostState state, in Instruction instruction, HostValue index)
+    {
+        int table = (int)instruction.MemoryDisplacement64;
+        bool isKept = index.Table == StateLayout.RingIndexMask;
+        HostValue value = instruction.Code == Code.Mov_rm64_r64 ? state.Registers[HostEvaluator.Number(instruction.Op1Register)] : default;
+        bool isRight = index.Kind == HostValueKind.RingIndex && instruction.MemoryIndexScale == 8 && instruction.Code switch
+        {
+            Code.Mov_r64_rm64 => table == StateLayout.RingTags(set),
+            Code.Mov_rm64_r64 when table == StateLayout.RingLandings(set) + 8 => isKept && value.Kind == HostValueKind.Code && landings.Contains((ulong)value.Low),
+            Code.Mov_rm64_r64 => isKept && table == StateLayout.RingTags(set) + 8,
+            Code.Pop_rm64 => isKept && table == StateLayout.RingLandings(set) + 8,
+            Code.Push_rm64 => table == StateLayout.RingLandings(set)
+                && state.Facts.Any(fact => fact.Kind == HostValueKind.Check && fact.Root == index.Root && fact.Table == StateLayout.RingTags(set)),
+            _ => false,
+        };
+        if (!isRight)
+        {
+            report("does to the return ring what is not for it", instruction);
         }
     }
 
