@@ -449,10 +449,10 @@ internal sealed unsafe partial class Translator : ITranslationTier
         ulong target = _exit->Address;
         if (!CpuState.IsCanonical(_state, target))
         {
+            _state->Gpr[4] -= (ulong)(long)info.StackChange;
             return Interpret();
         }
 
-        _state->Gpr[4] += (ulong)(long)info.StackChange;
         _state->Rip = target;
         return 0;
     }

@@ -86,6 +86,7 @@ internal sealed unsafe partial class BlockTranslator
     private int InterpretInfo => ExitInfo.Pack(ExitKind.Interpret, _offset);
 
     /// <summary>The exit of a jump whose target is not known yet.</summary>
+    /// <param name="stackChange">What has been added to RSP, or is to be by <see cref="FarJump"/>.</param>
     private int JumpInfo(int stackChange) => ExitInfo.Pack(ExitKind.Jump, _offset) | (stackChange << 16);
 
     /// <summary>The condition as in the low bits of Jcc.</summary>
@@ -184,7 +185,7 @@ internal sealed unsafe partial class BlockTranslator
         long leaves = isFar && UsesWindow && NeedsPoll(target) ? BeginPoll() : 0;
         EmitPushAddress(next);
         _emit.Lea(HostRegister.GuestRsp, HostRegister.GuestRsp, -8);
-        bool isRemembered = IsRemembered(next);
+        bool isRemembered = IsRemembered(next) && !IsGoneOnFrom(target);
         if (isRemembered)
         {
             _emit.Extract(HostRegister.Distance, HostRegister.GuestRsp, StateLayout.RingIndexMask);
@@ -217,27 +218,6 @@ internal sealed unsafe partial class BlockTranslator
         EndPoll(leaves, AttentionInfo);
     }
 
-    /// <summary>Whether RET finds its way back to behind a call without the jump cache: by linear address, and so not into another page.</summary>
-    private bool IsRemembered(int next) => next < 4096 && _set != TlbSet.SupervisorOpen;
-
-    /// <summary>
-    /// Calls what follows, so that the processor foretells where the guest's RET goes: here, with the linear address in R14. The way on from there
-    /// is a jump like any other.
-    /// </summary>
-    /// <param name="landing">Where the address of that place is wanted, as a displacement; 0 for nowhere.</param>
-    private void EmitLanding(int next, long landing)
-    {
-        long call = _emit.CallLater();
-        if (landing != 0)
-        {
-            _emit.PatchHere(landing);
-        }
-
-        EmitFarEntry(next);
-        AddLink(_emit.JumpLater(), next, _set);
-        _emit.PatchHere(call);
-    }
-
     private void CallIndirect(in Instruction instruction)
     {
         // The target is read first, and nothing of it may be lost by the push: it waits in R14, the return address goes by RCX.
@@ -254,36 +234,16 @@ internal sealed unsafe partial class BlockTranslator
         }
 
         // That code goes on there is true whether the jump is taken or not.
-        _emit.Lea(HostRegister.Distance, HostRegister.GuestRsp, -8);
-        _emit.Extract(HostRegister.Distance, HostRegister.Distance, StateLayout.RingIndexMask);
+        _emit.Lea(HostRegister.GuestRsp, HostRegister.GuestRsp, -8);
+        _emit.Extract(HostRegister.Distance, HostRegister.GuestRsp, StateLayout.RingIndexMask);
         _emit.Not(HostRegister.Test);
         _emit.StoreTable(HostRegister.Distance, StateLayout.RingTags(_set) + 8, HostRegister.Test);
         long landing = _emit.LeaLater(HostRegister.Test);
         _emit.StoreTable(HostRegister.Distance, StateLayout.RingLandings(_set) + 8, HostRegister.Test);
         BeginFarJump(JumpInfo(-8), _set);
-        _emit.Lea(HostRegister.GuestRsp, HostRegister.GuestRsp, -8);
         EmitLanding(next, landing);
         _emit.Lea(HostRegister.State, HostRegister.State, 8 + StateLayout.Bias);
         _emit.JumpTable(HostRegister.Distance, StateLayout.JumpTargets(_set));
-        _ends = true;
-    }
-
-    private void Return(int drop)
-    {
-        RmOperand from = LookupStack(0, write: false);
-        _emit.LoadMemory(HostRegister.Address, from.Register, from.Index, from.Displacement);
-        if (drop != 0 || _set == TlbSet.SupervisorOpen)
-        {
-            FarJump(drop < short.MaxValue - 8 ? JumpInfo(8 + drop) : InterpretInfo, 8 + drop);
-            return;
-        }
-
-        _emit.Lea(HostRegister.GuestRsp, HostRegister.GuestRsp, 8);
-        _emit.Extract(HostRegister.Distance, HostRegister.GuestRsp, StateLayout.RingMask);
-        _emit.LoadTable(HostRegister.Test, HostRegister.Distance, StateLayout.RingTags(_set));
-        _emit.Lea(HostRegister.Test, HostRegister.Test, HostRegister.Address, 0, 2);
-        _stubs.Add(new Stub(_emit.JumpUnlessOneLater(), JumpInfo(8), 0, HostRegister.Address, 0, 0, _set) { IsReturn = true });
-        _emit.ReturnTable(HostRegister.Distance, StateLayout.RingLandings(_set));
         _ends = true;
     }
 
@@ -308,15 +268,13 @@ internal sealed unsafe partial class BlockTranslator
         _emit.LoadMemory(HostRegister.Address, place.Register, place.Index, place.Displacement);
     }
 
-    /// <summary>
-    /// Ends the block with a jump to the linear address in R14, by the jump cache. RSP moves only when the target is known, so that
-    /// what is not canonical can still be the instruction's own fault.
-    /// </summary>
+    /// <summary>Ends the block with a jump to the linear address in R14, by the jump cache.</summary>
     /// <param name="missInfo">The exit for a target that is not known.</param>
-    /// <param name="stackChange">What is added to RSP before the jump.</param>
+    /// <param name="stackChange">What is added to RSP before the jump; the exit says so too.</param>
     private void FarJump(int missInfo, int stackChange = 0)
     {
         _ends = true;
+        _emit.Lea(HostRegister.GuestRsp, HostRegister.GuestRsp, stackChange);
         if (_set == TlbSet.SupervisorOpen)
         {
             EmitExit(missInfo);
@@ -324,11 +282,6 @@ internal sealed unsafe partial class BlockTranslator
         }
 
         BeginFarJump(missInfo, _set);
-        if (stackChange != 0)
-        {
-            _emit.Lea(HostRegister.GuestRsp, HostRegister.GuestRsp, stackChange);
-        }
-
         _emit.JumpTable(HostRegister.Distance, StateLayout.JumpTargets(_set));
     }
 
@@ -429,6 +382,7 @@ internal sealed unsafe partial class BlockTranslator
             if (stub.IsReturn)
             {
                 _emit.Call(_common.Return(stub.Set));
+                _emit.ReturnTable(HostRegister.Distance, StateLayout.JumpTargets(stub.Set));
                 _emit.Int32(stub.Info);
                 continue;
             }
@@ -441,6 +395,11 @@ internal sealed unsafe partial class BlockTranslator
                 }
 
                 _emit.Call(info.IsFar ? _common.FarLink(stub.Set) : _common.ExitInline);
+                if (info.IsFar)
+                {
+                    _emit.JumpTable(HostRegister.Distance, StateLayout.JumpTargets(stub.Set));
+                }
+
                 _emit.Int32(stub.Info);
 
                 // A block is shorter than 64 KiB. What follows is for TranslationCache.

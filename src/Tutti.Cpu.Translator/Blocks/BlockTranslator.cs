@@ -106,6 +106,8 @@ internal sealed unsafe partial class BlockTranslator
             _readers[i] = new CodeWords();
             _decoders[i] = new GuestDecoder(64, _readers[i]);
         }
+
+        _targetDecoder = new GuestDecoder(64, _targetReader);
     }
 
     /// <summary>What an exit or a slow path needs to know that is emitted behind the block.</summary>
@@ -175,6 +177,7 @@ internal sealed unsafe partial class BlockTranslator
         int offset = (int)(physical & 0xFFF);
         _pagePhysical = physical - (uint)offset;
         _hasWindow = set == TlbSet.UserWindow;
+        _page = page;
         Decode(page, offset);
         Begin(offset, set);
         BeginLoop();
@@ -197,6 +200,7 @@ internal sealed unsafe partial class BlockTranslator
         int offset = (int)(physical & 0xFFF);
         _pagePhysical = physical - (uint)offset;
         _hasWindow = false;
+        _page = null;
         _readers[0].Start(bytes, GuestDecoder.MaxLength);
         _decoders[0].IP = (ulong)offset;
         _decoders[0].Decode(out _instructions[0]);

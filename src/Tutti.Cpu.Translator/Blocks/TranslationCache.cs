@@ -29,9 +29,14 @@ internal sealed unsafe class TranslationCache : IDisposable
     /// <summary>Log2 of the bits by which most places that no block begins at are told.</summary>
     private const int KnownBits = 21;
 
-    /// <summary>In a jump's stub, where the distance from there back to the jump stands, and the next jump with the same target.</summary>
+    /// <summary>In the stub of a jump within the page, where the distance from there back to the jump stands.</summary>
     private const int StubDistance = 9;
-    private const int StubNext = 11;
+
+    /// <summary>The same of a jump to another page.</summary>
+    private const int FarStubDistance = StubDistance + Emitter.JumpTableLength;
+
+    /// <summary>Behind that: the next jump with the same target.</summary>
+    private const int NextJump = 2;
 
     private readonly ExecutableMapping _region = new(Capacity);
     private readonly Emitter _emit = new();
@@ -253,7 +258,7 @@ internal sealed unsafe class TranslationCache : IDisposable
     public void Link(DirectJump jump, TranslatedBlock target)
     {
         _emit.Patch(jump.Site, target.NearEntry);
-        *(int*)Written(jump.Stub + StubNext) = target.Incoming;
+        *(int*)Written(jump.Stub + StubDistance + NextJump) = target.Incoming;
         target.Incoming = (int)(jump.Stub - _region.ExecuteAddress);
     }
 
@@ -261,14 +266,14 @@ internal sealed unsafe class TranslationCache : IDisposable
     /// <param name="site">Where its stub's call would have come back to.</param>
     public void LinkFar(long site, TranslatedBlock target)
     {
-        long stub = site - StubDistance;
+        long stub = site - FarStubDistance;
         if (target.IncomingFar == 0)
         {
             FarTargets(target.Set).Add(target);
         }
 
-        _emit.Patch(SiteOf(stub), target.FarEntry);
-        *(int*)Written(stub + StubNext) = target.IncomingFar;
+        _emit.Patch(SiteOf(site), target.FarEntry);
+        *(int*)Written(site + NextJump) = target.IncomingFar;
         target.IncomingFar = (int)(stub - _region.ExecuteAddress);
     }
 
@@ -278,7 +283,7 @@ internal sealed unsafe class TranslationCache : IDisposable
         List<TranslatedBlock> targets = FarTargets(set);
         foreach (TranslatedBlock target in targets)
         {
-            LeadBack(target.IncomingFar);
+            LeadBack(target.IncomingFar, FarStubDistance);
             target.IncomingFar = 0;
         }
 
@@ -288,13 +293,14 @@ internal sealed unsafe class TranslationCache : IDisposable
     private List<TranslatedBlock> FarTargets(TlbSet set) => set.Tables() == TlbSet.User ? _userTargets : _supervisorTargets;
 
     /// <summary>Leads jumps back to their stubs, from one on.</summary>
-    private void LeadBack(int jump)
+    /// <param name="distance">Where in their stubs it stands how far away they are.</param>
+    private void LeadBack(int jump, int distance)
     {
         while (jump != 0)
         {
             long stub = _region.ExecuteAddress + jump;
-            _emit.Patch(SiteOf(stub), stub);
-            jump = *(int*)Written(stub + StubNext);
+            _emit.Patch(SiteOf(stub + distance), stub);
+            jump = *(int*)Written(stub + distance + NextJump);
         }
     }
 
@@ -302,7 +308,7 @@ internal sealed unsafe class TranslationCache : IDisposable
     public DirectJump JumpAt(long site, int targetOffset, TlbSet set)
     {
         long stub = site - StubDistance;
-        return new DirectJump(SiteOf(stub), stub, targetOffset, set);
+        return new DirectJump(SiteOf(site), stub, targetOffset, set);
     }
 
     /// <summary>The block whose host code has faulted, which begins at or before an address.</summary>
@@ -452,8 +458,8 @@ internal sealed unsafe class TranslationCache : IDisposable
             _crossings.Remove((Key(block.Physical, block.Set), block.NextPage));
         }
 
-        LeadBack(block.Incoming);
-        LeadBack(block.IncomingFar);
+        LeadBack(block.Incoming, StubDistance);
+        LeadBack(block.IncomingFar, FarStubDistance);
         if (block.FarEntry != 0)
         {
             // Entries of the jump cache still lead here: whoever comes leaves, and the entry is forgotten then.
@@ -487,8 +493,8 @@ internal sealed unsafe class TranslationCache : IDisposable
     private ref TranslatedBlock? Bucket(ulong physical, TlbSet set) =>
         ref _buckets[((uint)physical ^ (uint)(physical >> 15) ^ ((uint)set << 13)) & (BucketCount - 1)];
 
-    /// <summary>Where the jump of a stub has its rel32.</summary>
-    private long SiteOf(long stub) => stub + StubDistance - *(ushort*)Written(stub + StubDistance);
+    /// <summary>Where a jump has its rel32, whose distance from there stands at a place in its stub.</summary>
+    private long SiteOf(long place) => place - *(ushort*)Written(place);
 
     /// <summary>Where a byte of the region is written that runs at an address.</summary>
     // SAFETY: stubs are the translator's own, and lie in the region as long as their block does.

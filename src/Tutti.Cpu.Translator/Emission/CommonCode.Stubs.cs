@@ -68,8 +68,9 @@ internal sealed partial class CommonCode
     private long _secondSupervisorJump;
 
     /// <summary>
-    /// Jumps to the linear address in R14, in another page, by the jump cache; leaves where that does not know it, and now and then to have the
-    /// jump led straight there. Behind the call stand an <see cref="ExitInfo"/>, the distance to the jump, and the next one with the same target.
+    /// Looks the linear address in R14, in another page, up in the jump cache; leaves where that does not know it, and now and then to have the
+    /// jump led straight there. Behind the call stand a jump to what was found, with the index in R15, an <see cref="ExitInfo"/>, the distance to the jump, and
+    /// the next one with the same target.
     /// </summary>
     public long FarLink(TlbSet set) => set == TlbSet.User ? _farUserLink : _farSupervisorLink;
 
@@ -77,49 +78,42 @@ internal sealed partial class CommonCode
     private long _farSupervisorLink;
 
     /// <summary>
-    /// Where RET goes on that its ring has not helped, with RSP as it is behind it: jumps to the linear address in R14 by the jump cache. Behind the
-    /// call stands an <see cref="ExitInfo"/>.
+    /// The same for a RET that its ring has not helped: behind the call stand the way to what was found (<see cref="Emitter.ReturnTable"/>) and an
+    /// <see cref="ExitInfo"/>.
     /// </summary>
     public long Return(TlbSet set) => set == TlbSet.User ? _userReturn : _supervisorReturn;
 
     private long _userReturn;
     private long _supervisorReturn;
 
-    private void EmitReturn(TlbSet set)
+    /// <remarks>It comes back, where a jump from here would do: an address that no RET takes away would mislead the processor about all returns to come.</remarks>
+    /// <param name="length">Bytes between the call and its info.</param>
+    private void EmitLookUp(TlbSet set, bool links, int length)
     {
-        _emit.Lea(HostRegister.GuestRsp, HostRegister.GuestRsp, -8);
         _emit.HashJump(set, Called);
         long other = LookUpJump(set);
         long found = _emit.Here;
-        _emit.Lea(HostRegister.State, HostRegister.State, Called + StateLayout.Bias);
-        _emit.Lea(HostRegister.GuestRsp, HostRegister.GuestRsp, 8);
-        _emit.ReturnTable(HostRegister.Distance, StateLayout.JumpTargets(set));
-        _emit.PatchHere(other);
-        _emit.Lea(HostRegister.Distance, HostRegister.Distance, StateLayout.JumpCount / 2);
-        long miss = LookUpJump(set);
-        _emit.Jump(found);
-        _emit.PatchHere(miss);
-        EmitExitWithInfo(0);
-    }
+        long leaves = 0;
+        if (links)
+        {
+            _emit.Load32(HostRegister.Test, StateLayout.LinkCountdown + Called);
+            _emit.Lea(HostRegister.Test, HostRegister.Test, -1);
+            _emit.Store32(StateLayout.LinkCountdown + Called, HostRegister.Test);
+            leaves = _emit.BeginJumpIfZero();
+        }
 
-    private void EmitFarLink(TlbSet set)
-    {
-        _emit.HashJump(set, Called);
-        long other = LookUpJump(set);
-        long found = _emit.Here;
-        _emit.Load32(HostRegister.Test, StateLayout.LinkCountdown + Called);
-        _emit.Lea(HostRegister.Test, HostRegister.Test, -1);
-        _emit.Store32(StateLayout.LinkCountdown + Called, HostRegister.Test);
-        long links = _emit.BeginJumpIfZero();
-        _emit.Lea(HostRegister.State, HostRegister.State, Called + StateLayout.Bias);
-        _emit.JumpTable(HostRegister.Distance, StateLayout.JumpTargets(set));
+        _emit.Byte(0xC3);
         _emit.PatchHere(other);
         _emit.Lea(HostRegister.Distance, HostRegister.Distance, StateLayout.JumpCount / 2);
         long miss = LookUpJump(set);
         _emit.Jump(found);
         _emit.PatchHere(miss);
-        _emit.EndShort(links);
-        EmitExitWithInfo(0);
+        if (links)
+        {
+            _emit.EndShort(leaves);
+        }
+
+        EmitExitWithInfo(length);
     }
 
     private void EmitSecondJump(TlbSet set)
@@ -139,13 +133,13 @@ internal sealed partial class CommonCode
         _secondSupervisorJump = _emit.Here;
         EmitSecondJump(TlbSet.Supervisor);
         _farUserLink = _emit.Here;
-        EmitFarLink(TlbSet.User);
+        EmitLookUp(TlbSet.User, links: true, Emitter.JumpTableLength);
         _farSupervisorLink = _emit.Here;
-        EmitFarLink(TlbSet.Supervisor);
+        EmitLookUp(TlbSet.Supervisor, links: true, Emitter.JumpTableLength);
         _userReturn = _emit.Here;
-        EmitReturn(TlbSet.User);
+        EmitLookUp(TlbSet.User, links: false, Emitter.ReturnTableLength);
         _supervisorReturn = _emit.Here;
-        EmitReturn(TlbSet.Supervisor);
+        EmitLookUp(TlbSet.Supervisor, links: false, Emitter.ReturnTableLength);
         ExitInline = _emit.Here;
         EmitExitWithInfo(0);
         for (int register = 0; register < _misses.Length; register++)

@@ -242,8 +242,11 @@ internal sealed partial class CommonCode
         _emit.HashJump(set, Called);
         long other = LookUpJump(set);
         long found = _emit.Here;
-        _emit.Lea(HostRegister.State, HostRegister.State, Called + StateLayout.Bias);
-        _emit.JumpTable(HostRegister.Distance, StateLayout.JumpTargets(set));
+
+        // A RET for the call of this routine, in place of a jump that would leave its address to the processor's return stack.
+        _emit.LoadTable(HostRegister.Test, HostRegister.Distance, StateLayout.JumpTargets(set) + Called);
+        _emit.Store(ReturnAddress, HostRegister.Test);
+        _emit.Byte(0xC3);
         _emit.PatchHere(other);
         _emit.Lea(HostRegister.Distance, HostRegister.Distance, StateLayout.JumpCount / 2);
         long miss = LookUpJump(set);

@@ -228,8 +228,9 @@ internal sealed partial class CommonCode
         _emit.Load(HostRegister.Address, StateLayout.Address);
         _emit.Load(HostRegister.Distance, StateLayout.Distance);
 
-        // JMP [RSP+Site]
-        _emit.StateOperation(false, 0xFF, 4, StateLayout.Site);
+        // PUSH [RSP+Site]; RET. What is left on the processor's return stack is then what the guest's calls have put there.
+        _emit.StateOperation(false, 0xFF, 6, StateLayout.Site);
+        _emit.Byte(0xC3);
     }
 
     /// <summary>Loads again what was loaded when the exit was taken: the instruction is tried once more. Flags are free.</summary>

@@ -110,6 +110,12 @@ internal sealed unsafe class Emitter
         TableOperand(to, index, offset);
     }
 
+    /// <summary>Bytes of <see cref="JumpTable"/>, with R15 as the index.</summary>
+    public const int JumpTableLength = 8;
+
+    /// <summary>Bytes of <see cref="ReturnTable"/>, with R15 as the index.</summary>
+    public const int ReturnTableLength = 9;
+
     /// <summary>JMP [RSP+index*8+offset].</summary>
     public void JumpTable(int index, int offset)
     {

@@ -421,7 +421,7 @@ internal enum ExitKind
     /// <summary>A direct jump has no target yet: one within its page, or, done but for that, one to the linear address in R14 in another page.</summary>
     Link = 3,
 
-    /// <summary>The jump cache does not know the linear address in R14; the jump is done but for the change of RSP.</summary>
+    /// <summary>The jump cache does not know the linear address in R14; the jump is done, and undone where that is not canonical.</summary>
     Jump = 4,
 
     /// <summary>The instruction is done: code goes on at the linear address in R14, canonical or not.</summary>
@@ -481,6 +481,7 @@ internal readonly record struct ExitInfo(uint Value)
 
     public const uint StaleBit = 1u << 16;
 
+    /// <summary>Of <see cref="ExitKind.Jump"/>: what has been added to RSP.</summary>
     public int StackChange => (short)(Value >> 16);
 
     public bool IsWrite => (Value & (1u << 24)) != 0;

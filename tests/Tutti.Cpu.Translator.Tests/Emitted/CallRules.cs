@@ -83,22 +83,22 @@ internal sealed class CallRules
 
         if (_farLinks.Contains(target))
         {
-            if (InfoAt(call.NextIP) is not { Kind: ExitKind.Link, IsFar: true } || target != _block.Common.FarLink(_block.Set))
+            if (InfoAt(call.NextIP + Emitter.JumpTableLength) is not { Kind: ExitKind.Link, IsFar: true } || target != _block.Common.FarLink(_block.Set))
             {
                 _report("leaves with an info of another kind", call);
             }
 
-            return WordLength + LinkLength;
+            return -(WordLength + LinkLength);
         }
 
         if (_returns.Contains(target))
         {
-            if (InfoAt(call.NextIP) is not { Kind: ExitKind.Jump, StackChange: 8 } || target != _block.Common.Return(_block.Set))
+            if (InfoAt(call.NextIP + Emitter.ReturnTableLength) is not { Kind: ExitKind.Jump, StackChange: >= 8 } || target != _block.Common.Return(_block.Set))
             {
                 _report("leaves with an info of another kind", call);
             }
 
-            return WordLength;
+            return -WordLength;
         }
 
         if (_stackLookups.TryGetValue(target, out (int Size, bool Write) lookup))
@@ -183,6 +183,11 @@ internal sealed class CallRules
     public bool IsLink(in Instruction call) =>
         call.FlowControl == FlowControl.Call && (long)call.NearBranch64 == _block.Common.ExitInline && InfoAt(call.NextIP).Kind == ExitKind.Link;
 
+    /// <summary>How the way on looks to which a lookup comes back that has its data behind that.</summary>
+    public Code ResumeOf(in Instruction call) => _farLinks.Contains((long)call.NearBranch64) ? Code.Jmp_rm64
+        : _returns.Contains((long)call.NearBranch64) ? Code.Retnq
+        : Code.Jmp_rel32_64;
+
     /// <summary>Where the instruction is tried again after a TLB miss; null where there is none.</summary>
     public ulong? RetryOf(in Instruction call)
     {
@@ -251,6 +256,16 @@ internal sealed class CallRules
 
             state.Facts.RemoveWhere(fact => fact.Root == index.Root);
             state.Facts.Add(new HostValue(HostValueKind.Check, index.Root, Table: StateLayout.JumpTags(jumps)));
+            return true;
+        }
+
+        if (_farLinks.Contains(target) || _returns.Contains(target))
+        {
+            // The index of the entry that has the address in R14, whichever of the two it is.
+            state.Registers[HostRegister.Test] = state.Fresh(place, HostRegister.Test);
+            HostValue found = state.Fresh(place, HostRegister.Distance) with { Kind = HostValueKind.JumpIndex };
+            state.Registers[HostRegister.Distance] = found;
+            state.Facts.Add(new HostValue(HostValueKind.Check, found.Root, Table: StateLayout.JumpTags(_block.Set)));
             return true;
         }
 

@@ -86,6 +86,7 @@ internal sealed class EmittedCodeChecker
     {
         Instruction before = default;
         int data = 0;
+        Code resume = Code.INVALID;
         for (ulong at = _block.Start; at < End;)
         {
             Instruction instruction = DecodeAt(at);
@@ -97,18 +98,22 @@ internal sealed class EmittedCodeChecker
 
             Add(instruction);
 
-            // A slow lookup comes back to a jump: its data stand behind that.
-            bool isResume = data < 0;
-            at = instruction.NextIP + (isResume ? (ulong)-data : 0UL);
-            data = 0;
-            if (isResume && instruction.Code != Code.Jmp_rel32_64)
+            // A slow lookup comes back to a jump, of a return to PUSH and RET: its data stand behind that.
+            at = instruction.NextIP;
+            if (data < 0 && !ReturnRules.IsPush(instruction))
             {
-                Report("is not the jump that a slow lookup comes back to", instruction);
+                at += (ulong)-data;
+                data = 0;
+                if (instruction.Code != resume)
+                {
+                    Report("is not the jump that a slow lookup comes back to", instruction);
+                }
             }
 
             if (instruction.FlowControl == FlowControl.Call && !_returns.TryAdd(instruction))
             {
                 data = _calls.Check(instruction, before);
+                resume = _calls.ResumeOf(instruction);
                 at += (ulong)Math.Max(data, 0);
             }
 

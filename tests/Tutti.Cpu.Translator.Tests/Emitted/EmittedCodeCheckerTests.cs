@@ -266,7 +266,7 @@ public sealed unsafe class EmittedCodeCheckerTests : IDisposable
     {
         const string NotForIt = "the return ring";
         const string Stack = "the host's stack";
-        const int CallWithInfo = 9;
+        const int CallWithInfo = 9 + Emitter.ReturnTableLength;
         AssertFinds(NotForIt, () => Remember(mask: StateLayout.RingMask));
         AssertFinds(NotForIt, () => Remember(tags: StateLayout.RingTags(Set)));
         AssertFinds(NotForIt, () => Remember(tags: StateLayout.RingTags(TlbSet.Supervisor) + 8));
@@ -290,6 +290,8 @@ public sealed unsafe class EmittedCodeCheckerTests : IDisposable
         AssertFinds(NotForIt, () => Return(landings: StateLayout.RingLandings(TlbSet.Supervisor)));
         AssertFinds("another kind", () => Return(info: ExitInfo.Pack(ExitKind.Attention, 0)));
         AssertFinds("another kind", () => Return(set: TlbSet.Supervisor));
+        AssertFinds(NotForIt, () => Return(found: StateLayout.JumpTags(Set)));
+        AssertFinds(NotForIt, () => Return(found: StateLayout.JumpTargets(TlbSet.Supervisor)));
     }
 
     /// <summary>What CALL writes down, with the index left in R15.</summary>
@@ -317,7 +319,7 @@ public sealed unsafe class EmittedCodeCheckerTests : IDisposable
         _emit.PatchHere(over);
     }
 
-    private void Return(bool compares = true, int added = 2, int tags = 0, int landings = 0, int info = 0, TlbSet set = Set)
+    private void Return(bool compares = true, int added = 2, int tags = 0, int landings = 0, int info = 0, TlbSet set = Set, int found = 0)
     {
         _emit.Extract(Distance, GuestRsp, StateLayout.RingMask);
         _emit.LoadTable(Test, Distance, tags == 0 ? StateLayout.RingTags(Set) : tags);
@@ -326,6 +328,7 @@ public sealed unsafe class EmittedCodeCheckerTests : IDisposable
         _emit.ReturnTable(Distance, landings == 0 ? StateLayout.RingLandings(Set) : landings);
         _emit.PatchHere(miss);
         _emit.Call(_cache.Common.Return(set));
+        _emit.ReturnTable(Distance, found == 0 ? StateLayout.JumpTargets(Set) : found);
         _emit.Int32(info == 0 ? ExitInfo.Pack(ExitKind.Jump, 0) | (8 << 16) : info);
     }
 

@@ -170,9 +170,7 @@ internal sealed class MemoryRules(TlbSet set, HostEvaluator evaluator, bool hasW
         }
         else if (index.Kind == HostValueKind.JumpIndex && instruction.Code == Code.Jmp_rm64)
         {
-            bool isHit = state.Facts.Any(fact => fact.Kind == HostValueKind.Check && fact.Root == index.Root && HostEvaluator.IsJumpTags(fact.Table)
-                && table == StateLayout.JumpTargets(fact.Table == StateLayout.JumpTags(TlbSet.User) ? TlbSet.User : TlbSet.Supervisor));
-            if (!isHit)
+            if (!IsJumpTarget(state, index, table))
             {
                 report("jumps by an entry that has not been compared", instruction);
             }
@@ -182,6 +180,11 @@ internal sealed class MemoryRules(TlbSet set, HostEvaluator evaluator, bool hasW
             report("reads a table with an index that no mask has bounded", instruction);
         }
     }
+
+    /// <summary>Whether a jump to the entry of the jump cache leads to what the address has been compared with.</summary>
+    private static bool IsJumpTarget(HostState state, HostValue index, int table) => index.Kind == HostValueKind.JumpIndex
+        && state.Facts.Any(fact => fact.Kind == HostValueKind.Check && fact.Root == index.Root && HostEvaluator.IsJumpTags(fact.Table)
+            && table == StateLayout.JumpTargets(fact.Table == StateLayout.JumpTags(TlbSet.User) ? TlbSet.User : TlbSet.Supervisor));
 
     /// <summary>
     /// [RSP + index * 8 + table] of a return ring: tags are read, and written behind an entry that is not the first; landings are read where the tag has
@@ -202,7 +205,7 @@ internal sealed class MemoryRules(TlbSet set, HostEvaluator evaluator, bool hasW
                 && state.Facts.Any(fact => fact.Kind == HostValueKind.Check && fact.Root == index.Root && fact.Table == StateLayout.RingTags(set)),
             _ => false,
         };
-        if (!isRight)
+        if (!isRight && !(instruction.Code == Code.Push_rm64 && instruction.MemoryIndexScale == 8 && IsJumpTarget(state, index, table)))
         {
             report("does to the return ring what is not for it", instruction);
         }
