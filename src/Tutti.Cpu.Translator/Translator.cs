@@ -50,6 +50,9 @@ internal sealed unsafe partial class Translator : ITranslationTier
     /// <summary>The access that has faulted last: see <see cref="WindowBlock.Accesses"/>.</summary>
     private ulong _faulted;
 
+    /// <summary>The guest has come to RIP by a jump.</summary>
+    private bool _hasJumped;
+
     /// <summary>The limit of the GDT in which the descriptors of <see cref="ExitState.Returns"/> stood.</summary>
     private uint _returnLimit;
 
@@ -123,7 +126,7 @@ internal sealed unsafe partial class Translator : ITranslationTier
             long entry = Find(Set!.Value);
             if (entry != 0)
             {
-                _exit->SseMissing = _exit->AvxMissing = _exit->X87Missing = 1;
+                _exit->SseLoaded = _exit->AvxLoaded = _exit->X87Loaded = 0;
                 Enter(entry);
             }
             else if (_state->FaultVector < 0)
@@ -278,7 +281,7 @@ internal sealed unsafe partial class Translator : ITranslationTier
         }
 
         long index = _processor.Watch.Claim(physical);
-        TranslatedBlock made = _cache.Translate(page, index, physical, set);
+        TranslatedBlock made = _cache.Translate(page, index, physical, set, isResumed: !_hasJumped);
         if (_tracesBlocks)
         {
             _processor.Trace.Tell(TraceKinds.Blocks, _state->Rip, string.Create(CultureInfo.InvariantCulture, $"translated {made.ByteLength} bytes at {physical:x}, {set}"));
@@ -372,6 +375,7 @@ internal sealed unsafe partial class Translator : ITranslationTier
             _processor.Trace.Tell(TraceKinds.Exits, _state->Rip, string.Create(CultureInfo.InvariantCulture, $"{info.Kind}, {info.Size} bytes{(info.IsWrite ? " to write" : string.Empty)}"));
         }
 
+        _hasJumped = info.Kind is ExitKind.Link or ExitKind.Jump || (info.Kind == ExitKind.Landed && info.IsStale);
         return info.Kind switch
         {
             ExitKind.TlbMiss => AfterMiss(info),
@@ -717,7 +721,7 @@ internal sealed unsafe partial class Translator : ITranslationTier
             _cache.Link(_cache.JumpAt((long)_exit->Site, info.Offset, set), block);
         }
 
-        _exit->SseMissing = _exit->AvxMissing = _exit->X87Missing = 1;
+        _exit->SseLoaded = _exit->AvxLoaded = _exit->X87Loaded = 0;
         return block.NearEntry;
     }
 
@@ -746,7 +750,7 @@ internal sealed unsafe partial class Translator : ITranslationTier
             _cache.LinkFar(site, block);
         }
 
-        _exit->SseMissing = _exit->AvxMissing = _exit->X87Missing = 1;
+        _exit->SseLoaded = _exit->AvxLoaded = _exit->X87Loaded = 0;
         return block.FarEntry;
     }
 }

@@ -62,17 +62,14 @@ internal sealed unsafe partial class BlockTranslator
             // Behind the block, where it is in nobody's way while the jump is not taken.
             _stubs.Add(new Stub(_emit.JumpIfLater(condition), AttentionInfo, 0, HostRegister.Address, 0, target, _set) { IsTaken = true, Polls = NeedsPoll(target) });
         }
-        else if (!NeedsPoll(target))
-        {
-            AddJump(_emit.JumpIfLater(condition), target);
-        }
         else
         {
-            long over = _emit.BeginJumpIf(condition ^ 1);
-            long leaves = BeginPoll();
-            NearJump(target);
-            EndPoll(leaves, ExitInfo.Pack(ExitKind.Attention, target));
-            _emit.EndShort(over);
+            if (NeedsPoll(target))
+            {
+                Poll(AttentionInfo);
+            }
+
+            AddJump(_emit.JumpIfLater(condition), target);
         }
 
         return true;
@@ -119,9 +116,12 @@ internal sealed unsafe partial class BlockTranslator
             return;
         }
 
-        long leaves = NeedsPoll(target) ? BeginPoll() : 0;
+        if (NeedsPoll(target))
+        {
+            Poll(ExitInfo.Pack(ExitKind.Attention, target));
+        }
+
         NearJump(target);
-        EndPoll(leaves, ExitInfo.Pack(ExitKind.Attention, target));
         _ends = true;
     }
 
@@ -139,11 +139,14 @@ internal sealed unsafe partial class BlockTranslator
             return;
         }
 
-        long leaves = NeedsPoll(target) ? BeginPoll() : 0;
+        if (NeedsPoll(target))
+        {
+            Poll(AttentionInfo);
+        }
+
         _emit.Load(HostRegister.Address, StateLayout.CodePage);
         _emit.Lea(HostRegister.Address, HostRegister.Address, target);
         FarLink(ExitInfo.Pack(ExitKind.Link, _offset) | (int)ExitInfo.FarBit);
-        EndPoll(leaves, AttentionInfo);
         _ends = true;
     }
 
@@ -152,23 +155,6 @@ internal sealed unsafe partial class BlockTranslator
     /// entries of the jump cache, such jumps are forgotten when the guest drops translations.
     /// </summary>
     private void FarLink(int info) => _stubs.Add(new Stub(_emit.JumpLater(), info, 0, HostRegister.Address, 0, 0, _set));
-
-    /// <summary>Looks for attention. The code until <see cref="EndPoll"/> is short and ends with a jump.</summary>
-    private long BeginPoll()
-    {
-        _emit.Load(HostRegister.Test, StateLayout.JumpMask);
-        return _emit.BeginJumpIfZero();
-    }
-
-    private void EndPoll(long begin, int info)
-    {
-        if (begin != 0)
-        {
-            _emit.EndShort(begin);
-            _emit.Call(_common.ExitInline);
-            _emit.Int32(info);
-        }
-    }
 
     private void Call(int target, int next)
     {
@@ -182,7 +168,11 @@ internal sealed unsafe partial class BlockTranslator
         }
 
         bool isFar = !IsInPage(target);
-        long leaves = isFar && UsesWindow && NeedsPoll(target) ? BeginPoll() : 0;
+        if (isFar && UsesWindow && NeedsPoll(target))
+        {
+            Poll(AttentionInfo);
+        }
+
         EmitPushAddress(next);
         _emit.Lea(HostRegister.GuestRsp, HostRegister.GuestRsp, -8);
         bool isRemembered = IsRemembered(next) && !IsGoneOnFrom(target);
@@ -200,7 +190,7 @@ internal sealed unsafe partial class BlockTranslator
         {
             if (NeedsPoll(target))
             {
-                Poll(target);
+                Poll(ExitInfo.Pack(ExitKind.Attention, target));
             }
 
             NearJump(target);
@@ -215,7 +205,6 @@ internal sealed unsafe partial class BlockTranslator
         // R14 has the return address.
         _emit.Lea(HostRegister.Address, HostRegister.Address, target - next);
         FarLink(ExitInfo.Pack(ExitKind.Link, _offset) | (int)(ExitInfo.FarBit | ExitInfo.CallBit));
-        EndPoll(leaves, AttentionInfo);
     }
 
     private void CallIndirect(in Instruction instruction)
@@ -319,12 +308,11 @@ internal sealed unsafe partial class BlockTranslator
 
     private void AddStub(long site, int info) => _stubs.Add(new Stub(site, info, 0, HostRegister.Address, 0, 0, _set));
 
-    /// <summary>Leaves when something asks for attention; the jump to <paramref name="target"/> counts as done.</summary>
-    private void Poll(int target)
+    /// <summary>Leaves when something asks for attention.</summary>
+    private void Poll(int info)
     {
-        _emit.Load32(HostRegister.Test, StateLayout.Attention);
-        _emit.Lea(HostRegister.Test, HostRegister.Test, 1);
-        AddStub(_emit.JumpUnlessOneLater(), ExitInfo.Pack(ExitKind.Attention, target));
+        _emit.Load(HostRegister.Test, StateLayout.Poll);
+        AddStub(_emit.JumpUnlessOneLater(), info);
     }
 
     private void EmitExit(int info)
@@ -362,11 +350,14 @@ internal sealed unsafe partial class BlockTranslator
 
             if (stub.IsTaken)
             {
-                long leaves = stub.Polls ? BeginPoll() : 0;
+                if (stub.Polls)
+                {
+                    Poll(stub.Info);
+                }
+
                 _emit.Load(HostRegister.Address, StateLayout.CodePage);
                 _emit.Lea(HostRegister.Address, HostRegister.Address, stub.Displacement);
                 FarLink(ExitInfo.Pack(ExitKind.Link, info.Offset) | (int)ExitInfo.FarBit);
-                EndPoll(leaves, stub.Info);
                 continue;
             }
 
@@ -376,6 +367,14 @@ internal sealed unsafe partial class BlockTranslator
                 long resume = _emit.JumpLater();
                 _emit.Patch(resume, stub.Retry);
                 _emit.Int32(stub.Info);
+                continue;
+            }
+
+            if (stub.Load != 0)
+            {
+                _emit.MoveImmediate(HostRegister.Test, stub.Info);
+                _emit.Call(stub.Load);
+                _emit.Jump(stub.Retry);
                 continue;
             }
 

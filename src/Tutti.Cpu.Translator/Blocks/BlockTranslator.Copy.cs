@@ -375,15 +375,15 @@ internal sealed unsafe partial class BlockTranslator
         switch (unit)
         {
             case StateUnit.X87 when !_loadedX87:
-                EmitLoad(StateLayout.X87Missing, _common.LoadX87);
+                EmitLoad(StateLayout.X87Loaded, _common.LoadX87);
                 _loadedX87 = true;
                 break;
             case StateUnit.Avx when _loaded != StateUnit.Avx:
-                EmitLoad(StateLayout.AvxMissing, _common.LoadAvx);
+                EmitLoad(StateLayout.AvxLoaded, _common.LoadAvx);
                 _loaded = StateUnit.Avx;
                 break;
             case StateUnit.Sse when _loaded == StateUnit.None:
-                EmitLoad(StateLayout.SseMissing, _common.LoadSse);
+                EmitLoad(StateLayout.SseLoaded, _common.LoadSse);
                 _loaded = StateUnit.Sse;
                 break;
             default:
@@ -391,12 +391,9 @@ internal sealed unsafe partial class BlockTranslator
         }
     }
 
-    private void EmitLoad(int missing, long load)
+    private void EmitLoad(int loaded, long load)
     {
-        _emit.Load32(HostRegister.Test, missing);
-        long loaded = _emit.BeginJumpIfZero();
-        _emit.MoveImmediate(HostRegister.Test, InterpretInfo);
-        _emit.Call(load);
-        _emit.EndShort(loaded);
+        _emit.Load32(HostRegister.Test, loaded);
+        _stubs.Add(new Stub(_emit.JumpUnlessOneLater(), InterpretInfo, _emit.Here, HostRegister.Address, 0, 0, _set) { Load = load });
     }
 }

@@ -140,6 +140,9 @@ internal sealed unsafe partial class BlockTranslator
         /// <summary>A lookup of the jump cache: it goes on at <see cref="Retry"/> when the second entry is the one.</summary>
         public bool IsJump { get; init; }
 
+        /// <summary>The routine that loads a unit which the block needs; 0 for none.</summary>
+        public long Load { get; init; }
+
         /// <summary>A RET that its ring has not helped.</summary>
         public bool IsReturn { get; init; }
     }
@@ -463,7 +466,7 @@ internal sealed unsafe partial class BlockTranslator
         int target = (int)(long)jump.NearBranch64;
         if (NeedsPoll(target))
         {
-            Poll(target);
+            Poll(ExitInfo.Pack(ExitKind.Attention, target));
             _hasPolled = true;
         }
 

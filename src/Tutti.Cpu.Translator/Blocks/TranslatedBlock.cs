@@ -25,6 +25,12 @@ internal class TranslatedBlock(ulong physical, TlbSet set, int byteLength, long 
     /// <summary>No code, only the knowledge that the instruction here crosses the end of its page.</summary>
     public bool IsCrossing { get; init; }
 
+    /// <summary>
+    /// Begins where the guest was interrupted or has faulted, which is in the middle of things: other blocks do not end before it, or each fault in a loop
+    /// would cut that in two.
+    /// </summary>
+    public bool IsResumed { get; init; }
+
     /// <summary>Guest physical address of the next page, where an instruction that crosses the page's end goes on; else 0.</summary>
     public virtual ulong NextPage => 0;
 

@@ -126,7 +126,8 @@ internal sealed unsafe class TranslationCache : IDisposable
 
     /// <summary>Translates and enters a block; the page has been claimed and there is room.</summary>
     /// <param name="page">The page of code, as the host sees it.</param>
-    public TranslatedBlock Translate(byte* page, long pageIndex, ulong physical, TlbSet set)
+    /// <param name="isResumed">See <see cref="TranslatedBlock.IsResumed"/>.</param>
+    public TranslatedBlock Translate(byte* page, long pageIndex, ulong physical, TlbSet set, bool isResumed = false)
     {
         BeginEmission();
         _translated = (physical & ~0xFFFUL, set);
@@ -135,8 +136,8 @@ internal sealed unsafe class TranslationCache : IDisposable
         (long far, long near) = isCrossing ? (0, 0) : (_translator.FarEntry, _translator.NearEntry);
         ushort before = (ushort)_translator.BytesBefore;
         TranslatedBlock block = isCrossing || _translator.Accesses.Count == 0
-            ? new TranslatedBlock(physical, set, length, far, near) { IsCrossing = isCrossing, BytesBefore = before }
-            : new WindowBlock(physical, set, length, far, near) { BytesBefore = before, Accesses = [.. _translator.Accesses] };
+            ? new TranslatedBlock(physical, set, length, far, near) { IsCrossing = isCrossing, IsResumed = isResumed, BytesBefore = before }
+            : new WindowBlock(physical, set, length, far, near) { IsResumed = isResumed, BytesBefore = before, Accesses = [.. _translator.Accesses] };
         if (block is WindowBlock window)
         {
             _windowBlocks.Add(window);
@@ -233,7 +234,7 @@ internal sealed unsafe class TranslationCache : IDisposable
     }
 
     /// <summary>Whether there is a block that begins, or can be entered, at an offset in the page that is being translated.</summary>
-    private bool IsKnown(int offset) => Find(_translated.Page | (uint)offset, _translated.Set) is { IsCrossing: false };
+    private bool IsKnown(int offset) => Find(_translated.Page | (uint)offset, _translated.Set) is { IsCrossing: false, IsResumed: false };
 
     /// <summary>The bits of a page lie together.</summary>
     private static int KnownBit(ulong physical, TlbSet set) =>

@@ -104,7 +104,7 @@ internal sealed partial class CommonCode
     /// <summary>Saves what is loaded. Flags are free.</summary>
     private void EmitSaveVectors()
     {
-        long skipX87 = BeginIfZero(StateLayout.X87Missing);
+        long skipX87 = BeginIfLoaded(StateLayout.X87Loaded);
         Fx();
         _emit.Bytes([0xDB, 0xE3]); // FNINIT
 
@@ -114,11 +114,11 @@ internal sealed partial class CommonCode
         _emit.Store(StateLayout.FxArea + 16, HostRegister.Rcx);
         _emit.PatchHere(skipX87);
 
-        long skipSse = BeginIfZero(StateLayout.SseMissing);
+        long skipSse = BeginIfLoaded(StateLayout.SseLoaded);
         MoveSse(0x11);
         Mxcsr(3, StateLayout.Mxcsr);
         Mxcsr(2, StateLayout.HostMxcsr);
-        long skipAvx = BeginIfZero(StateLayout.AvxMissing);
+        long skipAvx = BeginIfLoaded(StateLayout.AvxLoaded);
         if (Avx.IsSupported)
         {
             MoveAvx(store: true);
@@ -139,12 +139,10 @@ internal sealed partial class CommonCode
     private void EmitLoadAvx(long exitNoted)
     {
         NoteInfoUnless(StateLayout.AvxForbidden, exitNoted);
-        _emit.Load32(HostRegister.Rcx, StateLayout.SseMissing + 8);
-        long loaded = _emit.BeginJumpIfZero();
-        long load = _emit.JumpLater();
-        _emit.EndShort(loaded);
+        _emit.Load32(HostRegister.Rcx, StateLayout.SseLoaded + 8);
+        long missing = _emit.BeginJumpIfZero();
         long skip = _emit.JumpLater();
-        _emit.PatchHere(load);
+        _emit.EndShort(missing);
         LoadSseRegisters();
         _emit.PatchHere(skip);
         if (Avx.IsSupported)
@@ -152,7 +150,7 @@ internal sealed partial class CommonCode
             MoveAvx(store: false, 8);
         }
 
-        _emit.StoreImmediate32(StateLayout.AvxMissing + 8, 0);
+        _emit.StoreImmediate32(StateLayout.AvxLoaded + 8, 1);
         _emit.Byte(0xC3);
     }
 
@@ -161,13 +159,13 @@ internal sealed partial class CommonCode
         NoteInfoUnless(StateLayout.X87Forbidden, exitNoted);
 
         // FXRSTOR loads the XMM registers too: what they hold goes to the state first.
-        long skip = BeginIfZero(StateLayout.SseMissing + 8);
+        long skip = BeginIfLoaded(StateLayout.SseLoaded + 8);
         MoveSse(0x11, 8);
         Mxcsr(3, StateLayout.Mxcsr + 8);
         _emit.PatchHere(skip);
         Fx(8, load: true);
-        _emit.StoreImmediate32(StateLayout.SseMissing + 8, 0);
-        _emit.StoreImmediate32(StateLayout.X87Missing + 8, 0);
+        _emit.StoreImmediate32(StateLayout.SseLoaded + 8, 1);
+        _emit.StoreImmediate32(StateLayout.X87Loaded + 8, 1);
         _emit.Byte(0xC3);
     }
 
@@ -176,16 +174,18 @@ internal sealed partial class CommonCode
     {
         MoveSse(0x10, 8);
         Mxcsr(2, StateLayout.Mxcsr + 8);
-        _emit.StoreImmediate32(StateLayout.SseMissing + 8, 0);
+        _emit.StoreImmediate32(StateLayout.SseLoaded + 8, 1);
     }
 
-    /// <summary>What follows, until the jump that is given back is led past it, runs only where a field of the state is 0. Changes RCX.</summary>
-    private long BeginIfZero(int field)
+    /// <summary>What follows, until the jump that is given back is led past it, runs only where a unit is loaded. Changes RCX.</summary>
+    private long BeginIfLoaded(int unit)
     {
-        _emit.Load32(HostRegister.Rcx, field);
-        long zero = _emit.BeginJumpIfZero();
+        _emit.Load32(HostRegister.Rcx, unit);
+        long missing = _emit.BeginJumpIfZero();
+        long loaded = _emit.JumpLater();
+        _emit.EndShort(missing);
         long skip = _emit.JumpLater();
-        _emit.EndShort(zero);
+        _emit.PatchHere(loaded);
         return skip;
     }
 
@@ -236,16 +236,16 @@ internal sealed partial class CommonCode
     /// <summary>Loads again what was loaded when the exit was taken: the instruction is tried once more. Flags are free.</summary>
     private void EmitReload()
     {
-        long skip = BeginIfZero(StateLayout.SseMissing);
+        long skip = BeginIfLoaded(StateLayout.SseLoaded);
         MoveSse(0x10);
         Mxcsr(2, StateLayout.Mxcsr);
         _emit.PatchHere(skip);
 
-        long skipX87 = BeginIfZero(StateLayout.X87Missing);
+        long skipX87 = BeginIfLoaded(StateLayout.X87Loaded);
         Fx(load: true);
         _emit.PatchHere(skipX87);
 
-        long skipAvx = BeginIfZero(StateLayout.AvxMissing);
+        long skipAvx = BeginIfLoaded(StateLayout.AvxLoaded);
         if (Avx.IsSupported)
         {
             MoveAvx(store: false);

@@ -371,6 +371,7 @@ internal sealed unsafe class TranslatorTables : IDisposable
 
         hot->JumpMask = JumpIndexMask;
         hot->RingMask = RingIndexMask;
+        hot->Poll = 1;
     }
 
     /// <summary>Lets all lookups miss.</summary>
@@ -381,9 +382,9 @@ internal sealed unsafe class TranslatorTables : IDisposable
     {
         get
         {
-            // SAFETY: nine masks in a row, each of which is read whole.
+            // SAFETY: ten masks in a row, each of which is read whole.
             ulong* masks = &((HotState*)_base)->JumpMask;
-            return Volatile.Read(ref ((HotState*)_base)->RingMask) != 0
+            return Volatile.Read(ref ((HotState*)_base)->RingMask) != 0 && Volatile.Read(ref ((HotState*)_base)->Poll) != 0
                 && !Vector256.EqualsAny(Vector256.Load(masks), Vector256<ulong>.Zero)
                 && !Vector256.EqualsAny(Vector256.Load(masks + Vector256<ulong>.Count), Vector256<ulong>.Zero);
         }

@@ -29,6 +29,9 @@ internal unsafe struct HotState
     /// <summary>PEXT mask that makes an index of the return ring of RSP. Zero asks for attention: every RET then finds entry 0, which holds nothing.</summary>
     public ulong RingMask;
 
+    /// <summary>1; 0 asks for attention: what jumps backwards looks at it.</summary>
+    public ulong Poll;
+
     /// <summary>Return addresses of calls, up to the host's RSP.</summary>
     public fixed byte Calls[StateLayout.Bias - StateLayout.Calls];
 
@@ -56,14 +59,14 @@ internal unsafe struct ExitState
     /// <summary>AH and AL after LAHF and SETO AL.</summary>
     public uint Flags;
 
-    /// <summary>Not 0 while the guest's XMM registers and MXCSR are in the state only.</summary>
-    public int SseMissing;
+    /// <summary>1 while the guest's XMM registers and MXCSR are in the host's; 0 while they are in the state only.</summary>
+    public int SseLoaded;
 
-    /// <summary>Not 0 while the upper halves of YMM registers are in the state only.</summary>
-    public int AvxMissing;
+    /// <summary>The same of the upper halves of YMM registers.</summary>
+    public int AvxLoaded;
 
-    /// <summary>Not 0 while the x87 state is in the state only.</summary>
-    public int X87Missing;
+    /// <summary>The same of the x87 state.</summary>
+    public int X87Loaded;
 
     /// <summary>Not 0: SSE instructions are interpreted for now (they trap, or an exception is not masked).</summary>
     public int SseForbidden;
@@ -251,10 +254,11 @@ internal static unsafe class StateLayout
     public const int PageMask = 24;
     public const int PageMaskCount = 7;
     public const int RingMask = PageMask + (8 * PageMaskCount);
-    public const int Calls = RingMask + 8;
+    public const int Poll = RingMask + 8;
+    public const int Calls = Poll + 8;
 
-    /// <summary>Masks that ask for attention where they are 0: one, those of pages, one.</summary>
-    public const int PollMaskCount = 1 + PageMaskCount + 1;
+    /// <summary>Masks that ask for attention where they are 0, from that of the jump cache to <see cref="Poll"/>.</summary>
+    public const int PollMaskCount = 1 + PageMaskCount + 2;
     public const int JumpSalt = Bias + 2;
 
     private const int Array = TlbCount * 8;
@@ -294,9 +298,9 @@ internal static unsafe class StateLayout
     public static readonly int Address = ExitField(static e => &e->Address);
     public static readonly int Info = ExitField(static e => &e->Info);
     public static readonly int Flags = ExitField(static e => &e->Flags);
-    public static readonly int SseMissing = ExitField(static e => &e->SseMissing);
-    public static readonly int AvxMissing = ExitField(static e => &e->AvxMissing);
-    public static readonly int X87Missing = ExitField(static e => &e->X87Missing);
+    public static readonly int SseLoaded = ExitField(static e => &e->SseLoaded);
+    public static readonly int AvxLoaded = ExitField(static e => &e->AvxLoaded);
+    public static readonly int X87Loaded = ExitField(static e => &e->X87Loaded);
     public static readonly int SseForbidden = ExitField(static e => &e->SseForbidden);
     public static readonly int AvxForbidden = ExitField(static e => &e->AvxForbidden);
     public static readonly int X87Forbidden = ExitField(static e => &e->X87Forbidden);
