@@ -34,6 +34,29 @@ public sealed unsafe class TranslationCacheTests
         Assert.InRange(cache.UsedBytes, 1, 1 << 20);
     }
 
+    /// <summary>Where the guest comes back from a fault, the code around goes on: a loop would be cut in two.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void A_block_ends_before_another_one_but_not_before_one_that_was_resumed(bool isResumed)
+    {
+        const int Middle = 8;
+        const int Length = 17;
+        using TranslationCache cache = new();
+        byte[] code = new byte[PageSize];
+        code.AsSpan(0, Length - 1).Fill(0x90);
+        code[Length - 1] = 0xC3;
+
+        // SAFETY: the page is in the array, which stays where it is.
+        fixed (byte* page = code)
+        {
+            TranslatedBlock resumed = cache.Translate(page, 1, PageSize + Middle, TlbSet.User, isResumed);
+            TranslatedBlock whole = cache.Translate(page, 1, PageSize, TlbSet.User);
+            Assert.Equal(isResumed ? Length : Middle, whole.ByteLength);
+            Assert.Same(resumed, cache.Find(PageSize + Middle, TlbSet.User));
+        }
+    }
+
     private static void Translate(TranslationCache cache, byte[] code, int pages)
     {
         // SAFETY: the page is in the array, which stays where it is.
