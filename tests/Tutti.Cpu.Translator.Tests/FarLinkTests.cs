@@ -70,7 +70,7 @@ public sealed class FarLinkTests
             a.ud2();
         });
         machine.Registers.Gpr[6] = There;
-        machine.Registers.Gpr[7] = TestMachine.PageTables + 0x3000 + ((There >> 12) * 8);
+        machine.Registers.Gpr[7] = TestMachine.PageEntry(There);
         machine.SetPage(There, There | Rights);
         Run(machine, 0);
         Assert.Equal(300UL + (3 * 300) + 300, machine.Registers.Gpr[0]);
@@ -139,9 +139,7 @@ public sealed class FarLinkTests
         }
 
         Start(machine, level);
-        using var request = new Timer(_ => machine.Cpu.RequestExit(), null, 50, 10);
-        Assert.Equal(ProcessorExitKind.Requested, machine.Cpu.Run().Kind);
-        machine.Cpu.GetRegisters(machine.Registers);
+        machine.RunUntilRequested();
         Assert.True(machine.Registers.Gpr[7] > 1000);
         Assert.Contains(machine.Registers.Rip & ~0xFUL, (ulong[])[Here, There]);
     }

@@ -59,9 +59,7 @@ public class FollowedJumpTests
 
         machine.Registers.Rip = places[0];
         machine.Apply();
-        using var request = new Timer(_ => machine.Cpu.RequestExit(), null, 50, 10);
-        Assert.Equal(ProcessorExitKind.Requested, machine.Cpu.Run().Kind);
-        machine.Cpu.GetRegisters(machine.Registers);
+        machine.RunUntilRequested();
         Assert.True(machine.Registers.Gpr[7] > 1000);
         Assert.Contains(machine.Registers.Rip & ~0xFUL, places);
     }

@@ -147,7 +147,7 @@ public sealed class ReturnRingTests
         }
 
         machine.Registers.Gpr[6] = Here;
-        machine.Registers.Gpr[7] = TestMachine.PageTables + 0x3000 + ((Here >> 12) * 8);
+        machine.Registers.Gpr[7] = TestMachine.PageEntry(Here);
         machine.SetPage(Here, Here | Rights);
         Run(machine, Mode.Supervisor, InvalidOpcode);
         Assert.Equal((51UL * 1000) + 50, machine.Registers.Gpr[0]);
@@ -253,9 +253,7 @@ public sealed class ReturnRingTests
             a.jmp(There);
         });
         Start(machine, mode, Stack(mode));
-        using var request = new Timer(_ => machine.Cpu.RequestExit(), null, 50, 10);
-        Assert.Equal(ProcessorExitKind.Requested, machine.Cpu.Run().Kind);
-        machine.Cpu.GetRegisters(machine.Registers);
+        machine.RunUntilRequested();
         Assert.True(machine.Registers.Gpr[7] > 1000);
         Assert.Contains(machine.Registers.Rip & ~0xFUL, (ulong[])[Here, There]);
     }

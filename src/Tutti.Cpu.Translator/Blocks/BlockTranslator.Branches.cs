@@ -64,11 +64,7 @@ internal sealed unsafe partial class BlockTranslator
         }
         else
         {
-            if (NeedsPoll(target))
-            {
-                Poll(AttentionInfo);
-            }
-
+            PollBefore(target, AttentionInfo);
             AddJump(_emit.JumpIfLater(condition), target);
         }
 
@@ -83,7 +79,7 @@ internal sealed unsafe partial class BlockTranslator
     private int InterpretInfo => ExitInfo.Pack(ExitKind.Interpret, _offset);
 
     /// <summary>The exit of a jump whose target is not known yet.</summary>
-    /// <param name="stackChange">What has been added to RSP, or is to be by <see cref="FarJump"/>.</param>
+    /// <param name="stackChange">What has been added to RSP.</param>
     private int JumpInfo(int stackChange) => ExitInfo.Pack(ExitKind.Jump, _offset) | (stackChange << 16);
 
     /// <summary>The condition as in the low bits of Jcc.</summary>
@@ -116,11 +112,7 @@ internal sealed unsafe partial class BlockTranslator
             return;
         }
 
-        if (NeedsPoll(target))
-        {
-            Poll(ExitInfo.Pack(ExitKind.Attention, target));
-        }
-
+        PollBefore(target, ExitInfo.Pack(ExitKind.Attention, target));
         NearJump(target);
         _ends = true;
     }
@@ -139,11 +131,7 @@ internal sealed unsafe partial class BlockTranslator
             return;
         }
 
-        if (NeedsPoll(target))
-        {
-            Poll(AttentionInfo);
-        }
-
+        PollBefore(target, AttentionInfo);
         _emit.Load(HostRegister.Address, StateLayout.CodePage);
         _emit.Lea(HostRegister.Address, HostRegister.Address, target);
         FarLink(ExitInfo.Pack(ExitKind.Link, _offset) | (int)ExitInfo.FarBit);
@@ -158,19 +146,10 @@ internal sealed unsafe partial class BlockTranslator
 
     private void Call(int target, int next)
     {
-        if (_set == TlbSet.SupervisorOpen && !IsInPage(target))
-        {
-            EmitPushAddress(next);
-            _emit.Load(HostRegister.Address, StateLayout.CodePage);
-            _emit.Lea(HostRegister.Address, HostRegister.Address, target);
-            FarJump(JumpInfo(-8), -8);
-            return;
-        }
-
         bool isFar = !IsInPage(target);
-        if (isFar && UsesWindow && NeedsPoll(target))
+        if (isFar && UsesWindow)
         {
-            Poll(AttentionInfo);
+            PollBefore(target, AttentionInfo);
         }
 
         EmitPushAddress(next);
@@ -178,9 +157,7 @@ internal sealed unsafe partial class BlockTranslator
         bool isRemembered = IsRemembered(next) && !IsGoneOnFrom(target);
         if (isRemembered)
         {
-            _emit.Extract(HostRegister.Distance, HostRegister.GuestRsp, StateLayout.RingIndexMask);
-            _emit.Not(HostRegister.Address);
-            _emit.StoreTable(HostRegister.Distance, StateLayout.RingTags(_set) + 8, HostRegister.Address);
+            EmitRingTag(HostRegister.Address);
             EmitLanding(next, 0);
             _emit.PopTable(HostRegister.Distance, StateLayout.RingLandings(_set) + 8);
         }
@@ -188,11 +165,7 @@ internal sealed unsafe partial class BlockTranslator
         _ends = true;
         if (!isFar)
         {
-            if (NeedsPoll(target))
-            {
-                Poll(ExitInfo.Pack(ExitKind.Attention, target));
-            }
-
+            PollBefore(target, ExitInfo.Pack(ExitKind.Attention, target));
             NearJump(target);
             return;
         }
@@ -204,6 +177,12 @@ internal sealed unsafe partial class BlockTranslator
 
         // R14 has the return address.
         _emit.Lea(HostRegister.Address, HostRegister.Address, target - next);
+        if (_set == TlbSet.SupervisorOpen)
+        {
+            FarJump(JumpInfo(-8));
+            return;
+        }
+
         FarLink(ExitInfo.Pack(ExitKind.Link, _offset) | (int)(ExitInfo.FarBit | ExitInfo.CallBit));
     }
 
@@ -216,17 +195,15 @@ internal sealed unsafe partial class BlockTranslator
         _emit.Load(HostRegister.Test, StateLayout.CodePage);
         _emit.Lea(HostRegister.Test, HostRegister.Test, next);
         _emit.StoreMemory(HostRegister.Test, HostRegister.GuestRsp, HostRegister.Distance, -8);
+        _emit.Lea(HostRegister.GuestRsp, HostRegister.GuestRsp, -8);
         if (!IsRemembered(next))
         {
-            FarJump(JumpInfo(-8), -8);
+            FarJump(JumpInfo(-8));
             return;
         }
 
         // That code goes on there is true whether the jump is taken or not.
-        _emit.Lea(HostRegister.GuestRsp, HostRegister.GuestRsp, -8);
-        _emit.Extract(HostRegister.Distance, HostRegister.GuestRsp, StateLayout.RingIndexMask);
-        _emit.Not(HostRegister.Test);
-        _emit.StoreTable(HostRegister.Distance, StateLayout.RingTags(_set) + 8, HostRegister.Test);
+        EmitRingTag(HostRegister.Test);
         long landing = _emit.LeaLater(HostRegister.Test);
         _emit.StoreTable(HostRegister.Distance, StateLayout.RingLandings(_set) + 8, HostRegister.Test);
         BeginFarJump(JumpInfo(-8), _set);
@@ -259,11 +236,9 @@ internal sealed unsafe partial class BlockTranslator
 
     /// <summary>Ends the block with a jump to the linear address in R14, by the jump cache.</summary>
     /// <param name="missInfo">The exit for a target that is not known.</param>
-    /// <param name="stackChange">What is added to RSP before the jump; the exit says so too.</param>
-    private void FarJump(int missInfo, int stackChange = 0)
+    private void FarJump(int missInfo)
     {
         _ends = true;
-        _emit.Lea(HostRegister.GuestRsp, HostRegister.GuestRsp, stackChange);
         if (_set == TlbSet.SupervisorOpen)
         {
             EmitExit(missInfo);
@@ -307,6 +282,15 @@ internal sealed unsafe partial class BlockTranslator
         _stubs.Add(new Stub(site, ExitInfo.Pack(ExitKind.Link, target), 0, HostRegister.Address, 0, 0, set));
 
     private void AddStub(long site, int info) => _stubs.Add(new Stub(site, info, 0, HostRegister.Address, 0, 0, _set));
+
+    /// <summary>Leaves when something asks for attention, before a jump that must look for it.</summary>
+    private void PollBefore(int target, int info)
+    {
+        if (NeedsPoll(target))
+        {
+            Poll(info);
+        }
+    }
 
     /// <summary>Leaves when something asks for attention.</summary>
     private void Poll(int info)

@@ -14,6 +14,14 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>Whether RET finds its way back to behind a call without the jump cache: by linear address, and so not into another page.</summary>
     private bool IsRemembered(int next) => next < 4096 && _set != TlbSet.SupervisorOpen;
 
+    /// <summary>Writes the return address in a register down, of which that leaves the inverse, and its index to R15. RSP is what it is behind the push.</summary>
+    private void EmitRingTag(int address)
+    {
+        _emit.Extract(HostRegister.Distance, HostRegister.GuestRsp, StateLayout.RingIndexMask);
+        _emit.Not(address);
+        _emit.StoreTable(HostRegister.Distance, StateLayout.RingTags(_set) + 8, address);
+    }
+
     /// <summary>
     /// Calls what follows, so that the processor foretells where the guest's RET goes: here, with the linear address in R14. The way on from there
     /// is a jump like any other.
@@ -72,7 +80,8 @@ internal sealed unsafe partial class BlockTranslator
         _emit.LoadMemory(HostRegister.Address, from.Register, from.Index, from.Displacement);
         if (_set == TlbSet.SupervisorOpen || FollowsItsAddress())
         {
-            FarJump(JumpInfo(change), change);
+            _emit.Lea(HostRegister.GuestRsp, HostRegister.GuestRsp, change);
+            FarJump(JumpInfo(change));
             return;
         }
 

@@ -104,8 +104,7 @@ internal sealed partial class CommonCode
 
         _emit.Byte(0xC3);
         _emit.PatchHere(other);
-        _emit.Lea(HostRegister.Distance, HostRegister.Distance, StateLayout.JumpCount / 2);
-        long miss = LookUpJump(set);
+        long miss = LookUpSecondJump(set);
         _emit.Jump(found);
         _emit.PatchHere(miss);
         if (links)
@@ -118,9 +117,7 @@ internal sealed partial class CommonCode
 
     private void EmitSecondJump(TlbSet set)
     {
-        // With the mask at 0, which asks for attention, this is entry 0 again.
-        _emit.Lea(HostRegister.Distance, HostRegister.Distance, StateLayout.JumpCount / 2);
-        long miss = LookUpJump(set);
+        long miss = LookUpSecondJump(set);
         _emit.Byte(0xC3);
         _emit.PatchHere(miss);
         EmitExitWithInfo(ResumeLength);

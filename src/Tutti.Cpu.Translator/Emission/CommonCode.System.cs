@@ -248,8 +248,7 @@ internal sealed partial class CommonCode
         _emit.Store(ReturnAddress, HostRegister.Test);
         _emit.Byte(0xC3);
         _emit.PatchHere(other);
-        _emit.Lea(HostRegister.Distance, HostRegister.Distance, StateLayout.JumpCount / 2);
-        long miss = LookUpJump(set);
+        long miss = LookUpSecondJump(set);
         _emit.Jump(found);
         _emit.PatchHere(miss);
         _emit.MoveImmediate(HostRegister.Test, ExitInfo.Pack(ExitKind.Landed, 0));
@@ -263,6 +262,13 @@ internal sealed partial class CommonCode
         _emit.LoadTable(HostRegister.Test, HostRegister.Distance, StateLayout.JumpTags(set) + Called);
         _emit.Lea(HostRegister.Test, HostRegister.Test, HostRegister.Address, 0, 0);
         return _emit.JumpUnlessOneLater();
+    }
+
+    /// <summary>The same of the other entry that R14 may have. With the mask at 0, which asks for attention, this is entry 0 again.</summary>
+    private long LookUpSecondJump(TlbSet set)
+    {
+        _emit.Lea(HostRegister.Distance, HostRegister.Distance, StateLayout.JumpCount / 2);
+        return LookUpJump(set);
     }
 
     /// <summary>Gives the flags and RAX back to the guest.</summary>

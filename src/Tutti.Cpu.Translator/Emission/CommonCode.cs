@@ -26,15 +26,9 @@ internal sealed partial class CommonCode
         EmitLoadAvx(exitNoted);
         LoadX87 = _emit.Here;
         EmitLoadX87(exitNoted);
-        Leave = _emit.Here;
-        _emit.MoveImmediate(HostRegister.Test, ExitInfo.Pack(ExitKind.Attention, 0));
-        _emit.Call(Exit);
-        Land = _emit.Here;
-        _emit.MoveImmediate(HostRegister.Test, ExitInfo.Pack(ExitKind.Landed, 0));
-        _emit.Call(Exit);
-        Fault = _emit.Here;
-        _emit.MoveImmediate(HostRegister.Test, ExitInfo.Pack(ExitKind.Fault, 0));
-        _emit.Call(Exit);
+        Leave = EmitExitOf(ExitKind.Attention);
+        Land = EmitExitOf(ExitKind.Landed);
+        Fault = EmitExitOf(ExitKind.Fault);
         StaleEntry = _emit.Here;
         _emit.MoveImmediate(HostRegister.Test, ExitInfo.Pack(ExitKind.Landed, 0) | (int)ExitInfo.StaleBit);
         _emit.Jump(Exit);
@@ -70,6 +64,15 @@ internal sealed partial class CommonCode
     public long LoadX87 { get; }
 
     private long _exitNoted;
+
+    /// <summary>Code that leaves; gives where it begins.</summary>
+    private long EmitExitOf(ExitKind kind)
+    {
+        long begin = _emit.Here;
+        _emit.MoveImmediate(HostRegister.Test, ExitInfo.Pack(kind, 0));
+        _emit.Call(Exit);
+        return begin;
+    }
 
     private void EmitExit()
     {

@@ -1,6 +1,5 @@
 using System.Numerics;
 using System.Runtime.InteropServices;
-using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
 using Tutti.Cpu.Interpreter;
 using Tutti.Host;
@@ -375,20 +374,13 @@ internal sealed unsafe class TranslatorTables : IDisposable
     }
 
     /// <summary>Lets all lookups miss.</summary>
-    public void DisarmLookups() => new Span<ulong>(&((HotState*)_base)->JumpMask, StateLayout.PollMaskCount).Clear();
+    public void DisarmLookups() => PollMasks.Clear();
 
     /// <summary>Whether lookups find what is there: nobody has asked for attention since they were let.</summary>
-    public bool AreLookupsArmed
-    {
-        get
-        {
-            // SAFETY: ten masks in a row, each of which is read whole.
-            ulong* masks = &((HotState*)_base)->JumpMask;
-            return Volatile.Read(ref ((HotState*)_base)->RingMask) != 0 && Volatile.Read(ref ((HotState*)_base)->Poll) != 0
-                && !Vector256.EqualsAny(Vector256.Load(masks), Vector256<ulong>.Zero)
-                && !Vector256.EqualsAny(Vector256.Load(masks + Vector256<ulong>.Count), Vector256<ulong>.Zero);
-        }
-    }
+    public bool AreLookupsArmed => !PollMasks.Contains(0UL);
+
+    // SAFETY: so many words in a row, from the first to the last.
+    private Span<ulong> PollMasks => new(&((HotState*)_base)->JumpMask, StateLayout.PollMaskCount);
 
     /// <summary>Whether the address may lie in a large page that has entries.</summary>
     public bool IsInLargePage(ulong linear) => _largePages.MayHold(linear);

@@ -285,7 +285,6 @@ internal static unsafe class StateLayout
     public const int RegionTableSize = 8 << (64 - RegionShift);
     public static readonly int Size = Regions + RegionTableSize;
 
-    public static readonly int Attention = Field(static s => &s->Attention);
     public static readonly int RflagsOffset = Field(static s => &s->Flags);
     public static readonly int FsBase = Field(static s => &s->Fs.Base);
     public static readonly int GsBase = Field(static s => &s->Gs.Base);

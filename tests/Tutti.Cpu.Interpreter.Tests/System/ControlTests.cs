@@ -51,7 +51,7 @@ public sealed class ControlTests
         machine.Registers.Gpr[0] = (ulong)type;
         machine.Registers.Gpr[3] = TestMachine.Data;
         machine.Registers.Gpr[6] = Page;
-        machine.Registers.Gpr[7] = TestMachine.PageTables + 0x3000 + ((Page >> 12) * 8);
+        machine.Registers.Gpr[7] = TestMachine.PageEntry(Page);
         machine.Registers.Gpr[2] = Other | 7;
         machine.Apply();
 

@@ -63,7 +63,7 @@ public sealed class PagingTests
         int stub = machine.RunToStub();
         bool allowed = IsAllowed(user, kind, rights, writeProtect, smep, smap, alignment);
         Assert.True(stub == (allowed ? -1 : 14), what);
-        ulong entry = machine.Read<ulong>(TestMachine.PageTables + 0x3000 + ((Target >> 12) * 8));
+        ulong entry = machine.Read<ulong>(TestMachine.PageEntry(Target));
         if (!allowed)
         {
             ulong error = (rights & 1) | (kind == Kind.Write ? 2u : 0) | (user ? 4u : 0) | (kind == Kind.Fetch ? 16u : 0);
@@ -135,7 +135,7 @@ public sealed class PagingTests
         using TestMachine machine = TestMachine.Long();
         machine.Write(Target, 1u);
         machine.Write(TestMachine.KernelStack, 2u);
-        ulong slot = TestMachine.PageTables + 0x3000 + ((Target >> 12) * 8);
+        ulong slot = TestMachine.PageEntry(Target);
         foreach (bool invlpg in (bool[])[true, false])
         {
             machine.SetPage(Target, Target | 7);

@@ -204,6 +204,14 @@ internal sealed unsafe class TestMachine : IDisposable, ICpuIo, IGuestClock, ILo
     /// <summary>Runs until the code itself writes the exit port.</summary>
     public void RunToExit() => Assert.Equal(-1, RunToStub());
 
+    /// <summary>Runs code that goes on until another thread wants the vCPU to leave; registers are read back.</summary>
+    public void RunUntilRequested()
+    {
+        using var request = new Timer(_ => Cpu.RequestExit(), null, 50, 10);
+        Assert.Equal(ProcessorExitKind.Requested, Cpu.Run().Kind);
+        Cpu.GetRegisters(Registers);
+    }
+
     /// <summary>An item of the frame that RSP points at.</summary>
     public ulong Frame(int index, int size = 8) => size switch
     {
@@ -212,8 +220,11 @@ internal sealed unsafe class TestMachine : IDisposable, ICpuIo, IGuestClock, ILo
         _ => Read<ulong>(Registers.Gpr[4] + ((ulong)index * 8)),
     };
 
+    /// <summary>Where the entry of a page stands of <see cref="Long"/>.</summary>
+    public static ulong PageEntry(ulong linear) => PageTables + 0x3000 + ((linear >> 12) * 8);
+
     /// <summary>Changes one page's entry of <see cref="Long"/>.</summary>
-    public void SetPage(ulong linear, ulong entry) => Write(PageTables + 0x3000 + ((linear >> 12) * 8), entry);
+    public void SetPage(ulong linear, ulong entry) => Write(PageEntry(linear), entry);
 
     /// <summary>Drops to level 3 at <see cref="UserCode"/>.</summary>
     public void EnterUser()
